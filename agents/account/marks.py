@@ -1,0 +1,409 @@
+"""Marks: reference prices consumed in order, and the equity of every account at the mark instants.
+
+A mark stands at each boundary of ``mark_interval_s`` in event time that a reference price passes: it values positions and
+cash as they are at that place of the stage's input, at the last prices before the boundary. Marks are made lazily, before
+anything else at a later place is handled, so the order of effects is the order of the input.
+
+Marks feed the peak and the day's starting equity, which the loss checks need, and the equity curve, which is published as
+float64 columns. Each mark is one expression over the current cash and prices, never a running sum, so no cut of the input
+shows in it. Between two fills only a span of marks is noted; ``settle`` computes all noted spans at once, when somebody asks
+for the peak or the batch ends.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+
+import numpy as np
+
+from agents.account.config import AccountStageConfig
+from agents.account.slots import Book
+from agents.account.state import Account, Holding
+from agents.domain.position import Position
+from agents.processor import Outbox
+from schemas.columns import EquityColumns, Floats, Ints, MarketBatch, PriceColumns
+from schemas.sessions import SessionTable
+
+NS = 1_000_000_000
+_SCALAR_MARKS = 16  # Fewer marks than this are quicker in plain Python than in numpy.
+
+
+class _Line:
+    """One equity line: an account as a whole, or one strategy of it, as cash plus weighted prices.
+
+    ``parts`` are (instrument index, holding or position, value of one price unit in base currency, its rate).
+    ``spans`` are noted marks: (first bound, last bound, cash, weights).
+    """
+
+    __slots__ = ("account", "cash", "is_dirty", "parts", "source", "spans", "strategy_id", "weights")
+
+    def __init__(self, account: Account, strategy_id: str, source: int) -> None:
+        self.account = account
+        self.strategy_id = strategy_id
+        self.source = source
+        self.cash = 0.0
+        self.weights: list[tuple[int, float]] = []
+        self.parts: list[tuple[int, Holding | Position, float, Decimal]] = []
+        self.is_dirty = True
+        self.spans: list[tuple[int, int, float, list[tuple[int, float]]]] = []
+
+    def refresh(self, rates: Mapping[str, Decimal]) -> None:
+        """Compute cash and weights from the exact state; ``rates`` are the account's currencies in base currency."""
+        weights: list[tuple[int, float]] = []
+        cash = 0.0
+        if not self.strategy_id:
+            for currency, amount in self.account.cash.items():
+                cash += float(amount * rates[currency])
+        for index, held, factor, rate in self.parts:
+            if isinstance(held, Position):
+                cash += float((held.realized + held.dividends - held.fees - held.cost) * rate)
+            if held.quantity:
+                weights.append((index, float(held.quantity) * factor))
+        self.cash = cash
+        self.weights = weights
+        self.is_dirty = False
+
+
+class Marks:
+    """Reference prices of the loaded batch and the equity marks they bring about."""
+
+    def __init__(
+        self,
+        config: AccountStageConfig,
+        book: Book,
+        sessions: Mapping[str, SessionTable],
+        accounts: Mapping[str, Account],
+        on_snapshot: Callable[[int, Outbox], None],
+    ) -> None:
+        self._interval_ns = int(config.mark_interval_s * NS)
+        self._book = book
+        self._sessions = sessions
+        self._accounts = accounts
+        self._lines: dict[str, list[_Line]] = {}
+        self._shapes: dict[str, tuple[int, int]] = {}
+        self._rates: dict[str, dict[str, Decimal]] = {}
+        self._snapshot_ns = int(config.snapshot_interval_s * NS)
+        self._on_snapshot = on_snapshot
+        self.bucket = 0
+        self.period = 0
+        self._rows: list[tuple[Ints, int, Floats, Floats, Floats, Floats, Floats]] = []
+        self._points: list[tuple[int, int, float, float, float, float, float]] = []
+        self._unload()
+
+    def _unload(self) -> None:
+        self._prices = PriceColumns.empty()
+        self._n_rows = self._row = self._bound = 0
+        self._bounds: list[int] = []
+        self._bound_rows: Ints = np.empty(0, np.int64)
+        self._times: Ints = np.empty(0, np.int64)
+        self._days: dict[str, list[int]] = {}
+        self._at_bounds: dict[int, Floats] = {}
+        self._rows_of: dict[int, Ints] = {}
+        self._carried: dict[str, float] = {}
+        self._splits: dict[int, list[tuple[int, float]]] = {}
+        self._snapshot_bounds: list[int] = []
+
+    def load(self, batch: MarketBatch, prices: PriceColumns) -> None:
+        """Take the reference prices of a batch; ``pos`` counts in that batch."""
+        self._unload()
+        self._prices = prices
+        self._n_rows = len(prices)
+        if not self._n_rows:
+            return
+        self._carried = dict(self._book.prices)
+        buckets = batch.clock[prices.pos] // self._interval_ns
+        previous = np.empty_like(buckets)
+        previous[0] = self.bucket if self.bucket else buckets[0]
+        previous[1:] = buckets[:-1]
+        self._bound_rows = np.flatnonzero(buckets > previous)
+        self._bounds = self._bound_rows.tolist()
+        self._times = buckets[self._bound_rows] * self._interval_ns
+        self.bucket = int(buckets[-1])
+        self._snapshot_bounds = self._bounds_of_snapshots()
+
+    def _bounds_of_snapshots(self) -> list[int]:
+        """Return the first boundary of each snapshot interval that begins in this batch."""
+        if not len(self._times):
+            return []
+        periods = self._times // self._snapshot_ns
+        previous = np.concatenate(([self.period], periods[:-1]))
+        self.period = int(periods[-1])
+        found: list[int] = np.flatnonzero(periods > previous).tolist()
+        return found
+
+    def split(self, instrument_id: str, ratio: float) -> None:
+        """Bring the last price of an instrument onto its new share count, from this place of the input on."""
+        index = self._book.universe.index(instrument_id)
+        price = self._book.prices.get(instrument_id)
+        if index is None or price is None:
+            return
+        for account in self._accounts.values():
+            self.settle(account)
+        self._book.prices[instrument_id] = price / ratio
+        self._splits.setdefault(index, []).append((self._row, ratio))
+        self._at_bounds.pop(index, None)
+
+    def set_price(self, instrument_id: str, price: float, ts_ns: int) -> None:
+        """Take over one price that came as a record."""
+        self._book.prices[instrument_id] = price
+        self._book.price_times[instrument_id] = ts_ns
+
+    def touch(self, account_id: str) -> None:
+        """Note that an account's cash or positions changed."""
+        for line in self._lines.get(account_id, ()):
+            line.is_dirty = True
+
+    def rebuild(self) -> None:
+        """Forget what was derived: exchange rates, instruments or positions' shapes changed."""
+        for account in self._accounts.values():
+            self.settle(account)
+        self._shapes.clear()
+
+    def advance(self, pos: int, out: Outbox) -> None:
+        """Consume all reference prices at or before ``pos``, note the marks they pass, and take due snapshots."""
+        if self._row >= self._n_rows:
+            return
+        row = int(self._prices.pos.searchsorted(pos, side="right"))
+        if row > self._row:
+            self._consume(row, out)
+
+    def finish(self, out: Outbox) -> None:
+        """Consume what is left of the batch and compute all marks."""
+        if self._row < self._n_rows:
+            self._consume(self._n_rows, out)
+        for account in self._accounts.values():
+            self.settle(account)
+        self._unload()
+
+    def _consume(self, row: int, out: Outbox) -> None:
+        last = bisect_left(self._bounds, row, self._bound)
+        while self._snapshot_bounds and self._snapshot_bounds[0] < last:
+            bound = self._snapshot_bounds.pop(0)
+            self._note(bound + 1)
+            self._take_prices(self._bounds[bound])
+            for account in self._accounts.values():
+                self.settle(account)
+            self._on_snapshot(int(self._times[bound]), out)
+        self._note(last)
+        self._take_prices(row)
+
+    def _note(self, last: int) -> None:
+        """Note the marks from the current boundary up to ``last`` as one span of each line."""
+        first = self._bound
+        if last <= first:
+            return
+        for account in self._accounts.values():
+            for line in self._lines_of(account):
+                if line.is_dirty:
+                    line.refresh(self._rates[account.config.account_id])
+                line.spans.append((first, last, line.cash, line.weights))
+        self._bound = last
+
+    def _take_prices(self, row: int) -> None:
+        """Make the rows before ``row`` the last prices."""
+        if row <= self._row:
+            return
+        self._row = row
+        universe, book, prices = self._book.universe, self._book, self._prices
+        if len(universe) == 1:
+            instrument_id = universe.instruments[0].instrument_id
+            book.prices[instrument_id] = float(prices.price[row - 1])
+            book.price_times[instrument_id] = int(prices.ts[row - 1])
+            return
+        for index, rows in self._by_instrument().items():
+            k = int(rows.searchsorted(row)) - 1
+            if k >= 0:
+                instrument_id = universe.instruments[index].instrument_id
+                price = float(prices.price[rows[k]])
+                for at, ratio in self._splits.get(index, ()):
+                    if rows[k] < at:
+                        price /= ratio
+                book.prices[instrument_id] = price
+                book.price_times[instrument_id] = int(prices.ts[rows[k]])
+
+    def _by_instrument(self) -> dict[int, Ints]:
+        """Return the rows of each instrument of the batch."""
+        if not self._rows_of:
+            order = np.argsort(self._prices.instrument, kind="stable")
+            codes = self._prices.instrument[order]
+            starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
+            for start, stop in zip(starts, np.r_[starts[1:], len(codes)], strict=True):
+                self._rows_of[int(codes[start])] = order[start:stop]
+        return self._rows_of
+
+    def _prices_at_bounds(self, account: Account, index: int) -> Floats:
+        """Return the last price of an instrument before each boundary of the batch."""
+        known = self._at_bounds.get(index)
+        if known is None:
+            rows = self._by_instrument().get(index, np.empty(0, np.int64))
+            instrument_id = self._book.universe.instruments[index].instrument_id
+            carried = self._carried.get(instrument_id)
+            if carried is None:
+                carried = self._average_cost(account, instrument_id)
+            values = np.concatenate(([carried], self._prices.price[rows]))
+            places = rows.searchsorted(self._bound_rows)
+            known = values[places]
+            for at, ratio in self._splits.get(index, ()):
+                # A price from before the split stands until the first one after it, on the new share count.
+                is_old = (self._bound_rows >= at) & (np.concatenate(([-1], rows))[places] < at)
+                known = np.where(is_old, known / ratio, known)
+            self._at_bounds[index] = known
+        return known
+
+    def _average_cost(self, account: Account, instrument_id: str) -> float:
+        """Return what marks a holding that has had no reference price yet."""
+        suffix = f"|{instrument_id}"
+        for key, position in account.positions.items():
+            if key.endswith(suffix) and position.quantity:
+                return float(position.average_price())
+        return 0.0
+
+    def _lines_of(self, account: Account) -> list[_Line]:
+        """Return the lines of an account, made anew when it has new strategies, instruments or currencies."""
+        account_id = account.config.account_id
+        shape = (len(account.positions), len(account.cash))
+        if self._shapes.get(account_id) == shape:
+            return self._lines[account_id]
+        self.settle(account)
+        self._shapes[account_id] = shape
+        universe, book, base = self._book.universe, self._book, account.config.base_currency
+        rates = {c: book.rate(c, base) or Decimal(0) for c in account.cash}
+        self._rates[account_id] = rates
+        lines = []
+        for strategy_id in ("", *account.strategies):
+            name = f"{account_id}/{strategy_id}" if strategy_id else account_id
+            line = _Line(account, strategy_id, universe.source_index(name))
+            held: dict[str, Holding] | dict[str, Position] = account.holdings
+            prefix = ""
+            if strategy_id:
+                held, prefix = account.positions, f"{strategy_id}|"
+            for key, item in held.items():
+                if not key.startswith(prefix):
+                    continue
+                index = universe.index(key[len(prefix) :])
+                assert index is not None  # a holding exists only for a known instrument
+                instrument = universe.instruments[index]
+                rate = book.rate(instrument.currency, base) or Decimal(0)
+                line.parts.append((index, item, float(instrument.multiplier * rate), rate))
+            line.parts.sort(key=lambda part: part[0])
+            lines.append(line)
+        self._lines[account_id] = lines
+        return lines
+
+    def settle(self, account: Account) -> None:
+        """Compute the noted marks of an account: equity rows, peak, the day's starting equity."""
+        for line in self._lines.get(account.config.account_id, ()):
+            spans, line.spans = line.spans, []
+            if not spans:
+                continue
+            count = sum(last - first for first, last, _, _ in spans)
+            if count <= _SCALAR_MARKS:
+                for first, last, cash, weights in spans:
+                    self._mark_points(line, first, last, cash, weights)
+            else:
+                self._mark_rows(line, spans)
+
+    def _mark_points(
+        self, line: _Line, first: int, last: int, cash: float, weights: list[tuple[int, float]]
+    ) -> None:
+        account = line.account
+        prices = [(self._prices_at_bounds(account, index), weight) for index, weight in weights]
+        days = None if line.strategy_id else self._bound_days(account)
+        for bound in range(first, last):
+            equity, gross, net = cash, 0.0, 0.0
+            for column, weight in prices:
+                value = float(column[bound]) * weight
+                equity += value
+                net += value
+                gross += abs(value)
+            if days is None:
+                peak = max(account.strategy_peaks.get(line.strategy_id, 0.0), equity)
+                account.strategy_peaks[line.strategy_id] = peak
+                drawdown = equity - peak
+            else:
+                if equity > account.peak_equity:
+                    account.peak_equity = equity
+                peak = account.peak_equity
+                drawdown = (equity - peak) / peak if peak > 0 else 0.0
+                if days[bound] != account.day:
+                    account.day = days[bound]
+                    account.day_start_equity = equity
+            self._points.append((bound, line.source, equity, cash, gross, net, drawdown))
+        self._flush_points()
+
+    def _flush_points(self) -> None:
+        points, self._points = self._points, []
+        if points:
+            bounds = [point[0] for point in points]
+            values = np.array([point[2:] for point in points]).T
+            self._rows.append((self._times[bounds], points[0][1], *values))  # type: ignore[arg-type]
+
+    def _mark_rows(
+        self, line: _Line, spans: list[tuple[int, int, float, list[tuple[int, float]]]]
+    ) -> None:
+        account = line.account
+        lengths = [last - first for first, last, _, _ in spans]
+        first, last = spans[0][0], spans[-1][1]
+        cash = np.repeat([span[2] for span in spans], lengths)
+        equity, gross, net = cash.copy(), np.zeros(len(cash)), np.zeros(len(cash))
+        for index in sorted({index for span in spans for index, _ in span[3]}):
+            weight = np.repeat([dict(span[3]).get(index, 0.0) for span in spans], lengths)
+            value = self._prices_at_bounds(account, index)[first:last] * weight
+            equity += value
+            net += value
+            gross += np.abs(value)
+        known = account.strategy_peaks.get(line.strategy_id, 0.0) if line.strategy_id else account.peak_equity
+        peaks = np.maximum.accumulate(np.concatenate(([known], equity)))
+        tops = peaks[1:]
+        if line.strategy_id:
+            account.strategy_peaks[line.strategy_id] = float(peaks[-1])
+            drawdown = equity - tops
+        else:
+            account.peak_equity = float(peaks[-1])
+            drawdown = np.divide(equity - tops, tops, out=np.zeros(len(cash)), where=tops > 0)
+            self._roll_days(account, first, equity)
+        self._rows.append((self._times[first:last], line.source, equity, cash, gross, net, drawdown))
+
+    def _roll_days(self, account: Account, first: int, equity: Floats) -> None:
+        days = self._bound_days(account)
+        if days[first] == account.day == days[first + len(equity) - 1]:
+            return
+        for offset, value in enumerate(equity.tolist()):
+            if days[first + offset] != account.day:
+                account.day = days[first + offset]
+                account.day_start_equity = value
+
+    def _bound_days(self, account: Account) -> list[int]:
+        """Return the trading day of each boundary of the batch, by the account's calendar."""
+        calendar = account.config.calendar
+        days = self._days.get(calendar)
+        if days is None:
+            table = self._sessions.get(calendar)
+            values = self._times // (86_400 * NS) if table is None else table.day_of(self._times)
+            days = self._days[calendar] = values.tolist()
+        return days
+
+    def take_rows(self) -> EquityColumns:
+        """Return the marks made since the last call, in the order they were made."""
+        if not self._rows:
+            return EquityColumns.empty()
+        rows, self._rows = self._rows, []
+        lengths = [len(row[0]) for row in rows]
+        ts = np.concatenate([row[0] for row in rows])
+        source = np.repeat(np.array([row[1] for row in rows], np.int32), lengths)
+        # Lines are settled one after another; in the stream they stand mark by mark, whatever the cut.
+        order = np.lexsort((source, ts))
+        columns = {
+            name: np.concatenate([row[k] for row in rows])[order]
+            for k, name in ((2, "equity"), (3, "cash"), (4, "gross"), (5, "net"), (6, "drawdown"))
+        }
+        return EquityColumns(
+            pos=np.arange(len(ts)),
+            ts=ts[order],
+            instrument=np.zeros(len(ts), np.int32),
+            source=source[order],
+            seq=ts[order],
+            **columns,
+        )

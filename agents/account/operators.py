@@ -1,0 +1,112 @@
+"""What operators may do to the account stage: limits, breaker, and the three acts of stopping.
+
+Stop entries puts the breaker into REDUCING, cancel all asks the venue to take out every open order, flatten sends
+reduce-only market orders against every position. They are different acts and none implies another.
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_EVEN
+from typing import TYPE_CHECKING
+
+from agents.account.state import Account, Holding, Order
+from agents.processor import Outbox
+from schemas.commands import SubmitOrder
+from schemas.enums import BreakerState, KillAction, OrderType, Scope, Side
+from schemas.identifiers import derived_id
+from schemas.instruments import CorporateAction, Instrument
+from schemas.risk import Kill, SetBreaker, SetLimits
+from schemas.topics import RISK_LIMITS
+from schemas.values import ZERO
+
+if TYPE_CHECKING:
+    from agents.account.stage import AccountStage
+
+
+def set_limits(stage: AccountStage, command: SetLimits, out: Outbox) -> None:
+    """Replace the limits of one scope and publish them as applied."""
+    stage.book.limits[f"{command.scope}|{command.scope_id}"] = command.limits
+    out.append((RISK_LIMITS, command))
+
+
+def set_breaker(stage: AccountStage, command: SetBreaker, now_ns: int, out: Outbox) -> None:
+    """Trip or reset the breaker of one scope; a reset or a milder state needs a reason."""
+    is_stricter = stage.breakers.is_stricter(command.scope, command.scope_id, command.state)
+    if not is_stricter and not command.reason.strip():
+        stage.dead_letter(command, "a breaker is not reset without a reason", out)
+        return
+    stage.change_breaker(
+        command.scope, command.scope_id, command.state, command.operator, command.reason,
+        command.event_id, now_ns, out,
+    )  # fmt: skip
+
+
+def kill(stage: AccountStage, command: Kill, now_ns: int, out: Outbox) -> None:
+    """Carry out one of the three acts of stopping within its scope."""
+    if command.action is KillAction.STOP_ENTRIES:
+        if stage.breakers.is_stricter(command.scope, command.scope_id, BreakerState.REDUCING):
+            stage.change_breaker(
+                command.scope, command.scope_id, BreakerState.REDUCING, command.operator, command.reason,
+                command.event_id, now_ns, out,
+            )  # fmt: skip
+        return
+    ordinal = 0
+    for account in stage.accounts.values():
+        if command.action is KillAction.CANCEL_ALL:
+            for order_id in list(account.open_orders):
+                order = account.orders[order_id]
+                if _is_concerned(command, account, order.command.strategy_id, order.command.instrument_id):
+                    stage.request_cancel(account, order, command, ordinal, now_ns, out)
+                    ordinal += 1
+        else:
+            ordinal = _flatten(stage, account, command, ordinal, now_ns, out)
+
+
+def _is_concerned(command: Kill, account: Account, strategy_id: str, instrument_id: str) -> bool:
+    return {
+        Scope.GLOBAL: True,
+        Scope.ACCOUNT: command.scope_id == account.config.account_id,
+        Scope.STRATEGY: command.scope_id == strategy_id,
+        Scope.INSTRUMENT: command.scope_id == instrument_id,
+    }[command.scope]
+
+
+def _flatten(
+    stage: AccountStage, account: Account, command: Kill, ordinal: int, now_ns: int, out: Outbox
+) -> int:
+    for key, position in list(account.positions.items()):
+        strategy_id, instrument_id = key.split("|", 1)
+        if not position.quantity or not _is_concerned(command, account, strategy_id, instrument_id):
+            continue
+        event_id = derived_id(f"flatten:{account.config.account_id}", command.event_id, ordinal)
+        submit = SubmitOrder(
+            event_id, now_ns, event_id, command.event_id, account.config.account_id, strategy_id,
+            f"flatten-{event_id}", instrument_id, Side.SELL if position.quantity > 0 else Side.BUY,
+            abs(position.quantity), OrderType.MARKET, is_reduce_only=True,
+        )  # fmt: skip
+        stage.submit(submit, now_ns, out)
+        ordinal += 1
+    return ordinal
+
+
+def scale_orders(
+    account: Account, holding: Holding, action: CorporateAction, instrument: Instrument
+) -> None:
+    """Scale the open orders of an instrument by a split, as the venue does: quantities down to the grid."""
+    quantity_grid, price_grid = instrument.quantity_grid(), instrument.price_grid()
+    holding.working_buy = holding.working_sell = ZERO
+    for order_id in account.open_orders:
+        order: Order = account.orders[order_id]
+        if order.command.instrument_id != action.instrument_id:
+            continue
+        order.quantity = quantity_grid.floor(order.quantity * action.ratio)
+        order.filled = quantity_grid.floor(order.filled * action.ratio)
+        for name in ("limit_price", "stop_price"):
+            price = getattr(order, name)
+            if price is not None:
+                units = (price / action.ratio / price_grid.increment).to_integral_value(ROUND_HALF_EVEN)
+                setattr(order, name, units * price_grid.increment)
+        if order.command.side is Side.BUY:
+            holding.working_buy += order.leaves()
+        else:
+            holding.working_sell += order.leaves()

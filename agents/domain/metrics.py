@@ -1,0 +1,331 @@
+"""Metrics of a run: what its equity curve and its closed trades say.
+
+Everything is folded as the run goes, so memory grows with the number of days, not with the number of events.
+
+Returns are sampled by day: r_i = E_i / E_{i-1} - 1 with E_i the last mark of day i and E_0 the initial equity. P is
+``periods_per_year`` (252 trading days). Sums are ``math.fsum``. Percentages are numbers such as -8.5.
+
+    total_return_pct    100 (E_n / E_0 - 1)
+    cagr_pct            100 ((E_n / E_0) ** (1 / years) - 1), years = calendar time / 365.25 days; needs a day or more
+    volatility_pct      100 s sqrt(P), s the sample standard deviation of r (n - 1)
+    sharpe_ratio        mean(r) / s sqrt(P); the riskless rate is 0
+    sortino_ratio       mean(r) / d sqrt(P), d = sqrt(mean(min(r, 0)²)) over all days
+    max_drawdown_pct    100 min(E_t / max_{s<=t} E_s - 1) over all marks, not days only; 0 or negative
+    calmar_ratio        cagr_pct / -max_drawdown_pct
+    win_rate            100 winning trades / all closed trades (a trade of exactly 0 does not win)
+    profit_factor       sum of wins / -sum of losses
+    expectancy          mean net result of a closed trade
+    exposure_pct        100 marks with a position / all marks
+    turnover            value traded / mean daily equity
+
+A closed trade runs from flat to flat, or to the fill that turns the position; its result is net of its fees. What has no
+value (a ratio over 0, too few days) is None, never NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from decimal import Decimal
+
+import msgspec
+import numpy as np
+
+from schemas.columns import EquityColumns, Ints
+from schemas.enums import Side
+from schemas.order_events import Fill
+from schemas.values import ZERO
+
+PERIODS_PER_YEAR = 252
+DAY_NS = 86_400_000_000_000
+_YEAR_NS = 365.25 * DAY_NS
+
+
+class ClosedTrade(msgspec.Struct, frozen=True):
+    """One round trip; ``pnl`` is net of ``fees``, ``slippage`` is what fills cost against their reference prices."""
+
+    strategy_id: str
+    instrument_id: str
+    side: Side
+    quantity: Decimal
+    entry_ns: int
+    exit_ns: int
+    entry_price: Decimal
+    exit_price: Decimal
+    pnl: Decimal
+    fees: Decimal
+    slippage: Decimal
+
+
+class Metrics(msgspec.Struct, kw_only=True):
+    """Metrics of one run; see the module's text for the formulas."""
+
+    initial_equity: float
+    final_equity: float
+    net_profit: float
+    total_return_pct: float
+    cagr_pct: float | None
+    volatility_pct: float | None
+    sharpe_ratio: float | None
+    sortino_ratio: float | None
+    calmar_ratio: float | None
+    max_drawdown_pct: float
+    max_drawdown_start_ns: int | None
+    max_drawdown_trough_ns: int | None
+    max_drawdown_end_ns: int | None
+    max_drawdown_length_days: float | None
+    total_trades: int
+    winning_trades: int
+    losing_trades: int
+    long_trades: int
+    short_trades: int
+    win_rate: float | None
+    profit_factor: float | None
+    expectancy: float | None
+    average_win: float | None
+    average_loss: float | None
+    best_trade: float | None
+    worst_trade: float | None
+    average_trade_duration_s: float | None
+    exposure_pct: float | None
+    turnover: float | None
+    total_fees: float
+    total_slippage: float
+    total_dividends: float
+    fills: int
+    days: int
+
+
+class _OpenTrade:
+    """A position since it was last flat."""
+
+    __slots__ = ("cost", "entered", "entry_ns", "exited", "fees", "proceeds", "quantity", "slippage")
+
+    def __init__(self, entry_ns: int) -> None:
+        self.entry_ns = entry_ns
+        self.quantity = ZERO
+        self.entered = self.exited = ZERO
+        self.cost = self.proceeds = self.fees = self.slippage = ZERO
+
+
+class TradeFold:
+    """Folds fills into closed trades and their statistics."""
+
+    def __init__(self, on_trade: Callable[[ClosedTrade], None] | None = None) -> None:
+        self._on_trade = on_trade
+        self._open: dict[tuple[str, str], _OpenTrade] = {}
+        self.count = self.wins = self.losses = self.longs = self.fills = 0
+        self.won = self.lost = self.fees = self.slippage = self.traded = ZERO
+        self.best: Decimal | None = None
+        self.worst: Decimal | None = None
+        self.duration_ns = 0
+
+    def apply(self, fill: Fill, multiplier: Decimal) -> None:
+        """Take one fill, in the order of execution."""
+        signed = fill.quantity if fill.side is Side.BUY else -fill.quantity
+        slippage = (fill.price - fill.reference_price) * signed * multiplier
+        self.fills += 1
+        self.fees += fill.fee
+        self.slippage += slippage
+        self.traded += fill.quantity * fill.price * multiplier
+        key = (fill.strategy_id, fill.instrument_id)
+        trade = self._open.get(key)
+        if trade is None:
+            trade = self._open[key] = _OpenTrade(fill.ts_event_ns)
+        held = trade.quantity
+        if not held or (held > 0) == (signed > 0):
+            self._enter(trade, signed, fill.price, fill.fee, slippage)
+            return
+        closing = signed if abs(signed) <= abs(held) else -held
+        share = closing / signed
+        trade.exited += abs(closing)
+        trade.proceeds += abs(closing) * fill.price
+        trade.fees += fill.fee * share
+        trade.slippage += slippage * share
+        trade.quantity = held + closing
+        if trade.quantity:
+            return
+        self._close(key, trade, fill.ts_event_ns, held > 0, multiplier)
+        opening = signed - closing
+        if opening:
+            trade = self._open[key] = _OpenTrade(fill.ts_event_ns)
+            self._enter(trade, opening, fill.price, fill.fee * (1 - share), slippage * (1 - share))
+
+    @staticmethod
+    def _enter(trade: _OpenTrade, signed: Decimal, price: Decimal, fee: Decimal, slippage: Decimal) -> None:
+        trade.quantity += signed
+        trade.entered += abs(signed)
+        trade.cost += abs(signed) * price
+        trade.fees += fee
+        trade.slippage += slippage
+
+    def _close(
+        self, key: tuple[str, str], trade: _OpenTrade, exit_ns: int, is_long: bool, multiplier: Decimal
+    ) -> None:
+        del self._open[key]
+        gross = (trade.proceeds - trade.cost) * multiplier
+        pnl = (gross if is_long else -gross) - trade.fees
+        self.count += 1
+        self.longs += is_long
+        self.duration_ns += exit_ns - trade.entry_ns
+        if pnl > 0:
+            self.wins += 1
+            self.won += pnl
+        elif pnl < 0:
+            self.losses += 1
+            self.lost += pnl
+        self.best = pnl if self.best is None or pnl > self.best else self.best
+        self.worst = pnl if self.worst is None or pnl < self.worst else self.worst
+        if self._on_trade is not None:
+            self._on_trade(
+                ClosedTrade(
+                    key[0], key[1], Side.BUY if is_long else Side.SELL, trade.entered, trade.entry_ns, exit_ns,
+                    trade.cost / trade.entered, trade.proceeds / trade.exited, pnl, trade.fees, trade.slippage,
+                )
+            )  # fmt: skip
+
+    def split(self, instrument_id: str, ratio: Decimal) -> None:
+        """Bring open trades of an instrument onto its new share count."""
+        for (_, theirs), trade in self._open.items():
+            if theirs == instrument_id:
+                trade.quantity *= ratio
+                trade.entered *= ratio
+                trade.exited *= ratio
+
+
+class EquityFold:
+    """Folds equity marks into daily returns, drawdown and exposure."""
+
+    def __init__(self, initial: float, start_ns: int, day_of: Callable[[Ints], Ints]) -> None:
+        self.initial = self.final = self._peak = initial
+        self.start_ns = self.last_ns = self._peak_ns = start_ns
+        self._day_of = day_of
+        self._day: int | None = None
+        self.daily: list[float] = []
+        self.marks = self.exposed = 0
+        self.worst = 0.0
+        self.worst_start_ns: int | None = None
+        self.worst_trough_ns: int | None = None
+        self.worst_end_ns: int | None = None
+
+    def apply(self, rows: EquityColumns) -> None:
+        """Take the marks of one account, in order."""
+        if not len(rows):
+            return
+        equity, ts = rows.equity, rows.ts
+        # A mark stands at the end of its interval; it belongs to the day in which the interval lies.
+        days = self._day_of(ts - 1)
+        ends = np.flatnonzero(days[1:] != days[:-1])
+        for row in [*ends.tolist(), len(days) - 1]:
+            if self._day == int(days[row]):
+                self.daily[-1] = float(equity[row])
+            else:
+                self._day = int(days[row])
+                self.daily.append(float(equity[row]))
+        self.marks += len(rows)
+        self.exposed += int(np.count_nonzero(rows.gross))
+        self._fold_drawdown(equity.tolist(), ts.tolist())
+        self.final, self.last_ns = float(equity[-1]), int(ts[-1])
+
+    def _fold_drawdown(self, equity: list[float], ts: list[int]) -> None:
+        peak = self._peak
+        for value, at in zip(equity, ts, strict=True):
+            if value >= peak:
+                if self.worst_start_ns == self._peak_ns and self.worst_end_ns is None:
+                    self.worst_end_ns = at
+                peak, self._peak_ns = value, at
+            elif peak > 0:
+                fall = value / peak - 1
+                if fall < self.worst:
+                    self.worst = fall
+                    self.worst_start_ns, self.worst_trough_ns, self.worst_end_ns = self._peak_ns, at, None
+        self._peak = peak
+
+    def settle(self, equity: float) -> None:
+        """Take the exact equity at the end of the run as the last value of the curve."""
+        self.final = equity
+        if self.daily:
+            self.daily[-1] = equity
+        self._fold_drawdown([equity], [self.last_ns])
+
+
+def compute(
+    curve: EquityFold, trades: TradeFold, dividends: Decimal = ZERO, periods_per_year: int = PERIODS_PER_YEAR
+) -> Metrics:
+    """Return the metrics of a finished run."""
+    levels = [curve.initial, *curve.daily]
+    returns = [b / a - 1 for a, b in zip(levels[:-1], levels[1:], strict=True) if a > 0]
+    mean, deviation, downside = _moments(returns)
+    root = math.sqrt(periods_per_year)
+    drawdown = 100 * curve.worst
+    cagr = _cagr(curve)
+    length = None
+    if curve.worst_start_ns is not None:
+        end = curve.worst_end_ns if curve.worst_end_ns is not None else curve.last_ns
+        length = (end - curve.worst_start_ns) / DAY_NS
+    total = trades.won + trades.lost
+    mean_equity = math.fsum(levels) / len(levels)
+    return Metrics(
+        initial_equity=curve.initial,
+        final_equity=curve.final,
+        net_profit=curve.final - curve.initial,
+        total_return_pct=100 * (curve.final / curve.initial - 1) if curve.initial else 0.0,
+        cagr_pct=cagr,
+        volatility_pct=None if deviation is None else 100 * deviation * root,
+        sharpe_ratio=_ratio(mean, deviation, root),
+        sortino_ratio=_ratio(mean, downside, root),
+        calmar_ratio=None if cagr is None or not drawdown else cagr / -drawdown,
+        max_drawdown_pct=drawdown,
+        max_drawdown_start_ns=curve.worst_start_ns,
+        max_drawdown_trough_ns=curve.worst_trough_ns,
+        max_drawdown_end_ns=curve.worst_end_ns,
+        max_drawdown_length_days=length,
+        total_trades=trades.count,
+        winning_trades=trades.wins,
+        losing_trades=trades.losses,
+        long_trades=trades.longs,
+        short_trades=trades.count - trades.longs,
+        win_rate=_share(100 * trades.wins, trades.count),
+        profit_factor=float(trades.won / -trades.lost) if trades.lost else None,
+        expectancy=float(total / trades.count) if trades.count else None,
+        average_win=float(trades.won / trades.wins) if trades.wins else None,
+        average_loss=float(trades.lost / trades.losses) if trades.losses else None,
+        best_trade=None if trades.best is None else float(trades.best),
+        worst_trade=None if trades.worst is None else float(trades.worst),
+        average_trade_duration_s=_share(trades.duration_ns / 1e9, trades.count),
+        exposure_pct=_share(100 * curve.exposed, curve.marks),
+        turnover=float(trades.traded) / mean_equity if mean_equity > 0 else None,
+        total_fees=float(trades.fees),
+        total_slippage=float(trades.slippage),
+        total_dividends=float(dividends),
+        fills=trades.fills,
+        days=len(curve.daily),
+    )
+
+
+def _cagr(curve: EquityFold) -> float | None:
+    years = (curve.last_ns - curve.start_ns) / _YEAR_NS
+    if curve.initial <= 0 or curve.final <= 0 or years * 365.25 < 1:
+        return None
+    growth = float((curve.final / curve.initial) ** (1 / years))
+    return 100 * (growth - 1) if math.isfinite(growth) else None
+
+
+def _moments(returns: list[float]) -> tuple[float | None, float | None, float | None]:
+    """Return mean, sample deviation and downside deviation."""
+    n = len(returns)
+    if not n:
+        return None, None, None
+    mean = math.fsum(returns) / n
+    downside = math.sqrt(math.fsum(min(r, 0.0) ** 2 for r in returns) / n)
+    if n < 2:
+        return mean, None, downside
+    return mean, math.sqrt(math.fsum((r - mean) ** 2 for r in returns) / (n - 1)), downside
+
+
+def _ratio(mean: float | None, deviation: float | None, root: float) -> float | None:
+    return mean / deviation * root if mean is not None and deviation else None
+
+
+def _share(part: float, whole: int) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,102 @@
+"""One position: signed quantity, average cost, first-in-first-out lots, realized results.
+
+Both cost methods run side by side: they agree on the total once a position is flat and differ only in when a result is
+realized. All amounts are in the instrument's currency and before fees; fees are kept apart.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+from schemas.values import ZERO
+
+
+class Position(msgspec.Struct, gc=True):
+    """State of one position.
+
+    ``quantity`` is signed; ``cost`` is the signed cost of what is open (quantity x average price x multiplier); ``lots``
+    holds [signed quantity, price] oldest first.
+    """
+
+    multiplier: Decimal = Decimal(1)
+    quantity: Decimal = ZERO
+    cost: Decimal = ZERO
+    realized: Decimal = ZERO
+    realized_fifo: Decimal = ZERO
+    fees: Decimal = ZERO
+    dividends: Decimal = ZERO
+    lots: list[tuple[Decimal, Decimal]] = []
+
+    def average_price(self) -> Decimal:
+        """Return the average price of what is open, 0 when flat."""
+        quantity = self.quantity
+        return self.cost / (quantity * self.multiplier) if quantity else ZERO
+
+    def apply_fill(self, signed: Decimal, price: Decimal, fee: Decimal) -> None:
+        """Apply an execution of ``signed`` units (positive bought) at ``price``; ``fee`` is positive when paid."""
+        self.fees += fee
+        held = self.quantity
+        multiplier = self.multiplier
+        if not held:
+            self.quantity = signed
+            self.cost = signed * price * multiplier
+            self.lots = [(signed, price)]
+            return
+        if (held > 0) == (signed > 0):
+            self.quantity = held + signed
+            self.cost += signed * price * multiplier
+            self.lots.append((signed, price))
+            return
+        closing = signed if abs(signed) <= abs(held) else -held
+        opening = signed - closing
+        proceeds = -closing * price * multiplier
+        # The cost leaves in proportion, and whole when all is closed, so a flat position has cost exactly 0.
+        leaving = self.cost if closing == -held else self.cost * -closing / held
+        self.realized += proceeds - leaving
+        self.realized_fifo += self._close_lots(closing, price)
+        self.cost -= leaving
+        self.quantity = held + closing
+        if opening:
+            self.quantity = opening
+            self.cost = opening * price * multiplier
+            self.lots = [(opening, price)]
+
+    def _close_lots(self, closing: Decimal, price: Decimal) -> Decimal:
+        lots = self.lots
+        if lots[0][0] == -closing:
+            quantity, cost = lots.pop(0)
+            return quantity * (price - cost) * self.multiplier
+        result = ZERO
+        left = -closing
+        while left:
+            quantity, cost = lots[0]
+            if abs(quantity) <= abs(left):
+                lots.pop(0)
+                result += quantity * (price - cost)
+                left -= quantity
+            else:
+                lots[0] = (quantity - left, cost)
+                result += left * (price - cost)
+                left = ZERO
+        return result * self.multiplier
+
+    def apply_split(self, ratio: Decimal, increment: Decimal, price: Decimal) -> Decimal:
+        """Turn every share into ``ratio`` shares; return the cash in lieu of what does not fit ``increment``.
+
+        ``price`` is the price after the split at which fractions are paid out. Average cost and lots are scaled, their
+        total cost stays but for the fraction sold.
+        """
+        self.lots = [(quantity * ratio, cost / ratio) for quantity, cost in self.lots]
+        self.quantity *= ratio
+        whole = (self.quantity // increment) * increment
+        fraction = self.quantity - whole
+        if not fraction:
+            return ZERO
+        self.apply_fill(-fraction, price, ZERO)
+        return fraction * price * self.multiplier
+
+    def unrealized(self, price: Decimal) -> Decimal:
+        """Return the result if all were closed at ``price``."""
+        return self.quantity * price * self.multiplier - self.cost

@@ -1,0 +1,56 @@
+"""Bytes to records and back: one encoder, one prebuilt typed decoder for each topic.
+
+Values are plain JSON. A record's ``type`` field names its struct; decoding validates every field. The conversions between
+single market-data records and column rows stand here as well.
+"""
+
+from __future__ import annotations
+
+from functools import cache, reduce
+from operator import or_
+from typing import Any
+
+import msgspec
+
+from schemas.envelope import SCHEMA_VERSION, Header
+from schemas.errors import RecordError
+from schemas.topics import TOPIC_BY_NAME
+
+ENCODER = msgspec.json.Encoder(decimal_format="string", uuid_format="canonical")
+
+encode = ENCODER.encode
+
+
+@cache
+def decoder(topic: str) -> msgspec.json.Decoder[Any]:
+    """Return the typed decoder of ``topic``; raises RecordError for a topic that the catalogue does not have."""
+    entry = TOPIC_BY_NAME.get(topic)
+    if entry is None:
+        raise RecordError(
+            "unknown topic", field="topic", value=topic, remedy="`millrace topics list` shows the catalogue"
+        )
+    return msgspec.json.Decoder(reduce(or_, entry.values))
+
+
+def decode(topic: str, value: bytes) -> Header:
+    """Decode one value of ``topic``.
+
+    Raises RecordError with the path of the wrong field, or for a schema version newer than this code knows.
+    """
+    try:
+        record: Header = decoder(topic).decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RecordError(
+            f"a record on {topic} cannot be read: {error}",
+            field="value",
+            value=value[:80],
+            remedy="compare it with the JSON Schema that `millrace schema export` writes",
+        ) from error
+    if record.schema_version > SCHEMA_VERSION:
+        raise RecordError(
+            f"a record on {topic} has a newer schema version than this program knows",
+            field="schema_version",
+            value=record.schema_version,
+            remedy="upgrade Millrace before it reads this topic",
+        )
+    return record

@@ -1,0 +1,149 @@
+"""Control: strategies, configuration, backtests, runs, snapshots and the order log."""
+
+from __future__ import annotations
+
+import msgspec
+
+from schemas.enums import RunStatus, StrategyAction, StrategyStatus
+from schemas.envelope import Incoming, Record
+
+
+class StrategyCommand(Record, gc=False, omit_defaults=True, tag="strategy_command"):
+    """Tell one strategy what to do; ``parameters`` only with SET_PARAMETERS."""
+
+    strategy_id: str
+    action: StrategyAction
+    operator: str
+    parameters: dict[str, bool | int | float | str] = {}
+    reason: str = ""
+
+
+class StrategyStateChanged(Record, gc=False, omit_defaults=True, tag="strategy_state_changed"):
+    """A strategy stands in ``status`` with ``parameters``."""
+
+    strategy_id: str
+    name: str
+    account_id: str
+    status: StrategyStatus
+    parameters: dict[str, bool | int | float | str]
+    instrument_ids: list[str]
+    detail: str = ""
+
+
+class StrategySignal(Record, gc=False, omit_defaults=True, tag="strategy_signal"):
+    """A strategy's target for one instrument changed, by market data alone."""
+
+    strategy_id: str
+    instrument_id: str
+    target: float
+    price: float
+
+
+class ConfigChanged(Incoming, gc=False, omit_defaults=True, tag="config_changed", kw_only=True):
+    """A setting has a new value; secrets never appear here."""
+
+    name: str
+    value: str
+    operator: str
+    reason: str = ""
+
+
+class BacktestRequest(Incoming, gc=False, omit_defaults=True, tag="backtest_request", kw_only=True):
+    """Ask for a backtest: strategy, data, range, cash, seed. Empty ``data`` is the default data set."""
+
+    task_id: str
+    strategy_name: str
+    start_ns: int | None = None
+    end_ns: int | None = None
+    initial_cash: str = "10000"
+    data: str = ""
+    symbols: list[str] = []
+    parameters: dict[str, bool | int | float | str] = {}
+    seed: int = 0
+    operator: str = ""
+
+
+class BacktestProgress(Record, gc=False, omit_defaults=True, tag="backtest_progress"):
+    """How far a backtest has come."""
+
+    task_id: str
+    status: RunStatus
+    events_done: int
+    events_total: int
+    detail: str = ""
+
+
+class BacktestResult(Record, gc=False, omit_defaults=True, tag="backtest_result"):
+    """A finished backtest: its metrics by name, its manifest's output hash, or why it failed."""
+
+    task_id: str
+    strategy_name: str
+    status: RunStatus
+    metrics: dict[str, float | int | str | None]
+    output_hash: str = ""
+    detail: str = ""
+
+
+class InputRange(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):
+    """Which records a run read: from one source, so many, with this content hash."""
+
+    source: str
+    kind: str
+    instrument_id: str
+    count: int
+    first_ts_ns: int
+    last_ts_ns: int
+    content_hash: str
+
+
+class RunManifest(Incoming, gc=False, omit_defaults=True, tag="run_manifest", kw_only=True):
+    """Everything a run depends on, and the hash of what came out of it.
+
+    Equal manifests (but for run id, times and ``output_hash`` itself) give equal output hashes.
+    """
+
+    segment: int = 0
+    mode: str = "backtest"
+    engine_version: str = ""
+    code_hash: str = ""
+    config_hash: str = ""
+    config: dict[str, object] = {}
+    schema_versions: dict[str, int] = {}
+    inputs: list[InputRange] = []
+    seed: int = 0
+    counts: dict[str, int] = {}
+    output_hash: str = ""
+
+
+class OrderLogEntry(Incoming, gc=False, omit_defaults=True, tag="order_log_entry", kw_only=True):
+    """Which offsets of which partition a stage consumed next; ``is_claim``: a worker takes over with a new epoch."""
+
+    stage: str
+    instance: str
+    epoch: int
+    topic: str = ""
+    partition: int = 0
+    first_offset: int = 0
+    last_offset: int = 0
+    is_claim: bool = False
+
+
+class StageSnapshot(Incoming, gc=False, omit_defaults=True, tag="stage_snapshot", kw_only=True):
+    """State of one stage instance with the input offsets it has applied."""
+
+    stage: str
+    instance: str
+    processor_version: str
+    offsets: dict[str, int]
+    states: dict[str, msgspec.Raw]
+
+
+class DeadLetter(Incoming, gc=False, omit_defaults=True, tag="dead_letter", kw_only=True):
+    """A record that could not be used: where it stood, why, and its bytes (base64)."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    key: str = ""
+    value: bytes = b""

@@ -1,0 +1,78 @@
+"""The whole error tree of Millrace, in one place.
+
+    MillraceError                      everything that Millrace raises on purpose
+    ├── InputError                     somebody gave us something we cannot use: says what, where, remedy
+    │   ├── ConfigError                a setting, limit or strategy parameter
+    │   ├── DataError                  a data set, file, column or row
+    │   ├── RecordError                a record on a topic that cannot be read
+    │   └── NotFoundError              a name that does not exist (strategy, symbol, data set, run)
+    ├── ConflictError                  a request that contradicts what is already recorded
+    ├── StorageError                   the disk said no: full, read-only, torn in the middle
+    │   └── JournalError               a journal that contradicts itself
+    └── InvariantError                 a promise of ours is broken: stop, do not go on
+
+Every error carries the field it is about, the value found and the remedy, so that the one line a person
+sees says what is wrong, where, and how to mend it.
+"""
+
+from __future__ import annotations
+
+
+class MillraceError(Exception):
+    """Base of every error that Millrace raises on purpose.
+
+    ``str()`` gives one line: the message, then field and value where they are known, then the remedy.
+    """
+
+    def __init__(
+        self, message: str, *, field: str = "", value: object = None, remedy: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.value = value
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        text = self.message
+        if self.field:
+            text += f" ({self.field}={self.value!r})"
+        if self.remedy:
+            text += f"; {self.remedy}"
+        return text
+
+
+class InputError(MillraceError):
+    """Input from outside that cannot be used."""
+
+
+class ConfigError(InputError):
+    """A setting, limit or parameter that cannot be used."""
+
+
+class DataError(InputError):
+    """Market data that cannot be used."""
+
+
+class RecordError(InputError):
+    """A record that cannot be decoded or is not valid on its topic."""
+
+
+class NotFoundError(InputError):
+    """A name that does not exist."""
+
+
+class ConflictError(MillraceError):
+    """A request that contradicts what is recorded already."""
+
+
+class StorageError(MillraceError):
+    """The disk refused, or what is on it cannot be trusted."""
+
+
+class JournalError(StorageError):
+    """A journal that contradicts itself."""
+
+
+class InvariantError(MillraceError):
+    """A promise of the engine is broken; nothing may go on from here."""

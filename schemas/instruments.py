@@ -1,0 +1,132 @@
+"""Instruments, corporate actions and exchange rates: what can be traded, and what happens to it.
+
+Every consumer of a price or quantity takes grid, multiplier, currency and calendar from here.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+
+from schemas.enums import CorporateActionKind, InstrumentKind
+from schemas.envelope import Incoming
+from schemas.errors import ConfigError
+from schemas.values import Grid
+
+
+class Instrument(Incoming, gc=False, omit_defaults=True, tag="instrument", kw_only=True):
+    """Define one tradable thing at one venue; ``instrument_id`` is SYMBOL.VENUE, venue as its MIC.
+
+    ``price_increment`` and ``quantity_increment`` are the grids; ``calendar`` is a session calendar's name (empty:
+    trades around the clock). ``max_*`` of None mean no bound by the venue.
+    """
+
+    instrument_id: str
+    symbol: str
+    venue: str
+    kind: InstrumentKind = InstrumentKind.EQUITY
+    currency: str = "USD"
+    price_increment: Decimal = Decimal("0.01")
+    quantity_increment: Decimal = Decimal("1")
+    multiplier: Decimal = Decimal("1")
+    min_quantity: Decimal = Decimal("1")
+    max_quantity: Decimal | None = None
+    min_notional: Decimal | None = None
+    max_notional: Decimal | None = None
+    calendar: str = ""
+    time_zone: str = "UTC"
+    is_tradable: bool = True
+    is_shortable: bool = True
+    description: str = ""
+
+    def price_grid(self) -> Grid:
+        """Return the grid of prices."""
+        return Grid(self.price_increment)
+
+    def quantity_grid(self) -> Grid:
+        """Return the grid of quantities."""
+        return Grid(self.quantity_increment)
+
+
+class CorporateAction(Incoming, gc=False, omit_defaults=True, tag="corporate_action", kw_only=True):
+    """Announce what takes effect on ``instrument_id`` at ``ts_event_ns`` (before that instant's data).
+
+    SPLIT: ``ratio`` new shares for one old share (2 for 2:1). DIVIDEND: ``amount`` in ``currency`` a share held.
+    SYMBOL_CHANGE: ``new_symbol``.
+    """
+
+    instrument_id: str
+    kind: CorporateActionKind
+    ratio: Decimal = Decimal(1)
+    amount: Decimal = Decimal(0)
+    currency: str = "USD"
+    new_symbol: str = ""
+
+
+class ExchangeRate(Incoming, gc=False, omit_defaults=True, tag="exchange_rate", kw_only=True):
+    """State that one unit of ``base_currency`` is worth ``rate`` units of ``quote_currency`` from now on."""
+
+    base_currency: str
+    quote_currency: str
+    rate: Decimal
+
+
+class Universe:
+    """The instruments and sources of a run, each with a small stable index for the columns.
+
+    Append only; indexes are private to a process and never reach a record.
+    """
+
+    __slots__ = ("_index_by_id", "_index_by_source", "instruments", "price_grids", "quantity_grids", "sources")
+
+    def __init__(self, instruments: list[Instrument] | None = None) -> None:
+        self.instruments: list[Instrument] = []
+        self.price_grids: list[Grid] = []
+        self.quantity_grids: list[Grid] = []
+        self.sources: list[str] = []
+        self._index_by_id: dict[str, int] = {}
+        self._index_by_source: dict[str, int] = {}
+        for instrument in instruments or []:
+            self.add(instrument)
+
+    def __len__(self) -> int:
+        return len(self.instruments)
+
+    def add(self, instrument: Instrument) -> int:
+        """Add or update an instrument and return its index; the grids of a known one may not change."""
+        index = self._index_by_id.get(instrument.instrument_id)
+        if index is not None:
+            known = self.instruments[index]
+            if (known.price_increment, known.quantity_increment) != (
+                instrument.price_increment,
+                instrument.quantity_increment,
+            ):
+                raise ConfigError(
+                    "the grid of a known instrument cannot change within a run",
+                    field="price_increment",
+                    value=str(instrument.price_increment),
+                    remedy=f"start a new session to trade {instrument.instrument_id} on another grid",
+                )
+            self.instruments[index] = instrument
+            return index
+        index = len(self.instruments)
+        self.instruments.append(instrument)
+        self.price_grids.append(instrument.price_grid())
+        self.quantity_grids.append(instrument.quantity_grid())
+        self._index_by_id[instrument.instrument_id] = index
+        return index
+
+    def index(self, instrument_id: str) -> int | None:
+        """Return the index of an instrument, or None if it is not known."""
+        return self._index_by_id.get(instrument_id)
+
+    def source_index(self, source: str) -> int:
+        """Return the index of a source's name, adding it if it is new."""
+        index = self._index_by_source.get(source)
+        if index is None:
+            index = self._index_by_source[source] = len(self.sources)
+            self.sources.append(source)
+        return index
+
+
+__all__ = ["CorporateAction", "ExchangeRate", "Instrument", "Universe"]

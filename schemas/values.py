@@ -1,0 +1,114 @@
+"""The one place that converts between float64 columns, grid integers and Decimal.
+
+Market data arrives as float64. Orders, fills, positions and cash are ``Decimal`` on the instrument's grid. Between
+them stands the grid: an integer number of price increments (ticks) or quantity increments (lots). All rounding of
+prices and quantities happens here and nowhere else; money is never rounded, it is a sum of exact products.
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_EVEN, Context, Decimal, DecimalException, localcontext
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.errors import ConfigError, DataError
+
+MONEY_CONTEXT = Context(prec=38, rounding=ROUND_HALF_EVEN)
+"""Precision of all money arithmetic: 38 digits, enough that products and sums of realistic amounts are exact."""
+
+ZERO = Decimal(0)
+
+
+class Grid:
+    """An increment, and the conversions to and from integers of it.
+
+    ``increment`` must be a positive finite Decimal. ``scale`` is the float by which grid integers are divided when
+    the increment is a power of ten (the division is correctly rounded, so a column converts back exactly).
+    """
+
+    __slots__ = ("_divisor", "_factor", "increment", "places")
+
+    def __init__(self, increment: Decimal) -> None:
+        if not increment.is_finite() or increment <= 0:
+            raise ConfigError(
+                "an increment must be a positive number",
+                field="increment",
+                value=str(increment),
+                remedy="give a price or quantity increment such as 0.01",
+            )
+        self.increment = increment
+        exponent = increment.as_tuple().exponent
+        self.places = max(0, -int(exponent))
+        # increment = numerator / divisor with both exact in float64 for every realistic grid.
+        self._divisor = float(10**self.places)
+        self._factor = float(increment.scaleb(self.places))
+
+    def __repr__(self) -> str:
+        return f"Grid({self.increment})"
+
+    def to_units(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        """Return float64 ``values`` as the nearest int64 grid units (half to even).
+
+        Raises DataError if a value is not finite or too large for exact integers in float64 (2**53 units).
+        """
+        scaled = values * self._divisor
+        if self._factor != 1.0:
+            scaled = scaled / self._factor
+        units = np.rint(scaled)
+        if units.size and not (np.abs(units).max() < 9007199254740992.0):
+            bad = int(np.flatnonzero(~(np.abs(units) < 9007199254740992.0))[0])
+            raise DataError(
+                "a value does not fit the grid",
+                field="value",
+                value=float(values[bad]),
+                remedy=f"check the price scale; the increment is {self.increment}",
+            )
+        return units.astype(np.int64)
+
+    def to_unit(self, value: float) -> int:
+        """Return one float as the nearest grid unit (half to even), as ``to_units`` does."""
+        scaled = value * self._divisor
+        if self._factor != 1.0:
+            scaled = scaled / self._factor
+        if not abs(scaled) < 9007199254740992.0:
+            raise DataError(
+                "a value does not fit the grid",
+                field="value",
+                value=value,
+                remedy=f"check the price scale; the increment is {self.increment}",
+            )
+        return round(scaled)
+
+    def to_floats(self, units: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Return int64 grid ``units`` as float64 values."""
+        return units * self._factor / self._divisor
+
+    def to_float(self, units: int) -> float:
+        """Return one number of grid units as float64."""
+        return units * self._factor / self._divisor
+
+    def to_decimal(self, units: int) -> Decimal:
+        """Return a number of grid units as an exact Decimal."""
+        return units * self.increment
+
+    def from_decimal(self, value: Decimal) -> int | None:
+        """Return ``value`` in grid units, or None if it does not lie on the grid or is not finite."""
+        if not value.is_finite():
+            return None
+        try:
+            with localcontext(MONEY_CONTEXT):
+                units, rest = divmod(value, self.increment)
+        except DecimalException:
+            return None
+        return None if rest else int(units)
+
+    def floor(self, value: Decimal) -> Decimal:
+        """Return the largest multiple of the increment that is not above ``value``."""
+        with localcontext(MONEY_CONTEXT):
+            return (value // self.increment) * self.increment
+
+
+def decimal_text(value: Decimal) -> str:
+    """Return ``value`` without exponent: the exact text that answers and tables show."""
+    return format(value, "f")

@@ -8,6 +8,7 @@
     instruments    instruments, corporate actions, exchange rates, the universe of a run
     market_data    trades, quotes, bars, books, status, watermarks as single records
     columns        the same as numpy columns, in batches
+    rows           single records to column rows and back
     commands       order commands
     order_events   venue reports, fills and order events
     risk           limits, decisions, breaker

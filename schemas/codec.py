@@ -1,7 +1,7 @@
 """Bytes to records and back: one encoder, one prebuilt typed decoder for each topic.
 
-Values are plain JSON. A record's ``type`` field names its struct; decoding validates every field. The conversions between
-single market-data records and column rows stand here as well.
+Values are plain JSON. A record's ``type`` field names its struct; decoding validates every field. ``schemas.rows`` converts
+between single market-data records and column rows.
 """
 
 from __future__ import annotations
@@ -40,17 +40,34 @@ def decode(topic: str, value: bytes) -> Header:
     try:
         record: Header = decoder(topic).decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        _check_version(topic, _version_of(value))
         raise RecordError(
             f"a record on {topic} cannot be read: {error}",
             field="value",
             value=value[:80],
             remedy="compare it with the JSON Schema that `millrace schema export` writes",
         ) from error
-    if record.schema_version > SCHEMA_VERSION:
+    _check_version(topic, record.schema_version)
+    return record
+
+
+class _Versioned(msgspec.Struct):
+    schema_version: int = SCHEMA_VERSION
+
+
+def _version_of(value: bytes) -> int:
+    """Return the schema version that a value names, whatever else it holds."""
+    try:
+        return msgspec.json.decode(value, type=_Versioned).schema_version
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return SCHEMA_VERSION
+
+
+def _check_version(topic: str, version: int) -> None:
+    if version > SCHEMA_VERSION:
         raise RecordError(
             f"a record on {topic} has a newer schema version than this program knows",
             field="schema_version",
-            value=record.schema_version,
+            value=version,
             remedy="upgrade Millrace before it reads this topic",
         )
-    return record

@@ -11,6 +11,7 @@ from __future__ import annotations
 import msgspec
 
 SCHEMA_VERSION = 1
+"""The newest version of the records that this program reads and writes."""
 
 
 class Header(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True, tag_field="type"):
@@ -27,7 +28,7 @@ class Header(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True, tag_fie
     source_seq: int = 0
     producer: str = ""
     producer_seq: int = 0
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = 1  # Stays 1: a record without the field is of the first version.
 
 
 class Record(Header, gc=False, omit_defaults=True, tag_field="type"):

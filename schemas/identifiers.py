@@ -57,3 +57,8 @@ def bar_row_id(source: str, instrument_id: str, interval: str, seq: int, revisio
 def timer_id(name: str, due_ns: int) -> str:
     """Return the id that stands as the cause of what a passing instant brings about."""
     return f"timer:{name}:{due_ns}"
+
+
+def content_hash(data: bytes) -> str:
+    """Return the hash by which contents are compared: xxh3-128, 32 hexadecimal digits."""
+    return _hash(data)

@@ -1,8 +1,9 @@
 """Single market-data records to column rows and back.
 
-A row of a table and a record hold the same values. A row knows its origin as (source, sequence number); the record's
-event id is made of the two, so it comes back by ``source_id``. What columns do not have (trade condition, receive time,
-run id, producer) is not carried over, and a bar's open instant comes back as its close less the interval's length.
+A row of a table and a record hold the same values. A row knows its origin as (source, sequence
+number); the record's event id is made of the two, so it comes back by ``source_id``. What columns
+do not have (trade condition, receive time, run id, producer) is not carried over, and a bar's open
+instant comes back as its close less the interval's length.
 """
 
 from __future__ import annotations
@@ -13,16 +14,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from schemas.columns import BarColumns, Columns, PriceColumns, QuoteColumns, TradeColumns
-from schemas.envelope import Header, Incoming, Record
+from schemas.columns import (
+    BarColumns,
+    Columns,
+    EquityColumns,
+    PriceColumns,
+    QuoteColumns,
+    TradeColumns,
+)
+from schemas.envelope import Header, Record
 from schemas.errors import DataError, RecordError
-from schemas.identifiers import source_id
+from schemas.identifiers import bar_row_id, source_id
 from schemas.instruments import Universe
 from schemas.market_data import INTERVAL_NS, INTERVALS, Bar, Quote, ReferencePrice, Trade
+from schemas.portfolio import EquityMark
 
 Rows = slice | npt.NDArray[np.int64] | npt.NDArray[np.intp]
 
-TABLE_TYPES: tuple[type[Columns], ...] = (TradeColumns, QuoteColumns, BarColumns, PriceColumns)
+TABLE_TYPES: tuple[type[Columns], ...] = (
+    TradeColumns, QuoteColumns, BarColumns, PriceColumns, EquityColumns,
+)  # fmt: skip
 TABLE_BY_KIND: dict[str, type[Columns]] = {table.KIND: table for table in TABLE_TYPES}
 
 KIND_BY_RECORD: dict[type[Any], str] = {
@@ -64,7 +75,8 @@ _INTERVAL_LENGTHS = np.array(INTERVAL_NS, np.int64)
 def records_from_table(universe: Universe, table: Columns, rows: Rows) -> list[Header]:
     """Return the chosen rows of ``table`` as records, in the order of ``rows``.
 
-    The event id is ``source_id`` of the row's source, instrument and sequence number.
+    The event id is ``source_id`` of the row's source, instrument and sequence number; a bar that the market stage made is
+    named by ``bar_id``.
     """
     return records_from_rows(
         lambda code: universe.instruments[code].instrument_id,
@@ -77,7 +89,9 @@ def records_from_table(universe: Universe, table: Columns, rows: Rows) -> list[H
 def records_from_rows(
     instrument_id: Callable[[int], str], source: Callable[[int], str], table: Columns, rows: Rows
 ) -> list[Header]:
-    """Do what ``records_from_table`` does, with names looked up by two functions of the columns' codes."""
+    """Do what ``records_from_table`` does, with functions that look up names by code."""
+    if isinstance(table, EquityColumns):
+        return _equity_marks(source, table, rows)
     instruments = table.instrument[rows].tolist()
     sources = table.source[rows].tolist()
     ids = {code: instrument_id(code) for code in set(instruments)}
@@ -90,6 +104,7 @@ def records_from_rows(
     derived = {"correlation_id": "", "causation_id": ""} if issubclass(make, Record) else {}
     keys = tuple(fields)
     out: list[Header] = []
+    is_bar = table.KIND == "bar"
     for code, origin, seq, ts, *values in zip(
         instruments,
         sources,
@@ -100,7 +115,9 @@ def records_from_rows(
     ):
         out.append(
             make(
-                event_id=source_id(names[origin], ids[code], seq),
+                event_id=bar_row_id(names[origin], ids[code], values[0], seq, values[-1])
+                if is_bar
+                else source_id(names[origin], ids[code], seq),
                 ts_event_ns=ts,
                 instrument_id=ids[code],
                 source=names[origin],
@@ -112,11 +129,23 @@ def records_from_rows(
     return out
 
 
+def _equity_marks(source: Callable[[int], str], table: EquityColumns, rows: Rows) -> list[Header]:
+    """Return equity rows as records; the source names the account, or account and strategy."""
+    marks: list[Header] = []
+    columns = (table.ts, table.source, table.equity, table.cash, table.gross, table.net, table.drawdown)
+    for ts, code, *values in zip(*(column[rows].tolist() for column in columns), strict=True):
+        name = source(code)
+        account_id, _, strategy_id = name.partition("/")
+        event_id = f"equity:{name}:{ts}"
+        marks.append(EquityMark(event_id, ts, event_id, "", account_id, strategy_id, *values))
+    return marks
+
+
 def table_from_records(universe: Universe, kind: str, records: Sequence[Header]) -> Columns:
     """Return ``records``, all of the type that ``kind`` names, as a table; ``pos`` counts from 0.
 
-    Raises DataError for an instrument that the universe does not have, and RecordError for a record of another type or
-    one whose source and sequence number are unknown.
+    Raises DataError for an instrument that the universe does not have, and RecordError for a record
+    of another type or one whose source and sequence number are unknown.
     """
     want = _RECORD_BY_KIND[kind]
     for record in records:

@@ -1,0 +1,162 @@
+"""What a run amounts to: equity, fills, trades and orders folded as they come, and written to files.
+
+Only days, open trades and counters stay in memory; series go to CSV files line by line when a folder is given.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import IO, Any
+
+from agents.domain.metrics import ClosedTrade, EquityFold, Metrics, TradeFold, compute
+from agents.runners.engine import Outputs
+from schemas.columns import EquityColumns, Ints, MarketBatch
+from schemas.enums import CorporateActionKind
+from schemas.instruments import CorporateAction, Universe
+from schemas.order_events import Fill, OrderDenied, OrderSubmitted
+from schemas.portfolio import AccountSnapshot, PositionChanged
+from schemas.topics import ORDER_EVENTS, ORDER_FILLS, PORTFOLIO_ACCOUNTS, PORTFOLIO_EQUITY, PORTFOLIO_POSITIONS
+from schemas.values import ZERO, decimal_text
+
+_FILES: dict[str, Sequence[str]] = {
+    "equity": ("time_ns", "equity", "cash", "gross_exposure", "net_exposure", "drawdown"),
+    "orders": (
+        "time_ns", "client_order_id", "strategy_id", "instrument_id", "side", "quantity", "order_type",
+        "limit_price", "stop_price", "time_in_force",
+    ),
+    "fills": (
+        "time_ns", "trade_id", "client_order_id", "strategy_id", "instrument_id", "side", "quantity", "price", "fee",
+        "currency", "liquidity_side", "reference_price", "market_event_id",
+    ),
+    "trades": (
+        "strategy_id", "instrument_id", "side", "quantity", "entry_ns", "exit_ns", "entry_price", "exit_price",
+        "pnl", "fees", "slippage",
+    ),
+}  # fmt: skip
+
+
+class Files:
+    """The CSV files of a run's folder, written line by line."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._open: list[IO[str]] = []
+        self._writers: dict[str, Any] = {}
+        for name, header in _FILES.items():
+            file = (folder / f"{name}.csv").open("w", newline="")
+            self._open.append(file)
+            writer = csv.writer(file)
+            writer.writerow(header)
+            self._writers[name] = writer
+
+    def write(self, name: str, row: Sequence[object]) -> None:
+        """Write one line; Decimals as their exact text."""
+        self._writers[name].writerow([decimal_text(v) if isinstance(v, Decimal) else v for v in row])
+
+    def close(self) -> None:
+        """Finish all files."""
+        for file in self._open:
+            file.close()
+
+
+class Results:
+    """Folds the outputs of a run for one account."""
+
+    def __init__(
+        self,
+        universe: Universe,
+        account_id: str,
+        initial: Decimal,
+        day_of: Callable[[Ints], Ints],
+        files: Files | None = None,
+    ) -> None:
+        self._universe = universe
+        self._account_id = account_id
+        self._initial = float(initial)
+        self._day_of = day_of
+        self._files = files
+        self._curve: EquityFold | None = None
+        self._trades = TradeFold(self._on_trade)
+        self._dividends: dict[tuple[str, str], Decimal] = {}
+        self._final: Decimal | None = None
+        self.dividends = ZERO
+        self.denials: dict[str, int] = {}
+        self.counts: dict[str, int] = {}
+        self.open_positions: dict[str, Decimal] = {}
+
+    def see_input(self, batch: MarketBatch) -> None:
+        """Note where the run begins, and the splits that rescale open trades."""
+        if self._curve is None and len(batch):
+            self._curve = EquityFold(self._initial, int(batch.clock[0]), self._day_of)
+        for _, _, record in batch.records:
+            if isinstance(record, CorporateAction) and record.kind is CorporateActionKind.SPLIT:
+                self._trades.split(record.instrument_id, record.ratio)
+
+    def apply(self, outputs: Outputs) -> None:
+        """Fold what a batch brought about."""
+        for topic, table in outputs.tables:
+            if topic == PORTFOLIO_EQUITY and isinstance(table, EquityColumns):
+                self._apply_equity(table)
+        for topic, record in outputs.records:
+            if topic is ORDER_FILLS and isinstance(record, Fill):
+                self._apply_fill(record)
+            elif topic is ORDER_EVENTS:
+                if isinstance(record, OrderSubmitted) and self._files is not None:
+                    self._files.write("orders", (
+                        record.ts_event_ns, record.client_order_id, record.strategy_id, record.instrument_id,
+                        record.side, record.quantity, record.order_type, record.limit_price, record.stop_price,
+                        record.time_in_force,
+                    ))  # fmt: skip
+                elif isinstance(record, OrderDenied):
+                    self.denials[record.code] = self.denials.get(record.code, 0) + 1
+            elif topic is PORTFOLIO_POSITIONS and isinstance(record, PositionChanged):
+                self.open_positions[f"{record.strategy_id}|{record.instrument_id}"] = record.quantity
+            elif topic is PORTFOLIO_ACCOUNTS and isinstance(record, AccountSnapshot):
+                self._final = record.equity
+
+    def add_dividends(self, amount: Decimal) -> None:
+        """Note what was paid in dividends."""
+        self.dividends += amount
+
+    def _apply_equity(self, table: EquityColumns) -> None:
+        source = self._universe.source_index(self._account_id)
+        rows = table.take(table.source == source)
+        if self._curve is not None:
+            self._curve.apply(rows)
+        if self._files is not None:
+            columns = (rows.ts, rows.equity, rows.cash, rows.gross, rows.net, rows.drawdown)
+            for row in zip(*(column.tolist() for column in columns), strict=True):
+                self._files.write("equity", row)
+
+    def _apply_fill(self, fill: Fill) -> None:
+        index = self._universe.index(fill.instrument_id)
+        assert index is not None  # an order of an unknown instrument is denied
+        self._trades.apply(fill, self._universe.instruments[index].multiplier)
+        if self._files is not None:
+            self._files.write("fills", (
+                fill.ts_event_ns, fill.trade_id, fill.client_order_id, fill.strategy_id, fill.instrument_id,
+                fill.side, fill.quantity, fill.price, fill.fee, fill.currency, fill.liquidity_side,
+                fill.reference_price, fill.market_event_id,
+            ))  # fmt: skip
+
+    def _on_trade(self, trade: ClosedTrade) -> None:
+        if self._files is not None:
+            self._files.write("trades", (
+                trade.strategy_id, trade.instrument_id, trade.side, trade.quantity, trade.entry_ns, trade.exit_ns,
+                trade.entry_price, trade.exit_price, trade.pnl, trade.fees, trade.slippage,
+            ))  # fmt: skip
+
+    def metrics(self) -> Metrics:
+        """Return the metrics; the run must be finished."""
+        curve = self._curve or EquityFold(self._initial, 0, self._day_of)
+        if self._final is not None:
+            curve.settle(float(self._final))
+        return compute(curve, self._trades, self.dividends)
+
+    def close(self) -> None:
+        """Finish the files."""
+        if self._files is not None:
+            self._files.close()

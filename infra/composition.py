@@ -1,0 +1,215 @@
+"""The composition root: settings and a data set in, everything an engine needs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import NamedTuple
+
+import numpy as np
+
+from agents.account.config import AccountConfig, AccountStageConfig
+from agents.market.config import MarketConfig
+from agents.runners.engine import EngineConfig
+from agents.strategy.api import Strategy
+from agents.strategy.config import StrategyConfig
+from agents.venue.config import VenueConfig
+from infra.settings import Settings, StrategySettings
+from infra.strategies import resolve_strategy
+from schemas.columns import Ints
+from schemas.control import InputRange
+from schemas.errors import ConfigError, NotFoundError
+from schemas.instruments import Instrument, Universe
+from schemas.market_data import INTERVALS
+from schemas.sessions import SessionTable
+from schemas.values import MONEY_CONTEXT
+from streams.calendars import session_tables
+from streams.datasets import DataSet
+
+_DAY_NS = 86_400_000_000_000
+
+
+class Setup(NamedTuple):
+    """Everything that an engine is made of."""
+
+    config: EngineConfig
+    universe: Universe
+    sessions: dict[str, SessionTable]
+    classes: dict[str, type[Strategy]]
+    day_of: Callable[[Ints], Ints]
+    inputs: list[InputRange]
+
+
+def compose(
+    settings: Settings,
+    data: DataSet,
+    *,
+    symbols: Sequence[str] | None = None,
+    start_ns: int | None = None,
+    end_ns: int | None = None,
+    trade_from_ns: int = 0,
+) -> Setup:
+    """Make the configuration of a run over a data set.
+
+    Raises InputError for whatever does not fit: symbols, ranges, strategies, parameters, limits.
+    """
+    inputs = data.inputs(start_ns=start_ns, end_ns=end_ns, symbols=symbols)
+    universe = data.universe
+    chosen = sorted({item.instrument_id for item in inputs})
+    first_ns = min(item.first_ts_ns for item in inputs)
+    last_ns = max(item.last_ts_ns for item in inputs)
+    sessions = session_tables(universe, first_ns, last_ns)
+    account = settings.account
+    classes: dict[str, type[Strategy]] = {}
+    strategies = _strategies(settings, data, inputs, chosen, universe, classes, trade_from_ns)
+    kinds = {instrument_id: _kinds(inputs, instrument_id) for instrument_id in chosen}
+    calendar = account.calendar or _common_calendar(universe, chosen)
+    config = EngineConfig(
+        accounts=AccountStageConfig(
+            accounts=(
+                AccountConfig(
+                    account_id=account.account_id,
+                    calendar=calendar,
+                    kind=account.kind,
+                    base_currency=account.base_currency,
+                    cash=account.cash,
+                ),
+            ),
+            limits=settings.risk.limits,
+            autonomy=settings.risk.autonomy,
+            approval_timeout_s=settings.risk.approval_timeout_s,
+            mark_interval_s=settings.market.mark_interval_s,
+            snapshot_interval_s=settings.market.snapshot_interval_s,
+        ),
+        strategies=tuple(strategies),
+        market=MarketConfig(
+            intervals=_intervals(settings, strategies),
+            indicators=settings.market.indicators,
+        ),
+        venue=VenueConfig(
+            execution_data=_tier(settings.venue.execution_data, {k for ks in kinds.values() for k in ks}),
+            execution_by_instrument={
+                instrument_id: _tier(settings.venue.execution_data, has) for instrument_id, has in kinds.items()
+            },
+            limit_fill=_choice("venue.limit_fill", settings.venue.limit_fill, ("touch", "through")),
+            participation=settings.venue.participation,
+            slippage=settings.venue.slippage,
+            fee=settings.venue.fee,
+            latency=settings.venue.latency,
+            seed=settings.seed,
+        ),
+        seed=settings.seed,
+    )
+    return Setup(config, universe, sessions, classes, day_function(sessions.get(calendar)), inputs)
+
+
+def day_function(table: SessionTable | None) -> Callable[[Ints], Ints]:
+    """Return the function from instants to trading days: of a calendar, or UTC days."""
+    if table is not None:
+        return table.day_of
+    return lambda ts: ts // np.int64(_DAY_NS)
+
+
+def _choice(name: str, value: str, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise ConfigError("a setting has no such choice", field=name, value=value, remedy=f"choose {' or '.join(choices)}")
+    return value
+
+
+def _kinds(inputs: list[InputRange], instrument_id: str) -> set[str]:
+    return {item.kind for item in inputs if item.instrument_id == instrument_id}
+
+
+def _tier(wanted: str, kinds: set[str]) -> str:
+    """Return which data fills orders."""
+    if wanted != "auto":
+        return _choice("venue.execution_data", wanted, ("quote", "trade", "bar"))
+    return next((kind for kind in ("quote", "trade", "bar") if kind in kinds), "trade")
+
+
+def _common_calendar(universe: Universe, chosen: list[str]) -> str:
+    calendars = {_instrument(universe, instrument_id).calendar for instrument_id in chosen}
+    return calendars.pop() if len(calendars) == 1 else ""
+
+
+def _instrument(universe: Universe, instrument_id: str) -> Instrument:
+    index = universe.index(instrument_id)
+    assert index is not None  # inputs name instruments of the universe only
+    return universe.instruments[index]
+
+
+def _strategies(
+    settings: Settings,
+    data: DataSet,
+    inputs: list[InputRange],
+    chosen: list[str],
+    universe: Universe,
+    classes: dict[str, type[Strategy]],
+    trade_from_ns: int,
+) -> list[StrategyConfig]:
+    configs = []
+    share = MONEY_CONTEXT.divide(settings.account.cash, Decimal(max(len(settings.strategies), 1)))
+    for item in settings.strategies:
+        name, cls, source_hash = resolve_strategy(item.name)
+        label = f"{name}@{source_hash}" if source_hash else name
+        classes[label] = cls
+        ids = [find_instrument(universe, chosen, s) for s in item.symbols] if item.symbols else chosen
+        is_array = cls.signals is not Strategy.signals
+        capital = item.capital if item.capital is not None else share
+        configs.append(
+            StrategyConfig(
+                strategy_id=item.strategy_id or name,
+                name=label,
+                account_id=settings.account.account_id,
+                instrument_ids=tuple(ids),
+                on=_feed(item, cls, data, inputs, ids),
+                # The array form runs once for each instrument, each with its share of the capital.
+                capital=MONEY_CONTEXT.divide(capital, Decimal(len(ids))) if is_array else capital,
+                parameters=item.parameters,
+                trade_from_ns=trade_from_ns,
+            )
+        )
+    return configs
+
+
+def find_instrument(universe: Universe, chosen: list[str], symbol: str) -> str:
+    """Return the one chosen instrument that ``symbol`` names, by id or by symbol.
+
+    Raises NotFoundError if there is none, ConfigError if there are several.
+    """
+    found = [i for i in chosen if i == symbol or _instrument(universe, i).symbol == symbol]
+    if not found:
+        names = ", ".join(sorted(_instrument(universe, i).symbol for i in chosen))
+        raise NotFoundError(f"symbol {symbol} not found in the data", field="symbols", value=symbol,
+                            remedy=f"there is {names}")  # fmt: skip
+    if len(found) > 1:
+        raise ConfigError("a symbol names several instruments", field="symbols", value=symbol,
+                          remedy=f"give one of the ids {', '.join(found)}")  # fmt: skip
+    return found[0]
+
+
+def _feed(
+    item: StrategySettings, cls: type[Strategy], data: DataSet, inputs: list[InputRange], ids: list[str]
+) -> str:
+    """Return what drives a strategy."""
+    if item.on in ("trade", "quote", *INTERVALS):
+        return item.on
+    if item.on != "auto":
+        raise ConfigError("a strategy cannot run on this", field="on", value=item.on,
+                          remedy=f"choose auto, trade, quote or one of {', '.join(INTERVALS)}")  # fmt: skip
+    wants_bars = cls.on_bar is not Strategy.on_bar or cls.on_bars is not Strategy.on_bars
+    kinds = {entry.kind for entry in inputs if entry.instrument_id in ids}
+    if data.intervals:
+        finest = min(data.intervals, key=INTERVALS.index)
+    else:
+        finest = "1m"
+    if wants_bars:
+        return finest
+    return next((kind for kind in ("trade", "quote") if kind in kinds), finest)
+
+
+def _intervals(settings: Settings, strategies: list[StrategyConfig]) -> tuple[str, ...]:
+    wanted = {*settings.market.intervals, *(s.on for s in strategies if s.on in INTERVALS)}
+    for name in wanted:
+        _choice("market.intervals", name, INTERVALS)
+    return tuple(name for name in INTERVALS if name in wanted)

@@ -1,0 +1,207 @@
+"""Settings: one TOML file, every key of it known, typed and explained where it is wrong.
+
+``millrace run --config FILE`` reads it; ``millrace config show`` prints what holds. ``EXAMPLE`` is the commented file that
+``millrace config example`` writes. The only environment variable is MILLRACE_DATA_FOLDER.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agents.strategy.parameters import ParameterValue
+from agents.venue.config import Fee, Latency, NoFee, NoSlippage, Slippage
+from schemas.enums import AccountKind, AutonomyMode
+from schemas.errors import ConfigError
+from schemas.risk import LimitSet
+
+
+class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a run lives and how it is served."""
+
+    folder: str = ""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    snapshot_interval_s: float = 10.0
+    sync_interval_s: float = 1.0
+
+
+class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where market data comes from: a recording at ``speed`` times real time."""
+
+    data: str = "demo"
+    symbols: tuple[str, ...] = ()
+    speed: float = 1.0
+
+
+class AccountSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The paper account."""
+
+    account_id: str = "paper"
+    kind: AccountKind = AccountKind.REG_T
+    base_currency: str = "USD"
+    cash: Decimal = Decimal(100000)
+    calendar: str = ""
+
+
+class RiskSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who lets orders go, and the limits of everything (``limits.global`` and narrower scopes)."""
+
+    autonomy: AutonomyMode = AutonomyMode.AUTOMATIC
+    approval_timeout_s: float = 300.0
+    limits: LimitSet = LimitSet()
+
+
+class VenueSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The paper venue; ``execution_data`` "auto" takes quotes where there are any, else trades, else bars."""
+
+    execution_data: str = "auto"
+    limit_fill: str = "touch"
+    participation: Decimal | None = None
+    slippage: Slippage = NoSlippage()
+    fee: Fee = NoFee()
+    latency: Latency = Latency()
+
+
+class MarketSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bars to build, indicators to publish, and how often positions are marked."""
+
+    intervals: tuple[str, ...] = ("1m",)
+    indicators: tuple[str, ...] = ()
+    mark_interval_s: float = 60.0
+    snapshot_interval_s: float = 3600.0
+
+
+class StrategySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One strategy; ``on`` "auto" takes trades where there are any, else quotes, else the finest bars."""
+
+    name: str
+    strategy_id: str = ""
+    symbols: tuple[str, ...] = ()
+    on: str = "auto"
+    capital: Decimal | None = None
+    parameters: dict[str, ParameterValue] = {}
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All settings of a run."""
+
+    run: RunSettings = RunSettings()
+    source: SourceSettings = SourceSettings()
+    account: AccountSettings = AccountSettings()
+    risk: RiskSettings = RiskSettings()
+    venue: VenueSettings = VenueSettings()
+    market: MarketSettings = MarketSettings()
+    strategies: tuple[StrategySettings, ...] = ()
+    seed: int = 0
+
+
+def data_folder() -> Path:
+    """Return the folder under which runs are kept: MILLRACE_DATA_FOLDER, or ``data`` in the present folder."""
+    return Path(os.environ.get("MILLRACE_DATA_FOLDER") or "data")
+
+
+def load_settings(path: Path) -> Settings:
+    """Read settings from a TOML file; raises ConfigError that names the file, the key and the remedy."""
+    try:
+        raw = tomllib.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ConfigError("there is no such settings file", field="config", value=str(path),
+                          remedy="`millrace config example` prints one to begin with") from error  # fmt: skip
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"the settings file cannot be read: {error}", field="config", value=str(path),
+                          remedy="mend the file") from error  # fmt: skip
+    return parse_settings(raw, str(path))
+
+
+def parse_settings(raw: dict[str, Any], origin: str) -> Settings:
+    """Return settings from plain values; raises ConfigError for an unknown key or a value that does not fit."""
+    _check_keys(raw, Settings, origin, "")
+    try:
+        return msgspec.convert(raw, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"a setting cannot be used: {error}", field="config", value=origin,
+                          remedy="`millrace config example` shows every key with its form") from error  # fmt: skip
+
+
+def _check_keys(raw: dict[str, Any], cls: type[msgspec.Struct], origin: str, prefix: str) -> None:
+    """Name an unknown key with the nearest known one; msgspec alone would not suggest."""
+    known = {field.name: field for field in msgspec.structs.fields(cls)}
+    for key, value in raw.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known are {', '.join(known)}"
+            raise ConfigError(f"{origin}: unknown setting", field=f"{prefix}{key}", value=value, remedy=hint)
+        kind = known[key].type
+        if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            _check_keys(value, kind, origin, f"{prefix}{key}.")
+        if key == "strategies" and isinstance(value, list):
+            for item in value:
+                if isinstance(item, dict):
+                    _check_keys(item, StrategySettings, origin, "strategies.")
+
+
+EXAMPLE = '''\
+# Millrace: settings of a run. Every key is optional; these are examples, with the defaults in brackets.
+
+seed = 0                       # [0] feeds models that draw numbers (latency jitter)
+
+[run]
+port = 8000                    # [8000] HTTP and WebSocket; loopback only
+snapshot_interval_s = 10       # [10] how often the state is saved, which bounds the time a restart takes
+sync_interval_s = 1            # [1] how much a power cut may lose; the death of the process loses nothing
+
+[source]
+data = "demo"                  # ["demo"] a bundled set, a CSV, Parquet or LEAN file, an imported folder, a run
+symbols = ["IBM"]              # [all]
+speed = 60                     # [1] times real time
+
+[account]
+account_id = "paper"           # ["paper"]
+kind = "REG_T"                 # ["REG_T"] or "CASH"
+base_currency = "USD"          # ["USD"]
+cash = "100000"                # ["100000"]
+calendar = "XNYS"              # [UTC days] whose days the daily loss is counted by
+
+[risk]
+autonomy = "AUTOMATIC"         # ["AUTOMATIC"], "SEMI_AUTOMATIC" (a person approves), "OBSERVE_ONLY"
+
+[risk.limits]                  # every limit is optional; the strictest of all scopes holds
+max_quantity = "5000"
+max_notional = "250000"
+max_position = "5000"
+price_collar = "0.05"          # limit and stop prices within 5 % of the price decided on
+stale_after_s = 60
+max_order_rate = 10
+order_rate_window_s = 1
+max_daily_loss = "5000"
+max_drawdown = "0.2"
+
+[venue]
+execution_data = "auto"        # ["auto"] quotes where there are any, else trades, else bars
+limit_fill = "touch"           # ["touch"] or "through"
+participation = "0.1"          # [no bound] share of an event's size that orders may take
+fee = { type = "per_share", rate = "0.005", minimum = "1" }   # none, basis_points, maker_taker
+slippage = { type = "ticks", ticks = 1 }                       # none, basis_points, spread_share
+latency = { submit_ns = 5000000, cancel_ns = 5000000 }         # [0] from command to effect
+
+[market]
+intervals = ["1m", "5m"]       # ["1m"] out of 1s 5s 1m 5m 15m 1h 1d
+indicators = ["sma:20@1m"]     # [none] published on market.indicators
+mark_interval_s = 60           # [60] equity is marked once in each
+
+[[strategies]]
+name = "momentum_crossover"    # a built-in one, an entry point, or path/to/file.py:Class
+strategy_id = "cross"          # [the name]
+symbols = ["IBM"]              # [all of the source]
+on = "1m"                      # ["auto"] trade, quote, or an interval
+capital = "50000"              # [an equal share of the account's cash]
+parameters = { fast = 10, slow = 30 }
+'''
+"""A commented settings file with every key."""

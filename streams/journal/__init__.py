@@ -1,0 +1,40 @@
+"""The journal of a run: an append-only log of everything it consumed and wrote, on local disk.
+
+encoding   entries as bytes; groups of records, encoded once
+names      the journal's own numbering of instruments and sources
+segment    files of a journal, scan of row logs
+locking    one writer at a time
+writer     JournalWriter
+sealing    finished row logs become Arrow files
+sealed     reads those
+parts      one face for both
+entry      one entry, decoded on demand
+batches    market events recut into batches
+reader     JournalReader
+hashing    OutputHasher: the hash of what a run wrote
+compare    two journals, record by record
+"""
+
+from streams.journal.compare import Comparison, Difference, compare
+from streams.journal.encoding import EncodedGroup, Kind, encode_group
+from streams.journal.entry import Entry
+from streams.journal.hashing import OutputHasher
+from streams.journal.reader import JournalReader
+from streams.journal.rowlog import TornTail
+from streams.journal.sealing import seal_folder
+from streams.journal.writer import JournalWriter
+
+__all__ = [
+    "Comparison",
+    "Difference",
+    "EncodedGroup",
+    "Entry",
+    "JournalReader",
+    "JournalWriter",
+    "Kind",
+    "OutputHasher",
+    "TornTail",
+    "compare",
+    "encode_group",
+    "seal_folder",
+]

@@ -1,0 +1,1 @@
+"""Golden wire samples and recordings, byte for byte."""

@@ -1,0 +1,1 @@
+"""Unit and rule tests: no server, no sleep, seconds in all."""

@@ -18,13 +18,18 @@ from schemas.columns import Columns, MarketBatch
 from schemas.envelope import Header
 from schemas.errors import InvariantError
 from schemas.instruments import Universe
-from streams.journal import JournalReader, JournalWriter, OutputHasher, encode_group
+from schemas.topics import MARKET_EVENTS
+from streams.journal import JournalReader, JournalWriter, Kind, OutputHasher, encode_group
 
 SNAPSHOT = "snapshot"
+FINISH = "finish"
 
 
 class RunSnapshot(msgspec.Struct):
-    """The state of a run at one place of its journal: engine, output hash, and the outputs written so far."""
+    """The state of a run at one place of its journal.
+
+    ``offsets`` are those of the next records, ``events`` the market events consumed so far.
+    """
 
     engine: str
     hasher: str
@@ -47,6 +52,7 @@ class Recorder:
         self.universe = universe
         self.hasher = OutputHasher() if is_hashing else None
         self.offsets: dict[str, int] = {}
+        self.market_events = 0
         self._recorded: dict[str, int] = {}
         self._reader: JournalReader | None = None
 
@@ -54,6 +60,16 @@ class Recorder:
         """Journal a batch of input before it is processed."""
         if self.writer is not None:
             self.writer.append_batch(self.universe, batch)
+        self._count_input(batch)
+
+    def _count_input(self, batch: MarketBatch) -> None:
+        """Count input records: inputs and outputs of one topic share its offsets."""
+        rows = len(batch.trades) + len(batch.quotes) + len(batch.bars)
+        self.offsets[MARKET_EVENTS] = self.offsets.get(MARKET_EVENTS, 0) + rows
+        for _, topic, _ in batch.records:
+            self.offsets[topic] = self.offsets.get(topic, 0) + 1
+            rows += topic == MARKET_EVENTS
+        self.market_events += rows
 
     def write(self, outputs: Outputs) -> Written:
         """Journal and hash what a batch brought about."""
@@ -117,22 +133,45 @@ class Recorder:
 
     # ---- snapshots and recovery --------------------------------------------------------------------------------
 
-    def snapshot(self, engine: bytes, events: int) -> None:
+    def snapshot(self, engine: bytes) -> None:
         """Append a mark from which the run can go on."""
         if self.writer is None:
             return
         hasher = self.hasher.snapshot().decode() if self.hasher is not None else ""
         self.writer.append_mark(
-            SNAPSHOT, msgspec.json.encode(RunSnapshot(engine.decode(), hasher, self.offsets, events))
+            SNAPSHOT, msgspec.json.encode(RunSnapshot(engine.decode(), hasher, self.offsets, self.market_events))
         )
 
+    def hash_table(self, topic: str, table: Columns) -> None:
+        """Hash a table that a journal holds."""
+        if self.hasher is not None:
+            self.hasher.update_table(topic, self.universe, table)
+
+    def hash_records(self, records: list[tuple[str, Header]]) -> None:
+        """Hash records that a journal holds."""
+        if records and self.hasher is not None:
+            self.hasher.update_group(encode_group(records))
+
+    def write_side(self, items: list[tuple[str, Header]]) -> None:
+        """Journal records that are neither input nor output of the engine; they are not hashed."""
+        if self.writer is not None:
+            self.writer.append_group(encode_group(items))
+
     def recover(
-        self, folder: Path, restore: Callable[[bytes], None], process: Callable[[MarketBatch], Outputs]
-    ) -> int:
-        """Bring a run back from its journal: the last snapshot, then every input behind it. Return its events."""
+        self,
+        folder: Path,
+        restore: Callable[[bytes], None],
+        process: Callable[[MarketBatch], Outputs],
+        finish: Callable[[], Outputs],
+    ) -> bool:
+        """Bring a run back from its journal: the last snapshot, then every input behind it.
+
+        Returns whether the run had been finished. Raises InvariantError if an output comes out differently.
+        """
         reader = JournalReader(folder)
         mark = reader.last_mark(SNAPSHOT)
-        first, events = 0, 0
+        first = 0
+        is_finished = False
         if mark is not None:
             first = mark[0] + 1
             saved = msgspec.json.decode(mark[1], type=RunSnapshot)
@@ -140,15 +179,17 @@ class Recorder:
             if self.hasher is not None:
                 self.hasher.restore(saved.hasher.encode())
             self.offsets = saved.offsets
-            events = saved.events
+            self.market_events = saved.events
         self._recorded = dict(reader.next_offsets)
         self._reader = reader
         for entry in reader.entries(first):
-            if entry.kind.name != "BATCH":
-                continue
-            batch = entry.batch(self.universe)
-            self.write(process(batch))
-            events += len(batch)
+            if entry.kind is Kind.BATCH:
+                batch = entry.batch(self.universe)
+                self._count_input(batch)
+                self.write(process(batch))
+            elif entry.kind is Kind.MARK and entry.mark()[0] == FINISH:
+                self.write(finish())
+                is_finished = True
         self._recorded = {}
         self._reader = None
-        return events
+        return is_finished

@@ -122,6 +122,11 @@ class JournalWriter:
         self.close()
 
     @property
+    def is_open(self) -> bool:
+        """Whether the journal takes appends: it is neither closed nor failed."""
+        return self._log is not None and self._failure is None
+
+    @property
     def next_entry(self) -> int:
         """The number of the next entry."""
         return self._next_entry

@@ -21,7 +21,6 @@ from schemas.sessions import SessionTable
 
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
-NEW_YORK = ZoneInfo("America/New_York")
 
 
 def at(text: str, zone: str = "America/New_York") -> int:
@@ -85,7 +84,7 @@ def test_bar_of_four_trades_has_their_prices_volume_and_exact_vwap() -> None:
     names = ("open", "high", "low", "close", "volume", "vwap", "count", "partial", "start", "ts")
     # 100 x 1000 + 200 x 1005 + 300 x 999 + 400 x 1001 = 1,001,100 cents; / 1000 shares.
     assert rows(out, *names) == [
-        (10.0, 10.05, 9.99, 10.01, 1000.0, 10.011, 4, False, start, start + MINUTE)
+        (10.0, 10.05, 9.99, 10.01, 1000.0, 1001.1 / 100, 4, False, start, start + MINUTE)
     ]
     assert out.bars.pos.tolist() == [4]
 
@@ -221,9 +220,9 @@ def test_daily_bar_far_outside_of_the_known_sessions_raises_a_data_error() -> No
 def test_sums_beyond_64_bits_stay_exact() -> None:
     universe = universe_of(quantity_increment=Decimal("0.00000001"))
     start = at("2021-03-12 10:00")
-    # Each print is worth 6e6 ticks x 1e12 units = 6e18, and ten of them leave 64 bits.
-    prints = [(start + k, 60_000.0, 10_000.0) for k in range(10)]
-    prints += [(start + 10, 60_000.01, 10_000.0), (start + MINUTE, 1.0, 1.0)]
+    # Each print is worth 6e6 ticks x 7e11 units = 4.2e18, and three of them leave 64 bits.
+    prints = [(start + k, 60_000.0, 7_000.0) for k in range(10)]
+    prints += [(start + 10, 60_000.01, 7_000.0), (start + MINUTE, 1.0, 1.0)]
     whole = stage_of(universe, "1m", check_jumps=False).process(trades(universe, prints))
     exact = (6_000_000 * 10 + 6_000_001) / 11 / 100
     assert whole.bars.vwap.tolist() == pytest.approx([exact], rel=1e-15)
@@ -296,10 +295,7 @@ def test_snapshot_restores_into_a_universe_of_another_order() -> None:
     names = ("A", "B")
     universes = [
         Universe(
-            [
-                Instrument(instrument_id=f"{n}.X", symbol=n, venue="X", ts_event_ns=0)
-                for n in order
-            ]
+            [Instrument(instrument_id=f"{n}.X", symbol=n, venue="X", ts_event_ns=0) for n in order]
         )
         for order in (names, names[::-1])
     ]

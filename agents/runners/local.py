@@ -1,0 +1,284 @@
+"""The one-process runner: the whole pipeline live over a journal, with a log port for the web app.
+
+Input comes from a feed (market events) and from ``publish`` (commands of clients). Each turn takes what is due, journals it,
+runs the engine, journals what came out, flushes, and only then tells listeners and those who wait for their command: what is
+acknowledged is on disk. After a kill the journal's last snapshot and the inputs behind it bring back the same state, and
+the feed goes on behind the last event that was journaled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+
+from agents.runners.engine import Engine, Outputs
+from agents.runners.recorder import FINISH, Recorder
+from agents.runners.replay import MANIFEST
+from schemas.columns import MarketBatch
+from schemas.control import RunManifest
+from schemas.envelope import Header
+from schemas.errors import MillraceError, StorageError
+from schemas.rows import records_from_table
+from schemas.topics import MARKET_EVENTS, REFERENCE_INSTRUMENTS
+from streams.journal import JournalReader, JournalWriter
+from streams.log import Listener, Published
+
+_TURN_S = 0.02
+_QUEUE_MAX = 10_000
+_PUBLISH_TIMEOUT_S = 5.0
+_SLICE_EVENTS = 4096
+
+
+class Feed(Protocol):
+    """Market events as they become due."""
+
+    def skip(self, events: int) -> None:
+        """Pass over the first ``events`` events: a run that was killed has consumed them."""
+        ...
+
+    def poll(self) -> MarketBatch | None:
+        """Return the events that are due now, None if there are none."""
+        ...
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no event will ever come again."""
+        ...
+
+    def now_ns(self) -> int:
+        """Return the feed's time (int64 ns UTC): the wall clock, or the place in the recording."""
+        ...
+
+
+class _Command(NamedTuple):
+    topic: str
+    record: Header
+    done: asyncio.Future[None]
+
+
+class LocalRunner:
+    """Runs an engine over a feed and a journal; is the ``Log`` of everything in front of it."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        feed: Feed,
+        folder: Path,
+        manifest: RunManifest,
+        *,
+        snapshot_interval_s: float = 10.0,
+        sync_interval_s: float = 1.0,
+    ) -> None:
+        self.engine = engine
+        self.feed = feed
+        self.folder = folder
+        self.run_id = manifest.run_id
+        self.epoch = manifest.run_id
+        self.recovered_events = 0
+        self.is_finished = False
+        self._manifest = manifest
+        self._snapshot_interval_s = snapshot_interval_s
+        self._snapshot_at_s = 0.0
+        self._listeners: list[Listener] = []
+        self._queue: deque[_Command] = deque()
+        self._stop = asyncio.Event()
+        self._side: list[tuple[str, Header]] = []
+        self._writer = JournalWriter.open(folder, run_id=self.run_id, sync_interval_s=sync_interval_s)
+        self.recorder = Recorder(self._writer, engine.universe)
+        self.torn_tail = self._writer.recovered
+        self._reader: JournalReader | None = None
+        self._recover()
+
+    def _recover(self) -> None:
+        if not self._writer.next_entry or MANIFEST not in self._writer.marks:
+            self._writer.append_mark(MANIFEST, msgspec.json.encode(self._manifest))
+            instruments = self.engine.universe.instruments
+            self.recorder.write_side([(REFERENCE_INSTRUMENTS, item) for item in instruments])
+            self._writer.flush()
+            return
+        self._writer.flush()
+        self.is_finished = self.recorder.recover(
+            self.folder, self.engine.restore, self.engine.process, self.engine.finish
+        )
+        self.recovered_events = self.recorder.market_events
+        self.feed.skip(self.recovered_events)
+        self._writer.flush()
+
+    # ---- the log port ------------------------------------------------------------------------------------------
+
+    async def publish(self, topic: str, record: Header) -> None:
+        """Put a record into the run's input; returns when it is journaled and handled.
+
+        Raises StorageError when the queue is full or the journal cannot take it, TimeoutError after the deadline.
+        """
+        if len(self._queue) >= _QUEUE_MAX or self._stop.is_set():
+            raise StorageError("the run takes no more commands", field="topic", value=topic,
+                               remedy="try again later")  # fmt: skip
+        command = _Command(topic, record, asyncio.get_running_loop().create_future())
+        self._queue.append(command)
+        await asyncio.wait_for(command.done, _PUBLISH_TIMEOUT_S)
+
+    def publish_side(self, topic: str, record: Header) -> None:
+        """Put a record that no stage reads (progress and results of backtests) into the log with the next turn."""
+        self._side.append((topic, record))
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Call ``listener`` with every group of records once it is journaled."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def read(self, topic: str, offset: int, limit: int) -> list[Published]:
+        """Return up to ``limit`` records of a topic from ``offset`` on."""
+        if self._reader is None:
+            self._reader = JournalReader(self.folder)
+        return [Published(topic, 0, at, record) for at, record in self._reader.read(topic, offset, limit)]
+
+    def end_offset(self, topic: str) -> int:
+        """Return the offset that the next record of ``topic`` will have."""
+        return self._writer.next_offsets.get(topic, 0)
+
+    def now_ns(self) -> int:
+        """Return the run's time."""
+        return self.feed.now_ns()
+
+    # ---- running -----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Take turns until ``stop`` is called; raises StorageError when the journal fails."""
+        loop = asyncio.get_running_loop()
+        self._snapshot_at_s = loop.time() + self._snapshot_interval_s
+        try:
+            while not self._stop.is_set():
+                worked = self.turn()
+                if loop.time() >= self._snapshot_at_s:
+                    self.save()
+                    self._snapshot_at_s = loop.time() + self._snapshot_interval_s
+                if not worked:
+                    try:
+                        await asyncio.wait_for(self._stop.wait(), _TURN_S)
+                    except TimeoutError:
+                        continue
+                else:
+                    await asyncio.sleep(0)
+        finally:
+            self._refuse_waiting()
+            self.close()
+
+    def stop(self) -> None:
+        """Ask the runner to end after the present turn."""
+        self._stop.set()
+
+    def turn(self) -> bool:
+        """Take what is due through the pipeline; return whether there was anything."""
+        batch = self.feed.poll()
+        commands = [self._queue.popleft() for _ in range(len(self._queue))]
+        if self._side:
+            side, self._side = self._side, []
+            before = dict(self._writer.next_offsets)
+            self.recorder.write_side(side)
+            self._writer.flush()
+            self._tell(None, Outputs(side, []), before)
+        if batch is None and not commands:
+            return False
+        try:
+            if batch is not None:
+                for start in range(0, len(batch), _SLICE_EVENTS):
+                    self._take(batch.slice(start, min(start + _SLICE_EVENTS, len(batch))))
+            if commands:
+                self._take(self._batch_of(commands))
+        except MillraceError as error:
+            for command in commands:
+                if not command.done.done():
+                    command.done.set_exception(error)
+            raise
+        for command in commands:
+            if not command.done.done():
+                command.done.set_result(None)
+        return True
+
+    def _batch_of(self, commands: Sequence[_Command]) -> MarketBatch:
+        """Return commands as a batch; each is an event of its own, the clock never falls."""
+        times = [max(getattr(c.record, "ts_event_ns", 0), self.engine.clock_ns) for c in commands]
+        clock = np.maximum.accumulate(np.array(times, np.int64))
+        for command, ts in zip(commands, clock.tolist(), strict=True):
+            msgspec.structs.force_setattr(command.record, "ts_event_ns", ts)
+        records = [(i, c.topic, c.record) for i, c in enumerate(commands)]
+        return MarketBatch(self.engine.universe, clock, records=records, first_offset=self.engine.events)
+
+    def _take(self, batch: MarketBatch) -> None:
+        if int(batch.clock[0]) < self.engine.clock_ns:
+            # A command was stamped later than events that come only now: time does not run backwards.
+            batch.clock = np.maximum(batch.clock, self.engine.clock_ns)
+        before = dict(self._writer.next_offsets)
+        self.recorder.consume(batch)
+        outputs = self.engine.process(batch)
+        self.recorder.write(outputs)
+        self._writer.flush()
+        self._tell(batch, outputs, before)
+
+    def _tell(self, batch: MarketBatch | None, outputs: Outputs, offsets: dict[str, int]) -> None:
+        """Hand what was journaled to the listeners, as single records with their offsets."""
+        if not self._listeners:
+            return
+        published: list[Published] = []
+        next_offsets = dict(offsets)
+
+        def add(topic: str, record: Header) -> None:
+            offset = next_offsets.get(topic, 0)
+            next_offsets[topic] = offset + 1
+            published.append(Published(topic, 0, offset, record))
+
+        if batch is not None:
+            for table in (batch.trades, batch.quotes, batch.bars):
+                for record in records_from_table(self.engine.universe, table, slice(None)):
+                    add(MARKET_EVENTS, record)
+            for _, topic, record in batch.records:
+                add(topic, record)
+        for topic, rows in outputs.tables:
+            for record in records_from_table(self.engine.universe, rows, slice(None)):
+                add(topic, record)
+        for topic, record in outputs.records:
+            add(topic, record)
+        for listener in list(self._listeners):
+            listener(published)
+
+    # ---- ending ------------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Append a snapshot, from which a restart goes on."""
+        self.recorder.snapshot(self.engine.snapshot())
+        self._writer.flush()
+
+    def finish(self) -> str:
+        """End the run: open bars leave, accounts are valued. Return the hash of all outputs."""
+        before = dict(self._writer.next_offsets)
+        self._writer.append_mark(FINISH, b"{}")
+        outputs = self.engine.finish()
+        self.recorder.write(outputs)
+        self._writer.flush()
+        self.is_finished = True
+        self._tell(None, outputs, before)
+        assert self.recorder.hasher is not None  # a live run is always hashed
+        return self.recorder.hasher.hexdigest()
+
+    def _refuse_waiting(self) -> None:
+        for command in self._queue:
+            if not command.done.done():
+                command.done.set_exception(StorageError("the run is stopping", remedy="try again after it started"))
+        self._queue.clear()
+
+    def close(self) -> None:
+        """Save the state and close the journal; safe to call twice."""
+        writer = self._writer
+        if writer.is_open:
+            try:
+                if not self.is_finished:
+                    self.save()
+            finally:
+                writer.close()

@@ -1,0 +1,183 @@
+"""A backtest from its request to its files: the one way in which the command line, the API and notebooks run one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from agents.domain.metrics import Metrics
+from agents.runners.replay import ReplayResult, manifest_of, replay
+from agents.strategy.parameters import ParameterValue
+from infra.composition import Setup, compose
+from infra.identity import identity
+from infra.settings import AccountSettings, MarketSettings, Settings, StrategySettings, data_folder
+from schemas.control import RunManifest
+from schemas.errors import ConfigError, StorageError
+from streams.datasets import DataSet, open_data
+
+BATCH_EVENTS = 65_536
+
+
+class BacktestSpec(msgspec.Struct, kw_only=True):
+    """What to run. ``settings`` holds venue, limits and market; strategy, cash and seed here win over it."""
+
+    strategy: str
+    parameters: dict[str, ParameterValue] = {}
+    data: str = "daily"
+    symbols: tuple[str, ...] = ()
+    interval: str = ""
+    on: str = "auto"
+    start_ns: int | None = None
+    end_ns: int | None = None
+    warmup_ns: int = 0
+    cash: Decimal = Decimal(10000)
+    seed: int = 0
+    batch: int = BATCH_EVENTS
+    settings: Settings = Settings()
+
+
+class Backtest(NamedTuple):
+    """A finished backtest with the folder that holds its journal and files."""
+
+    result: ReplayResult
+    folder: Path
+
+    @property
+    def metrics(self) -> Metrics:
+        """The metrics."""
+        return self.result.metrics
+
+    @property
+    def manifest(self) -> RunManifest:
+        """The manifest with the output hash."""
+        return self.result.manifest
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return manifest, metrics, counts and denials as plain values."""
+        manifest = msgspec.to_builtins(self.manifest)
+        return {
+            "manifest": manifest,
+            "metrics": msgspec.to_builtins(self.metrics),
+            "counts": dict(self.manifest.counts),
+            "denials": dict(sorted(self.result.denials.items())),
+            "events": self.result.events,
+            "has_dividends": self.metrics.total_dividends != 0,
+            "folder": str(self.folder),
+        }
+
+
+def settings_of(spec: BacktestSpec) -> Settings:
+    """Return the run's settings: the given ones with strategy, cash and seed of the request."""
+    if spec.cash <= 0 or not spec.cash.is_finite():
+        raise ConfigError("a backtest needs cash to begin with", field="cash", value=str(spec.cash),
+                          remedy="give an amount above 0")  # fmt: skip
+    if spec.batch < 1:
+        raise ConfigError("a batch holds one event or more", field="batch", value=spec.batch,
+                          remedy="give a number from 1")  # fmt: skip
+    base = spec.settings
+    account: AccountSettings = msgspec.structs.replace(base.account, cash=spec.cash)
+    strategy = StrategySettings(
+        name=spec.strategy, strategy_id="", symbols=spec.symbols, on=spec.on, parameters=spec.parameters
+    )
+    market: MarketSettings = base.market
+    return msgspec.structs.replace(base, account=account, strategies=(strategy,), seed=spec.seed, market=market)
+
+
+def prepare(spec: BacktestSpec) -> tuple[DataSet, Setup, int]:
+    """Open the data and compose the run; return both and the number of events. Raises InputError."""
+    settings = settings_of(spec)
+    data = open_data(spec.data, symbols=spec.symbols or None, interval=spec.interval or None)
+    start_ns = spec.start_ns
+    trade_from_ns = 0
+    if spec.warmup_ns and start_ns is not None:
+        trade_from_ns, start_ns = start_ns, start_ns - spec.warmup_ns
+    symbols = list(spec.symbols) or None
+    setup = compose(
+        settings, data, symbols=symbols, start_ns=start_ns, end_ns=spec.end_ns, trade_from_ns=trade_from_ns
+    )
+    return data, setup, sum(item.count for item in setup.inputs)
+
+
+def run_backtest(
+    spec: BacktestSpec,
+    *,
+    out: Path | None = None,
+    on_total: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Backtest:
+    """Run a backtest and write its folder: journal, manifest, metrics, equity, orders, fills, trades.
+
+    ``out`` names the folder; without it a new one under the data folder. It is written under another name and renamed
+    when whole, so a failed run leaves nothing half-written. Raises InputError, StorageError.
+    """
+    data, setup, total = prepare(spec)
+    if on_total is not None:
+        on_total(total)
+    draft = manifest_of(setup.config, setup.inputs, identity(), "draft", "backtest")
+    folder, run_id = _folder(out, draft.config_hash)
+    manifest = msgspec.structs.replace(draft, run_id=run_id, event_id=f"run:{run_id}:0")
+    working = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    start_ns = spec.start_ns
+    if spec.warmup_ns and start_ns is not None:
+        start_ns -= spec.warmup_ns
+    batches = data.batches(
+        spec.batch, start_ns=start_ns, end_ns=spec.end_ns, symbols=list(spec.symbols) or None
+    )
+    try:
+        try:
+            working.mkdir(parents=True)
+        except OSError as error:
+            raise StorageError(f"the results cannot be written: {error.strerror}", field="out", value=str(folder),
+                               remedy="choose another folder with --out") from error  # fmt: skip
+        try:
+            result = replay(
+                setup.config, setup.universe, setup.sessions, setup.classes, batches, manifest,
+                day_of=setup.day_of, journal=working / "journal", out=working, on_progress=on_progress,
+            )  # fmt: skip
+            done = Backtest(result, folder)
+            (working / "manifest.json").write_bytes(_pretty(result.manifest))
+            (working / "metrics.json").write_bytes(_pretty(result.metrics))
+            _put_in_place(working, folder)
+        except OSError as error:
+            raise StorageError(f"the results cannot be written: {error.strerror}", field="out", value=str(folder),
+                               remedy="free space or choose another folder with --out") from error  # fmt: skip
+        return done
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+
+
+def _pretty(value: Any) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+def _put_in_place(working: Path, folder: Path) -> None:
+    """Rename the finished folder; files of an older run in the same folder give way."""
+    if folder.exists():
+        for item in working.iterdir():
+            target = folder / item.name
+            if target.is_dir():
+                shutil.rmtree(target)
+            os.replace(item, target)
+    else:
+        os.replace(working, folder)
+
+
+def _folder(out: Path | None, config_hash: str) -> tuple[Path, str]:
+    """Return the folder and the run's id."""
+    if out is not None:
+        return out, f"backtest-{config_hash[:8]}"
+    runs = data_folder() / "runs"
+    number = 1
+    with contextlib.suppress(OSError):
+        runs.mkdir(parents=True, exist_ok=True)
+    while (runs / f"backtest-{config_hash[:8]}-{number}").exists():
+        number += 1
+    run_id = f"backtest-{config_hash[:8]}-{number}"
+    return runs / run_id, run_id

@@ -1,0 +1,327 @@
+"""The ``millrace`` command.
+
+Exit status: 0 done, 1 a comparison found differences, 2 the input cannot be used or the disk refused (one line on
+standard error says what, where and how to mend it), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from infra.backtests import BATCH_EVENTS, BacktestSpec, run_backtest
+from infra.display import progress_bar
+from infra.docs import topics_markdown
+from infra.identity import VERSION
+from infra.schema_export import export_schemas
+from infra.settings import EXAMPLE, Settings, data_folder, load_settings
+from infra.strategies import known_strategies
+from infra.tables import show_backtest
+from infra.times import NS, parse_time
+from schemas.errors import ConfigError, MillraceError
+from schemas.topics import CATALOGUE
+
+app = App(name="millrace", version=VERSION, help="A real-time trading engine: a backtest is a replay through the same agents.")
+topics_app = App(name="topics", help="The topic catalogue.")
+schema_app = App(name="schema", help="JSON Schemas of the records.")
+import_app = App(name="import", help="Import market data into a folder that --data can name.")
+config_app = App(name="config", help="Settings files.")
+runs_app = App(name="runs", help="Recorded runs.")
+for sub in (topics_app, schema_app, import_app, config_app, runs_app):
+    app.command(sub)
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+def _symbols(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _decimal(text: str, field: str) -> Decimal:
+    try:
+        value = Decimal(text)
+    except InvalidOperation as error:
+        raise ConfigError("not a number", field=field, value=text, remedy="write an amount such as 10000") from error
+    return value
+
+
+def _parameters(items: list[str]) -> dict[str, bool | int | float | str]:
+    found: dict[str, bool | int | float | str] = {}
+    for item in items:
+        name, sign, value = item.partition("=")
+        if not sign or not name:
+            raise ConfigError("a parameter is written name=value", field="param", value=item,
+                              remedy="for example --param fast=20")  # fmt: skip
+        found[name.strip()] = value.strip()
+    return found
+
+
+def _settings(config: Path | None) -> Settings:
+    return load_settings(config) if config is not None else Settings()
+
+
+@app.command
+def demo(
+    *,
+    exit_: Annotated[bool, Parameter(name="--exit", negative="")] = False,
+    speed: float = 600.0,
+    port: int = 8000,
+    strategy: str = "momentum_crossover",
+) -> None:
+    """Play a bundled recording of real trades and quotes through all agents, live, and prove the replay equal.
+
+    Parameters
+    ----------
+    exit_: end after the comparison instead of serving until Ctrl-C
+    speed: multiple of real time
+    port: port of the HTTP server (0 takes a free one)
+    strategy: the strategy that trades
+    """
+    from infra.demo import run_demo
+
+    sys.exit(run_demo(is_exiting=exit_, speed=speed, port=port, strategy=strategy, console=console))
+
+
+@app.command
+def run(*, config: Path | None = None, port: int | None = None, folder: Path | None = None) -> None:
+    """Run the one-process engine with its API: a source, strategies and limits from a settings file.
+
+    Parameters
+    ----------
+    config: settings file (`millrace config example` prints one)
+    port: port of the HTTP server, wins over the file
+    folder: the run's folder; an existing one is continued
+    """
+    from infra.serve import run_engine
+
+    sys.exit(run_engine(_settings(config), port=port, folder=folder, console=console))
+
+
+@app.command
+def backtest(
+    *,
+    strategy: str,
+    data: str = "daily",
+    symbols: str = "",
+    param: list[str] = [],  # noqa: B006 - cyclopts reads the default, nobody changes it
+    from_: Annotated[str, Parameter(name="--from")] = "",
+    to: str = "",
+    cash: str = "10000",
+    seed: int = 0,
+    on: str = "auto",
+    interval: str = "",
+    warmup_days: float = 0.0,
+    batch: int = BATCH_EVENTS,
+    config: Path | None = None,
+    out: Path | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Replay history through the agents and print what came of it.
+
+    Parameters
+    ----------
+    strategy: a name (`millrace strategies`), or path/to/file.py:Class
+    data: a bundled set (demo, daily), a CSV, Parquet or LEAN file, an imported folder, a run's folder
+    symbols: comma-separated; all of the data without it
+    param: name=value, may be repeated
+    from_: first day or time
+    to: last day or time
+    cash: what the account begins with
+    seed: feeds models that draw numbers
+    on: what drives the strategy: auto, trade, quote, or an interval such as 1m
+    interval: interval of the bars in a CSV or Parquet file
+    warmup_days: days before --from in which the strategy runs with its orders withheld
+    batch: events a batch; never changes the result
+    config: settings file for venue, limits and market
+    out: folder for manifest, metrics, equity, orders, fills and trades
+    json: one JSON object on standard output and nothing else there
+    """
+    spec = BacktestSpec(
+        strategy=strategy,
+        parameters=_parameters(param),
+        data=data,
+        symbols=_symbols(symbols),
+        interval=interval,
+        on=on,
+        start_ns=parse_time(from_, "from") if from_ else None,
+        end_ns=parse_time(to, "to", is_end=True) if to else None,
+        warmup_ns=int(warmup_days * 86_400 * NS),
+        cash=_decimal(cash, "cash"),
+        seed=seed,
+        batch=batch,
+        settings=_settings(config),
+    )
+    started = time.perf_counter()
+    with progress_bar(errors, "replay") as bar:
+        done = run_backtest(spec, out=out, on_total=bar.total, on_progress=bar.advance)
+    if json:
+        sys.stdout.write(msgspec.json.encode(done.as_dict()).decode() + "\n")
+    else:
+        show_backtest(console, done, time.perf_counter() - started)
+
+
+@app.command
+def parity(run: str, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+    """Run a recorded session again and compare every record; then compare it with a backtest of the same data.
+
+    Parameters
+    ----------
+    run: name of a run under the data folder, or its folder
+    json: one JSON object on standard output and nothing else there
+    """
+    from infra.parity import run_parity
+
+    sys.exit(run_parity(run, is_json=json, console=console, errors=errors))
+
+
+@app.command
+def replay(data: str, *, config: Path | None = None, speed: float = 60.0, port: int | None = None) -> None:
+    """Play history at a multiple of real time into a live one-process engine.
+
+    Parameters
+    ----------
+    data: as --data of backtest
+    config: settings file
+    speed: multiple of real time
+    port: port of the HTTP server
+    """
+    from infra.serve import run_engine
+
+    settings = _settings(config)
+    source = msgspec.structs.replace(settings.source, data=data, speed=speed)
+    settings = msgspec.structs.replace(settings, source=source)
+    sys.exit(run_engine(settings, port=port, folder=None, console=console))
+
+
+@app.command
+def strategies() -> None:
+    """List the strategies that have a name, with their parameters."""
+    for name, cls in sorted(known_strategies().items()):
+        summary = (cls.__doc__ or "").strip().splitlines()[0]
+        console.print(f"[bold]{name}[/bold]  {summary}")
+        for key, parameter in cls.parameters.items():
+            console.print(
+                f"    {key} = {parameter.default!r}  {parameter.range_text()}  {parameter.description}", markup=False
+            )
+
+
+@topics_app.command(name="list")
+def topics_list() -> None:
+    """Print every topic with key, partitions and retention."""
+    for topic in CATALOGUE:
+        kept = "compacted" if topic.is_compacted else ("kept" if topic.retention_ms < 0 else f"{topic.retention_ms // 86_400_000} d")
+        console.print(f"{topic.name:28} {topic.key:14} {topic.partitions} partitions  {kept:10} {topic.description}",
+                      markup=False, soft_wrap=True)  # fmt: skip
+
+
+@topics_app.command(name="docs")
+def topics_docs() -> None:
+    """Print the catalogue as Markdown."""
+    sys.stdout.write(topics_markdown())
+
+
+@schema_app.command(name="export")
+def schema_export(directory: Path) -> None:
+    """Write a JSON Schema (2020-12) for every topic.
+
+    Parameters
+    ----------
+    directory: folder to write to
+    """
+    for path in export_schemas(directory):
+        console.print(str(path), markup=False)
+
+
+@config_app.command(name="example")
+def config_example() -> None:
+    """Print a commented settings file."""
+    sys.stdout.write(EXAMPLE)
+
+
+@config_app.command(name="show")
+def config_show(*, config: Path | None = None) -> None:
+    """Print the settings that hold, as JSON.
+
+    Parameters
+    ----------
+    config: settings file
+    """
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(_settings(config)), indent=2).decode() + "\n")
+
+
+@runs_app.command(name="list")
+def runs_list() -> None:
+    """List the runs under the data folder."""
+    from infra.parity import list_runs
+
+    for line in list_runs(data_folder()):
+        console.print(line, markup=False)
+
+
+def _import(kind: str, path: str, into: Path, symbols: str) -> None:
+    from infra.imports import run_import
+
+    run_import(kind, Path(path), into, _symbols(symbols), console=console, errors=errors)
+
+
+@import_app.command(name="lean")
+def import_lean(path: str, *, into: Path, symbols: str = "") -> None:
+    """Import LEAN zip files, or a folder of them.
+
+    Parameters
+    ----------
+    path: a zip file or a folder
+    into: the folder of the imported set; importing twice adds nothing
+    symbols: comma-separated; all without it
+    """
+    _import("lean", path, into, symbols)
+
+
+@import_app.command(name="csv")
+def import_csv(path: str, *, into: Path, symbols: str = "") -> None:
+    """Import a CSV file.
+
+    Parameters
+    ----------
+    path: the file
+    into: the folder of the imported set; importing twice adds nothing
+    symbols: comma-separated; all without it
+    """
+    _import("csv", path, into, symbols)
+
+
+@import_app.command(name="parquet")
+def import_parquet(path: str, *, into: Path, symbols: str = "") -> None:
+    """Import a Parquet file.
+
+    Parameters
+    ----------
+    path: the file
+    into: the folder of the imported set; importing twice adds nothing
+    symbols: comma-separated; all without it
+    """
+    _import("parquet", path, into, symbols)
+
+
+def main() -> None:
+    """Run the command; errors of ours become one line and exit status 2."""
+    try:
+        app()
+    except MillraceError as error:
+        errors.print(f"error: {error}", markup=False, soft_wrap=True)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.exit(0)
+    except KeyboardInterrupt:
+        errors.print("interrupted")
+        sys.exit(130)
+
+

@@ -1,0 +1,155 @@
+"""Trading sessions and local days: the one place that asks ``exchange_calendars`` and the time-zone database.
+
+Processors are pure, so they get sessions as plain tables (``schemas.sessions``); importers need the close of a
+session and the local trading day of an instant. Calendars are always made with explicit first and last day, since the
+library's defaults depend on today.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from schemas.columns import Ints
+from schemas.errors import DataError, NotFoundError
+from schemas.instruments import Universe
+from schemas.sessions import SessionTable
+
+_HOUR_NS = 3_600_000_000_000
+_DAY_NS = 24 * _HOUR_NS
+_PADDING_DAYS = 10
+_EPOCH = date(1970, 1, 1)
+
+
+def sessions(calendar: str, first_day: date | str, last_day: date | str) -> SessionTable:
+    """Return the sessions of ``calendar`` (a name such as XNYS) from ``first_day`` to ``last_day``, both included.
+
+    Days are dates or ISO text. Raises NotFoundError for an unknown calendar and DataError for days that it does not
+    cover.
+    """
+    first, last = _date(first_day), _date(last_day)
+    table = _years(calendar, first.year, last.year)
+    low = int(np.searchsorted(table.day, day_number(first), "left"))
+    high = int(np.searchsorted(table.day, day_number(last), "right"))
+    return SessionTable(table.open_ns[low:high], table.close_ns[low:high], table.day[low:high])
+
+
+def session_tables(universe: Universe, start_ns: int, end_ns: int) -> dict[str, SessionTable]:
+    """Return the sessions of every calendar of ``universe`` from ``start_ns`` to ``end_ns`` (ns UTC).
+
+    The range is padded by some days on both sides, so that the session before and after an instant is there.
+    """
+    first = day_of_ns(start_ns) - timedelta(days=_PADDING_DAYS)
+    last = day_of_ns(end_ns) + timedelta(days=_PADDING_DAYS)
+    names = {instrument.calendar for instrument in universe.instruments if instrument.calendar}
+    return {name: sessions(name, first, last) for name in sorted(names)}
+
+
+def day_number(day: date) -> int:
+    """Return ``day`` as yyyymmdd."""
+    return day.year * 10_000 + day.month * 100 + day.day
+
+
+def day_of_ns(ns: int) -> date:
+    """Return the UTC day of an instant."""
+    return _EPOCH + timedelta(days=ns // _DAY_NS)
+
+
+def local_midnight_ns(day: date, time_zone: str) -> int:
+    """Return the instant (ns UTC) at which ``day`` begins in ``time_zone``."""
+    midnight = datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(time_zone))
+    return round(midnight.timestamp()) * 1_000_000_000
+
+
+def local_days(ts: Ints, time_zone: str) -> Ints:
+    """Return the local day (yyyymmdd) of each instant of ``ts`` (int64 ns UTC)."""
+    if not len(ts):
+        return np.empty(0, np.int64)
+    return day_numbers((ts + utc_offsets(ts, time_zone)) // _DAY_NS)
+
+
+def utc_offsets(ts: Ints, time_zone: str) -> Ints:
+    """Return what to add to each instant of ``ts`` (ns UTC) to get the local time in ``time_zone``, ns.
+
+    Offsets change on full hours only, so that one look-up serves all neighbours within an hour.
+    """
+    if time_zone == "UTC" or not len(ts):
+        return np.zeros(len(ts), np.int64)
+    zone = ZoneInfo(time_zone)
+    hours = ts // _HOUR_NS
+    starts = np.flatnonzero(np.diff(hours, prepend=hours[0] - 1))
+    offsets = [_offset_ns(int(hour), zone) for hour in hours[starts]]
+    return np.repeat(np.array(offsets, np.int64), np.diff(starts, append=len(ts)))
+
+
+def day_numbers(days: Ints) -> Ints:
+    """Return days since 1970 as yyyymmdd (proleptic Gregorian calendar)."""
+    dates = days.astype("datetime64[D]")
+    months = dates.astype("datetime64[M]")
+    month = months.astype(np.int64)
+    out: Ints = (
+        (1970 + month // 12) * 10_000
+        + (month % 12 + 1) * 100
+        + (dates - months).astype(np.int64)
+        + 1
+    )
+    return out
+
+
+def date_of_number(number: int) -> date:
+    """Return yyyymmdd as a date; raises DataError if there is no such day."""
+    try:
+        return date(number // 10_000, number // 100 % 100, number % 100)
+    except ValueError as error:
+        raise DataError(
+            "not a day", field="day", value=number, remedy="write days as yyyymmdd"
+        ) from error
+
+
+def _offset_ns(hour: int, zone: ZoneInfo) -> int:
+    offset = datetime.fromtimestamp(hour * 3600, zone).utcoffset()
+    return 0 if offset is None else round(offset.total_seconds()) * 1_000_000_000
+
+
+def _date(day: date | str) -> date:
+    if isinstance(day, date):
+        return day
+    try:
+        return date.fromisoformat(day)
+    except ValueError as error:
+        raise DataError(
+            "not a day", field="day", value=day, remedy="write days as yyyy-mm-dd"
+        ) from error
+
+
+@lru_cache(maxsize=64)
+def _years(calendar: str, first_year: int, last_year: int) -> SessionTable:
+    """Return the sessions of whole years, so that neighbouring ranges share one entry of the cache."""
+    import exchange_calendars
+    from exchange_calendars.errors import InvalidCalendarName
+
+    try:
+        schedule = exchange_calendars.get_calendar(
+            calendar, start=f"{first_year}-01-01", end=f"{last_year}-12-31"
+        ).schedule
+    except InvalidCalendarName as error:
+        raise NotFoundError(
+            "there is no such session calendar",
+            field="calendar",
+            value=calendar,
+            remedy="use a name that exchange_calendars knows, such as XNYS",
+        ) from error
+    except ValueError as error:
+        raise DataError(
+            f"the calendar does not cover {first_year} to {last_year}",
+            field="calendar",
+            value=calendar,
+            remedy=str(error),
+        ) from error
+    days = schedule.index.to_numpy().astype("datetime64[D]").astype(np.int64)
+    opens = schedule["open"].dt.tz_localize(None).to_numpy().astype("datetime64[ns]")
+    closes = schedule["close"].dt.tz_localize(None).to_numpy().astype("datetime64[ns]")
+    return SessionTable(opens.astype(np.int64), closes.astype(np.int64), day_numbers(days))

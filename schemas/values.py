@@ -97,8 +97,7 @@ class Grid:
         if not value.is_finite():
             return None
         try:
-            with localcontext(MONEY_CONTEXT):
-                units, rest = divmod(value, self.increment)
+            units, rest = divmod(value, self.increment)
         except DecimalException:
             return None
         return None if rest else int(units)

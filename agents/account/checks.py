@@ -65,8 +65,8 @@ class Intent:
     """A submit with everything the checks look at; what is dear is computed when first asked for."""
 
     __slots__ = (
-        "autonomy", "book", "command", "initial_margin", "now_ns", "price", "rate", "signed", "slot",
-        "valuation",
+        "autonomy", "book", "command", "equity", "initial_margin", "is_reducing", "now_ns", "price", "rate", "signed",
+        "slot", "valuation",
     )  # fmt: skip
 
     def __init__(
@@ -84,15 +84,22 @@ class Intent:
         self.now_ns = now_ns
         self.autonomy = autonomy
         self.initial_margin = initial_margin
-        self.signed = command.quantity if command.side is Side.BUY else -command.quantity
+        self.signed = signed = command.quantity if command.side is Side.BUY else -command.quantity
         self.valuation: Valuation | None = None
+        self.equity = 0.0
+        held = slot.holding.quantity
+        if not held or (held > 0) == (signed > 0):
+            self.is_reducing = False
+        else:
+            # Only if it makes the net position smaller whatever else fills.
+            working = slot.holding.working_sell if held > 0 else slot.holding.working_buy
+            self.is_reducing = abs(signed) + working <= abs(held)
         grid = slot.price_grid
         if command.decision_price > 0:
             self.price: Decimal | None = grid.to_decimal(grid.to_unit(command.decision_price))
         else:
             self.price = book.price(slot)
-        instrument, account = slot.instrument, slot.account
-        self.rate = book.rate(instrument.currency, account.config.base_currency)
+        self.rate = book.rate(slot.instrument.currency, slot.account.config.base_currency)
 
     def value(self) -> Valuation:
         """Return the account's valuation at this instant (computed once)."""
@@ -129,14 +136,6 @@ class Intent:
         added = abs(self.worst_position()) - before
         return added if added > 0 else ZERO
 
-    def is_reducing(self) -> bool:
-        """Return whether the order can only make the net position smaller, whatever else fills."""
-        held = self.slot.holding.quantity
-        if not held or (held > 0) == (self.signed > 0):
-            return False
-        working = self.slot.holding.working_sell if held > 0 else self.slot.holding.working_buy
-        return abs(self.signed) + working <= abs(held)
-
 
 Check = Callable[[Intent], Denial | None]
 
@@ -169,7 +168,7 @@ def check_breaker(intent: Intent) -> Denial | None:
     )
     if state is BreakerState.HALTED:
         return Denial("BREAKER_HALTED", "new order", "no new orders", scope)
-    if state is BreakerState.REDUCING and not intent.is_reducing():
+    if state is BreakerState.REDUCING and not intent.is_reducing:
         return Denial("BREAKER_REDUCING", "adds exposure", "only reducing orders", scope)
     return None
 
@@ -281,7 +280,7 @@ def check_notional(intent: Intent) -> Denial | None:
 
 def check_direction(intent: Intent) -> Denial | None:
     slot = intent.slot
-    if intent.command.is_reduce_only and not intent.is_reducing():
+    if intent.command.is_reduce_only and not intent.is_reducing:
         held = slot.holding.quantity
         if not held or (held > 0) == (intent.signed > 0):
             return Denial("REDUCE_ONLY", _text(intent.signed), f"a position to reduce; held {_text(held)}", "order")
@@ -306,11 +305,11 @@ def check_flow(intent: Intent) -> Denial | None:
         )  # fmt: skip
     if limits.max_order_rate is not None:
         window_ns = int((limits.order_rate_window_s or 1.0) * NS)
-        sent = account.sent
-        count = sum(1 for at in reversed(sent[-limits.max_order_rate :]) if at > intent.now_ns - window_ns)
-        if count >= limits.max_order_rate:
+        sent, most = account.sent, limits.max_order_rate
+        # The window is full if the order sent ``most`` orders ago still lies in it.
+        if not most or (len(sent) >= most and sent[-most] > intent.now_ns - window_ns):
             return Denial(
-                "ORDER_RATE", str(count + 1), f"{limits.max_order_rate} in {window_ns / NS} s",
+                "ORDER_RATE", str(most + 1), f"{limits.max_order_rate} in {window_ns / NS} s",
                 slot.scopes.scope("max_order_rate"),
             )  # fmt: skip
     if limits.duplicate_window_s is not None:
@@ -359,7 +358,7 @@ def check_position(intent: Intent) -> Denial | None:
     limits = slot.limits
     if limits.max_position is None and limits.max_position_notional is None:
         return None
-    if intent.is_reducing():
+    if intent.is_reducing:
         return None
     worst = abs(intent.worst_position())
     if limits.max_position is not None and worst > limits.max_position:
@@ -380,16 +379,16 @@ def check_losses(intent: Intent) -> Denial | None:
     limits, account = slot.limits, slot.account
     if limits.max_daily_loss is None and limits.max_drawdown is None:
         return None
-    if intent.is_reducing():
+    if intent.is_reducing:
         return None
-    equity = float(intent.value().equity)
-    if limits.max_daily_loss is not None:
+    equity = intent.equity
+    if slot.max_daily_loss is not None:
         loss = account.day_start_equity - equity
-        if loss > limits.max_daily_loss:
+        if loss > slot.max_daily_loss:
             return Denial("DAILY_LOSS", f"{loss:.2f}", _text(limits.max_daily_loss), slot.scopes.scope("max_daily_loss"))
-    if limits.max_drawdown is not None and account.peak_equity > 0:
+    if slot.max_drawdown is not None and account.peak_equity > 0:
         fall = (account.peak_equity - equity) / account.peak_equity
-        if fall > limits.max_drawdown:
+        if fall > slot.max_drawdown:
             return Denial("DRAWDOWN", f"{fall:.6f}", _text(limits.max_drawdown), slot.scopes.scope("max_drawdown"))
     return None
 
@@ -410,7 +409,7 @@ def check_exposure(intent: Intent) -> Denial | None:
             "GROSS_EXPOSURE", _text(value.gross_worst + added), _text(limits.max_gross_exposure),
             slot.scopes.scope("max_gross_exposure"),
         )  # fmt: skip
-    if limits.max_net_exposure is not None and not intent.is_reducing():
+    if limits.max_net_exposure is not None and not intent.is_reducing:
         signed = intent.notional() if intent.signed > 0 else -intent.notional()
         net = value.net_long_worst + signed if signed > 0 else value.net_short_worst + signed
         if abs(net) > limits.max_net_exposure:
@@ -441,9 +440,30 @@ CHECKS: tuple[Check, ...] = (
 )  # fmt: skip
 
 
+def applicable(slot: Slot) -> tuple[Check, ...]:
+    """Return the checks that can deny anything of a slot, in order; what no limit bounds is left out."""
+    limits, instrument = slot.limits, slot.instrument
+    has_notional = (
+        limits.min_notional, limits.max_notional, instrument.min_notional, instrument.max_notional,
+    ) != (None, None, None, None)  # fmt: skip
+    is_needed: dict[Check, bool] = {
+        check_session: bool(limits.require_session),
+        check_notional: has_notional,
+        check_flow: (limits.max_open_orders, limits.max_order_rate, limits.duplicate_window_s) != (None, None, None),
+        check_self_match: limits.allow_self_match is False,
+        check_position: (limits.max_position, limits.max_position_notional) != (None, None),
+        check_losses: (limits.max_daily_loss, limits.max_drawdown) != (None, None),
+    }
+    return tuple(check for check in CHECKS if is_needed.get(check, True))
+
+
 def first_denial(intent: Intent) -> Denial | None:
     """Return the first denial of all checks, or None if the order may go."""
-    for check in CHECKS:
+    slot = intent.slot
+    checks = slot.checks
+    if checks is None:
+        checks = slot.checks = applicable(slot)
+    for check in checks:
         denial = check(intent)
         if denial is not None:
             return denial

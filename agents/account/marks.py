@@ -23,7 +23,7 @@ from agents.account.slots import Book
 from agents.account.state import Account, Holding
 from agents.domain.position import Position
 from agents.processor import Outbox
-from schemas.columns import EquityColumns, Floats, Ints, MarketBatch, PriceColumns
+from schemas.columns import Codes, EquityColumns, Floats, Ints, MarketBatch, PriceColumns
 from schemas.sessions import SessionTable
 
 NS = 1_000_000_000
@@ -88,18 +88,20 @@ class Marks:
         self._on_snapshot = on_snapshot
         self.bucket = 0
         self.period = 0
-        self._rows: list[tuple[Ints, int, Floats, Floats, Floats, Floats, Floats]] = []
+        self._rows: list[tuple[Ints, Codes, Floats, Floats, Floats, Floats, Floats]] = []
         self._points: list[tuple[int, int, float, float, float, float, float]] = []
         self._unload()
 
     def _unload(self) -> None:
         self._prices = PriceColumns.empty()
         self._n_rows = self._row = self._bound = 0
+        self._pos = -2
         self._bounds: list[int] = []
         self._bound_rows: Ints = np.empty(0, np.int64)
         self._times: Ints = np.empty(0, np.int64)
         self._days: dict[str, list[int]] = {}
         self._at_bounds: dict[int, Floats] = {}
+        self._at_bounds_listed: dict[int, list[float]] = {}
         self._rows_of: dict[int, Ints] = {}
         self._carried: dict[str, float] = {}
         self._splits: dict[int, list[tuple[int, float]]] = {}
@@ -144,6 +146,7 @@ class Marks:
         self._book.prices[instrument_id] = price / ratio
         self._splits.setdefault(index, []).append((self._row, ratio))
         self._at_bounds.pop(index, None)
+        self._at_bounds_listed.pop(index, None)
 
     def set_price(self, instrument_id: str, price: float, ts_ns: int) -> None:
         """Take over one price that came as a record."""
@@ -163,8 +166,9 @@ class Marks:
 
     def advance(self, pos: int, out: Outbox) -> None:
         """Consume all reference prices at or before ``pos``, note the marks they pass, and take due snapshots."""
-        if self._row >= self._n_rows:
+        if pos == self._pos or self._row >= self._n_rows:
             return
+        self._pos = pos
         row = int(self._prices.pos.searchsorted(pos, side="right"))
         if row > self._row:
             self._consume(row, out)
@@ -175,6 +179,7 @@ class Marks:
             self._consume(self._n_rows, out)
         for account in self._accounts.values():
             self.settle(account)
+        self._flush_points()
         self._unload()
 
     def _consume(self, row: int, out: Outbox) -> None:
@@ -293,31 +298,54 @@ class Marks:
         return lines
 
     def settle(self, account: Account) -> None:
-        """Compute the noted marks of an account: equity rows, peak, the day's starting equity."""
+        """Compute the noted marks of an account and its strategies: equity rows, peaks, the day's starting equity."""
         for line in self._lines.get(account.config.account_id, ()):
-            spans, line.spans = line.spans, []
-            if not spans:
-                continue
-            count = sum(last - first for first, last, _, _ in spans)
-            if count <= _SCALAR_MARKS:
-                for first, last, cash, weights in spans:
-                    self._mark_points(line, first, last, cash, weights)
-            else:
-                self._mark_rows(line, spans)
+            if line.spans:
+                self._settle_line(line)
+
+    def settle_account(self, account: Account) -> None:
+        """Compute the noted marks of the account as a whole, which the loss checks look at."""
+        lines = self._lines.get(account.config.account_id)
+        if lines and lines[0].spans:
+            self._settle_line(lines[0])
+
+    def equity(self, account: Account) -> float:
+        """Return the account's equity at this place of the input, as a mark would have it."""
+        line = self._lines_of(account)[0]
+        if line.is_dirty:
+            line.refresh(self._rates[account.config.account_id])
+        equity = line.cash
+        for index, weight in line.weights:
+            instrument_id = self._book.universe.instruments[index].instrument_id
+            price = self._book.prices.get(instrument_id)
+            equity += weight * (self._average_cost(account, instrument_id) if price is None else price)
+        return equity
+
+    def _settle_line(self, line: _Line) -> None:
+        spans, line.spans = line.spans, []
+        count = 0
+        for span in spans:
+            count += span[1] - span[0]
+        if count <= _SCALAR_MARKS:
+            for first, last, cash, weights in spans:
+                self._mark_points(line, first, last, cash, weights)
+        else:
+            self._mark_rows(line, spans)
 
     def _mark_points(
         self, line: _Line, first: int, last: int, cash: float, weights: list[tuple[int, float]]
     ) -> None:
         account = line.account
-        prices = [(self._prices_at_bounds(account, index), weight) for index, weight in weights]
+        prices = [(self._listed_prices(account, index), weight) for index, weight in weights]
         days = None if line.strategy_id else self._bound_days(account)
+        points, source = self._points, line.source
         for bound in range(first, last):
             equity, gross, net = cash, 0.0, 0.0
             for column, weight in prices:
-                value = float(column[bound]) * weight
+                value = column[bound] * weight
                 equity += value
                 net += value
-                gross += abs(value)
+                gross += value if value >= 0 else -value
             if days is None:
                 peak = max(account.strategy_peaks.get(line.strategy_id, 0.0), equity)
                 account.strategy_peaks[line.strategy_id] = peak
@@ -330,15 +358,22 @@ class Marks:
                 if days[bound] != account.day:
                     account.day = days[bound]
                     account.day_start_equity = equity
-            self._points.append((bound, line.source, equity, cash, gross, net, drawdown))
-        self._flush_points()
+            points.append((bound, source, equity, cash, gross, net, drawdown))
 
     def _flush_points(self) -> None:
+        """Turn the marks that were made one by one into columns."""
         points, self._points = self._points, []
         if points:
-            bounds = [point[0] for point in points]
-            values = np.array([point[2:] for point in points]).T
-            self._rows.append((self._times[bounds], points[0][1], *values))  # type: ignore[arg-type]
+            bounds, sources, *values = zip(*points, strict=True)
+            columns = [np.array(column) for column in values]
+            self._rows.append((self._times[list(bounds)], np.array(sources, np.int32), *columns))  # type: ignore[arg-type]
+
+    def _listed_prices(self, account: Account, index: int) -> list[float]:
+        """Return ``_prices_at_bounds`` as a list, which is quicker to read one by one."""
+        known = self._at_bounds_listed.get(index)
+        if known is None:
+            known = self._at_bounds_listed[index] = self._prices_at_bounds(account, index).tolist()
+        return known
 
     def _mark_rows(
         self, line: _Line, spans: list[tuple[int, int, float, list[tuple[int, float]]]]
@@ -364,7 +399,8 @@ class Marks:
             account.peak_equity = float(peaks[-1])
             drawdown = np.divide(equity - tops, tops, out=np.zeros(len(cash)), where=tops > 0)
             self._roll_days(account, first, equity)
-        self._rows.append((self._times[first:last], line.source, equity, cash, gross, net, drawdown))
+        source = np.full(len(cash), line.source, np.int32)
+        self._rows.append((self._times[first:last], source, equity, cash, gross, net, drawdown))
 
     def _roll_days(self, account: Account, first: int, equity: Floats) -> None:
         days = self._bound_days(account)
@@ -390,9 +426,8 @@ class Marks:
         if not self._rows:
             return EquityColumns.empty()
         rows, self._rows = self._rows, []
-        lengths = [len(row[0]) for row in rows]
         ts = np.concatenate([row[0] for row in rows])
-        source = np.repeat(np.array([row[1] for row in rows], np.int32), lengths)
+        source = np.concatenate([row[1] for row in rows])
         # Lines are settled one after another; in the stream they stand mark by mark, whatever the cut.
         order = np.lexsort((source, ts))
         columns = {

@@ -6,8 +6,9 @@ A slot is derived state: it points into accounts and is built anew after a resto
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
+from typing import Any
 
 from agents.account.breaker import Breakers
 from agents.account.state import Account, Holding
@@ -24,8 +25,8 @@ class Slot:
     """One account, strategy and instrument with its positions, grids and effective limits."""
 
     __slots__ = (
-        "account", "breakers", "close_ns", "holding", "index", "instrument", "instrument_id", "limits",
-        "open_ns", "position", "price_grid", "quantity_grid", "scopes", "session_closes", "session_opens",
+        "account", "breakers", "checks", "close_ns", "holding", "index", "instrument", "instrument_id", "limits",
+        "max_daily_loss", "max_drawdown", "open_ns", "position", "price_grid", "quantity_grid", "scopes", "session_closes", "session_opens",
         "strategy_id",
     )  # fmt: skip
 
@@ -45,7 +46,11 @@ class Slot:
         self.instrument = instrument
         self.instrument_id = instrument.instrument_id
         self.index = index
-        self.limits = effective.limits
+        self.limits = limits = effective.limits
+        self.checks: tuple[Callable[[Any], Any], ...] | None = None
+        # Marks are float64, and so is what they are compared with.
+        self.max_daily_loss = None if limits.max_daily_loss is None else float(limits.max_daily_loss)
+        self.max_drawdown = None if limits.max_drawdown is None else float(limits.max_drawdown)
         self.scopes = effective
         self.breakers = breakers
         self.price_grid, self.quantity_grid = grids

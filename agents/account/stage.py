@@ -187,12 +187,11 @@ class AccountStage:
             self._release(account, slot, order, base, command.event_id, now_ns, out)
 
     def _judge(self, account: Account, slot: Slot, command: SubmitOrder, now_ns: int) -> Denial | None:
-        limits = slot.limits
-        if limits.max_daily_loss is not None or limits.max_drawdown is not None:
-            self.marks.settle(account)
-        return first_denial(
-            Intent(command, slot, self.book, now_ns, self.autonomy, self.config.initial_margin)
-        )
+        intent = Intent(command, slot, self.book, now_ns, self.autonomy, self.config.initial_margin)
+        if slot.max_daily_loss is not None or slot.max_drawdown is not None:
+            self.marks.settle_account(account)
+            intent.equity = self.marks.equity(account)
+        return first_denial(intent)
 
     def _release(
         self, account: Account, slot: Slot, order: Order, base: str, cause: str, now_ns: int, out: Outbox

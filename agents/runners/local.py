@@ -256,7 +256,13 @@ class LocalRunner:
         self._writer.flush()
 
     def finish(self) -> str:
-        """End the run: open bars leave, accounts are valued. Return the hash of all outputs."""
+        """End the run: open bars leave, accounts are valued. Return the hash of all outputs.
+
+        A run that was finished before it was killed is not finished twice.
+        """
+        assert self.recorder.hasher is not None  # a live run is always hashed
+        if self.is_finished:
+            return self.recorder.hasher.hexdigest()
         before = dict(self._writer.next_offsets)
         self._writer.append_mark(FINISH, b"{}")
         outputs = self.engine.finish()
@@ -264,7 +270,6 @@ class LocalRunner:
         self._writer.flush()
         self.is_finished = True
         self._tell(None, outputs, before)
-        assert self.recorder.hasher is not None  # a live run is always hashed
         return self.recorder.hasher.hexdigest()
 
     def _refuse_waiting(self) -> None:

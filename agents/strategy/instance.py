@@ -91,7 +91,8 @@ class Instance:
         return self.status is StrategyStatus.RUNNING
 
     def trade_to(
-        self, instrument_id: str, exposure: float, price: float, now_ns: int, ts_ns: int, cause: str, out: Outbox
+        self, instrument_id: str, exposure: float, price: float, now_ns: int, ts_ns: int, base: str, cause: str,
+        out: Outbox,
     ) -> None:
         """Order what brings position and working orders to ``exposure`` (1 is the full size)."""
         view = self.view
@@ -102,9 +103,8 @@ class Instance:
         if change:
             view.next_order += 1
             self._submit(
-                derived_base(self.producer, cause), 0, cause, instrument_id,
-                _BUY if change > 0 else _SELL, abs(change), f"{view.prefix}{view.next_order}", now_ns, price,
-                ts_ns, out,
+                base, 0, cause, instrument_id, _BUY if change > 0 else _SELL, abs(change),
+                f"{view.prefix}{view.next_order}", now_ns, price, ts_ns, out,
             )  # fmt: skip
 
     def _size(self, instrument_id: str, exposure: float, price: Decimal) -> Decimal:

@@ -190,7 +190,7 @@ class StrategyStage:
             ),
         ))  # fmt: skip
         if instance.is_trading(now_ns):
-            instance.trade_to(instrument_id, target, price, now_ns, int(table.ts[row]), cause, out)
+            instance.trade_to(instrument_id, target, price, now_ns, int(table.ts[row]), base, cause, out)
 
     def end(self) -> None:
         """The batch is finished."""

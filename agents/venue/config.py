@@ -6,81 +6,95 @@ from decimal import Decimal
 
 import msgspec
 
+from agents.venue.models import (
+    BasisPointFee,
+    BasisPointSlippage,
+    Fee,
+    Latency,
+    MakerTakerFee,
+    NoFee,
+    NoSlippage,
+    PerShareFee,
+    Slippage,
+    SpreadSlippage,
+    TickSlippage,
+)
+from schemas.errors import ConfigError
+from schemas.market_data import INTERVALS
 
-class NoSlippage(msgspec.Struct, frozen=True, tag="none"):
-    """Fills at the event's price."""
+TRADE, QUOTE, BAR = "trade", "quote", "bar"
+"""The tiers: which data fills orders."""
 
-
-class TickSlippage(msgspec.Struct, frozen=True, tag="ticks"):
-    """A fixed number of price increments, against the order."""
-
-    ticks: int
-
-
-class BasisPointSlippage(msgspec.Struct, frozen=True, tag="basis_points"):
-    """A share of the price in 1/10,000, rounded up to a whole increment."""
-
-    basis_points: Decimal
-
-
-class SpreadSlippage(msgspec.Struct, frozen=True, tag="spread_share"):
-    """A share of the quoted spread, rounded up to a whole increment; 0 where there is no quote."""
-
-    share: Decimal
-
-
-Slippage = NoSlippage | TickSlippage | BasisPointSlippage | SpreadSlippage
-
-
-class NoFee(msgspec.Struct, frozen=True, tag="none"):
-    """No fee."""
-
-
-class PerShareFee(msgspec.Struct, frozen=True, tag="per_share"):
-    """``rate`` a unit, at least ``minimum`` an order (charged with its first fill and credited to later ones)."""
-
-    rate: Decimal
-    minimum: Decimal = Decimal(0)
-
-
-class BasisPointFee(msgspec.Struct, frozen=True, tag="basis_points"):
-    """A share of the value traded, in 1/10,000."""
-
-    basis_points: Decimal
-
-
-class MakerTakerFee(msgspec.Struct, frozen=True, tag="maker_taker"):
-    """Shares of the value traded in 1/10,000, by liquidity; a negative maker rate is a rebate."""
-
-    maker_basis_points: Decimal
-    taker_basis_points: Decimal
-
-
-Fee = NoFee | PerShareFee | BasisPointFee | MakerTakerFee
-
-
-class Latency(msgspec.Struct, frozen=True):
-    """Time from a command to its effect at the venue, ns; ``jitter_ns`` adds 0 to that much, drawn by hash of the order."""
-
-    submit_ns: int = 0
-    replace_ns: int = 0
-    cancel_ns: int = 0
-    jitter_ns: int = 0
+TOUCH, THROUGH = "touch", "through"
 
 
 class VenueConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The paper venue's settings.
 
-    ``execution_data``: which data fills orders, "trade", "quote" or "bar"; ``execution_by_instrument`` overrides it.
-    ``limit_fill``: a resting limit order fills when the price "touch"es it or only when it goes "through".
+    ``execution_data``: which data fills orders, "trade", "quote" or "bar";
+    ``execution_by_instrument`` overrides it. ``bar_interval``: bars of this interval fill orders;
+    empty takes every bar, which is right where an instrument has bars of one interval only.
+    ``limit_fill``: a limit order fills when the price "touch"es it or only when it goes "through".
     ``participation``: the share of an event's size that orders may take together; None is no bound.
+    ``seed`` feeds the latency's jitter. Raises ConfigError for a value that does not exist.
     """
 
-    execution_data: str = "trade"
+    execution_data: str = TRADE
     execution_by_instrument: dict[str, str] = {}
-    limit_fill: str = "touch"
+    bar_interval: str = ""
+    limit_fill: str = TOUCH
     participation: Decimal | None = None
     slippage: Slippage = NoSlippage()
     fee: Fee = NoFee()
     latency: Latency = Latency()
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        tiers = (TRADE, QUOTE, BAR)
+        _check("venue.execution_data", self.execution_data, tiers)
+        for instrument_id, tier in self.execution_by_instrument.items():
+            _check(f"venue.execution_by_instrument.{instrument_id}", tier, tiers)
+        _check("venue.bar_interval", self.bar_interval, ("", *INTERVALS))
+        _check("venue.limit_fill", self.limit_fill, (TOUCH, THROUGH))
+        if self.participation is not None and not 0 < self.participation <= 1:
+            raise ConfigError(
+                "participation is a share",
+                field="venue.participation",
+                value=str(self.participation),
+                remedy="give more than 0 and at most 1, or leave it out for no bound",
+            )
+
+    def tier(self, instrument_id: str) -> str:
+        """Return which data fills the orders of an instrument."""
+        return self.execution_by_instrument.get(instrument_id, self.execution_data)
+
+
+def _check(field: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(
+            "a venue setting has no such choice",
+            field=field,
+            value=value,
+            remedy=f"choose {' or '.join(choice for choice in choices if choice)}",
+        )
+
+
+__all__ = [
+    "BAR",
+    "QUOTE",
+    "THROUGH",
+    "TOUCH",
+    "TRADE",
+    "BasisPointFee",
+    "BasisPointSlippage",
+    "Fee",
+    "Latency",
+    "MakerTakerFee",
+    "NoFee",
+    "NoSlippage",
+    "PerShareFee",
+    "Slippage",
+    "SpreadSlippage",
+    "TickSlippage",
+    "VenueConfig",
+]

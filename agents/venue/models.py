@@ -1,77 +1,189 @@
-"""The venue's models: slippage in ticks, fee in money, latency in ns. Each answers one question, exactly."""
+"""The venue's models: slippage, fee, latency, participation. Each answers one question, exactly.
+
+A model is a struct of its settings with one method. Configuration chooses by the field ``type``:
+
+    slippage       none | ticks | basis_points | spread_share      how many ticks against the order?
+    fee            none | per_share | basis_points | maker_taker   what does this execution cost?
+    latency        one                                             when does a command take effect?
+    participation  a share (``Share``)                             how much of an event may orders take?
+
+Slippage is rounded against the order to a whole price increment. Fees are exact products.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import Decimal
 
-from agents.venue.config import (
-    BasisPointFee,
-    BasisPointSlippage,
-    Fee,
-    Latency,
-    MakerTakerFee,
-    PerShareFee,
-    Slippage,
-    SpreadSlippage,
-    TickSlippage,
-)
-from schemas.enums import LiquiditySide
+import msgspec
+
+from schemas.errors import ConfigError
 from schemas.identifiers import derived_base
+from schemas.values import ZERO
+
+TEN_THOUSAND = Decimal(10_000)
+_DRAWS = 16**12
 
 
-_TEN_THOUSAND = Decimal(10_000)
+class Share:
+    """A share of integers, rounded without error; the decimal context plays no part in it."""
 
-SlippageModel = Callable[[int, int], int]
-"""(price in ticks, quoted spread in ticks) -> ticks against the order, 0 or more."""
+    __slots__ = ("_denominator", "_numerator")
 
-FeeModel = Callable[[Decimal, Decimal, LiquiditySide, Decimal, Decimal], Decimal]
-"""(value traded, quantity, liquidity, order's quantity before, order's fees before) -> fee, positive when paid."""
+    def __init__(self, share: Decimal, divisor: int = 1) -> None:
+        numerator, denominator = share.as_integer_ratio()
+        self._numerator, self._denominator = numerator, denominator * divisor
 
+    def floor(self, amount: int) -> int:
+        """Return the share of ``amount``, rounded down."""
+        return amount * self._numerator // self._denominator
 
-def slippage_model(config: Slippage) -> SlippageModel | None:
-    """Return the slippage function of ``config``; None is no slippage."""
-    if isinstance(config, TickSlippage):
-        ticks = config.ticks
-        return lambda price, spread: ticks
-    if isinstance(config, BasisPointSlippage):
-        rate = config.basis_points / _TEN_THOUSAND
-        return lambda price, spread: int((price * rate).to_integral_value(ROUND_CEILING))
-    if isinstance(config, SpreadSlippage):
-        share = config.share
-        return lambda price, spread: int((max(spread, 0) * share).to_integral_value(ROUND_CEILING))
-    return None
+    def ceiling(self, amount: int) -> int:
+        """Return the share of ``amount``, rounded up."""
+        return -(-amount * self._numerator // self._denominator)
 
 
-def fee_model(config: Fee) -> FeeModel | None:
-    """Return the fee function of ``config``; None is no fee."""
-    if isinstance(config, PerShareFee):
-        rate, minimum = config.rate, config.minimum
-        return lambda value, quantity, side, before, paid: max(rate * (before + quantity), minimum) - paid
-    if isinstance(config, BasisPointFee):
-        share = config.basis_points / _TEN_THOUSAND
-        return lambda value, quantity, side, before, paid: value * share
-    if isinstance(config, MakerTakerFee):
-        maker = config.maker_basis_points / _TEN_THOUSAND
-        taker = config.taker_basis_points / _TEN_THOUSAND
-        return lambda value, quantity, side, before, paid: value * (
-            maker if side is LiquiditySide.MAKER else taker
+class NoSlippage(msgspec.Struct, frozen=True, tag="none"):
+    """Fills at the event's price."""
+
+    def against(self, price: int, spread: int) -> int:
+        """Return the ticks that an order pays beyond ``price``."""
+        return 0
+
+
+class TickSlippage(msgspec.Struct, frozen=True, tag="ticks"):
+    """A fixed number of price increments, against the order."""
+
+    ticks: int
+
+    def __post_init__(self) -> None:
+        _not_negative("venue.slippage.ticks", self.ticks)
+
+    def against(self, price: int, spread: int) -> int:
+        """Return the ticks that an order pays beyond ``price``."""
+        return self.ticks
+
+
+class BasisPointSlippage(msgspec.Struct, frozen=True, tag="basis_points"):
+    """A share of the price in 1/10,000, rounded up to a whole increment."""
+
+    basis_points: Decimal
+
+    def __post_init__(self) -> None:
+        _not_negative("venue.slippage.basis_points", self.basis_points)
+
+    def against(self, price: int, spread: int) -> int:
+        """Return the ticks that an order pays beyond ``price`` (ticks)."""
+        return Share(self.basis_points, 10_000).ceiling(price)
+
+
+class SpreadSlippage(msgspec.Struct, frozen=True, tag="spread_share"):
+    """A share of the quoted spread, rounded up to a whole increment; 0 where there is no spread."""
+
+    share: Decimal
+
+    def __post_init__(self) -> None:
+        _not_negative("venue.slippage.share", self.share)
+
+    def against(self, price: int, spread: int) -> int:
+        """Return the ticks that an order pays beyond ``price``; ``spread`` is in ticks."""
+        return Share(self.share).ceiling(max(spread, 0))
+
+
+Slippage = NoSlippage | TickSlippage | BasisPointSlippage | SpreadSlippage
+
+
+class Execution(msgspec.Struct, gc=False):
+    """What a fee is charged for.
+
+    ``notional`` is quantity times price times multiplier; ``filled_before`` and ``paid_before`` are
+    the order's quantity and fees before this execution.
+    """
+
+    notional: Decimal
+    quantity: Decimal
+    filled_before: Decimal
+    paid_before: Decimal
+    is_maker: bool
+
+
+class NoFee(msgspec.Struct, frozen=True, tag="none"):
+    """No fee."""
+
+    def of(self, execution: Execution) -> Decimal:
+        """Return the fee, positive when paid."""
+        return ZERO
+
+
+class PerShareFee(msgspec.Struct, frozen=True, tag="per_share"):
+    """``rate`` a unit, at least ``minimum`` an order: charged at once, credited to later fills."""
+
+    rate: Decimal
+    minimum: Decimal = ZERO
+
+    def __post_init__(self) -> None:
+        _not_negative("venue.fee.rate", self.rate)
+        _not_negative("venue.fee.minimum", self.minimum)
+
+    def of(self, execution: Execution) -> Decimal:
+        """Return the fee, positive when paid: what the order owes in all less what it paid."""
+        owed = self.rate * (execution.filled_before + execution.quantity)
+        return max(owed, self.minimum) - execution.paid_before
+
+
+class BasisPointFee(msgspec.Struct, frozen=True, tag="basis_points"):
+    """A share of the value traded, in 1/10,000."""
+
+    basis_points: Decimal
+
+    def of(self, execution: Execution) -> Decimal:
+        """Return the fee, positive when paid."""
+        return execution.notional * self.basis_points / TEN_THOUSAND
+
+
+class MakerTakerFee(msgspec.Struct, frozen=True, tag="maker_taker"):
+    """Shares of the value traded in 1/10,000, by liquidity; a negative rate is a rebate."""
+
+    maker_basis_points: Decimal
+    taker_basis_points: Decimal
+
+    def of(self, execution: Execution) -> Decimal:
+        """Return the fee, positive when paid."""
+        rate = self.maker_basis_points if execution.is_maker else self.taker_basis_points
+        return execution.notional * rate / TEN_THOUSAND
+
+
+Fee = NoFee | PerShareFee | BasisPointFee | MakerTakerFee
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """Time from a command to its effect at the venue, ns.
+
+    ``jitter_ns`` adds 0 to that much. It is drawn by a hash of seed and order, once for all commands
+    of an order, so commands of one kind never overtake each other.
+    """
+
+    submit_ns: int = 0
+    replace_ns: int = 0
+    cancel_ns: int = 0
+    jitter_ns: int = 0
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            _not_negative(f"venue.latency.{name}", getattr(self, name))
+
+    def jitter(self, seed: int, client_order_id: str) -> int:
+        """Return the order's draw, ns."""
+        if not self.jitter_ns:
+            return 0
+        draw = int(derived_base(f"latency:{seed}", client_order_id)[:12], 16)
+        return draw * (self.jitter_ns + 1) // _DRAWS
+
+
+def _not_negative(field: str, value: int | Decimal) -> None:
+    if not value >= 0:
+        raise ConfigError(
+            "a venue setting must not be negative",
+            field=field,
+            value=str(value),
+            remedy="give 0 or more",
         )
-    return None
-
-
-def latency_ns(config: Latency, kind_ns: int, seed: int, command_id: str) -> int:
-    """Return the latency of one command; its jitter depends on seed and command alone."""
-    if not config.jitter_ns:
-        return kind_ns
-    draw = int(derived_base(f"latency:{seed}", command_id)[:12], 16)
-    return kind_ns + draw * (config.jitter_ns + 1) // 16**12
-
-
-def allowance(participation: Decimal | None, size_units: int) -> int | None:
-    """Return how many units orders may take of an event of ``size_units``; None is no bound."""
-    if participation is None:
-        return None
-    return int((participation * size_units).to_integral_value(ROUND_FLOOR))
-
-

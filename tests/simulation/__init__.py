@@ -1,0 +1,1 @@
+"""Seeded runs with faults: real processes, killed at random instants."""

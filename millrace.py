@@ -55,8 +55,8 @@ def backtest(
 ) -> Backtest:
     """Replay ``data`` through the agents with ``strategy`` and return the finished run.
 
-    ``strategy`` is a name or ``path/to/file.py:Class``; ``start`` and ``end`` are days or RFC 3339 times. Raises
-    MillraceError for whatever cannot be used.
+    ``strategy`` is a name or ``path/to/file.py:Class``; ``start`` and ``end`` are days or RFC 3339
+    times. Raises MillraceError for whatever cannot be used.
     """
     spec = BacktestSpec(
         strategy=strategy,

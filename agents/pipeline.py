@@ -1,6 +1,7 @@
-"""The pipeline as one table: stages, what they read and write, and how the order of their inputs is fixed.
+"""The pipeline as one table: stages, what they read and write, how their inputs are ordered.
 
-Every runner is built from this table; nothing else differs between live on Kafka, live in one process and replay.
+Every runner is built from this table; nothing else differs between live on Kafka, live in one
+process and replay.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from schemas import topics as t
 class Stage(NamedTuple):
     """One unit of deployment: one agent, one consumer group, its processors in sequence.
 
-    ``order``: how the order of its inputs is fixed: ``one partition`` (the partition is the sequencer) or ``recorded`` (an
-    order log says which batch of which partition was consumed next).
+    ``order``: how the order of its inputs is fixed: ``one partition`` (the partition is the
+    sequencer) or ``recorded`` (an order log says which batch of which partition was consumed next).
     """
 
     name: str

@@ -1,12 +1,13 @@
 """What a processor is: the pure, synchronous mind of an agent.
 
-A processor reads batches of market data and single records, and writes records to publish into an ``Outbox``. It
-never reads a clock, makes no random id and does no I/O: time is the clock column of the batch or the instant handed in.
-Its outputs are the same for every way of cutting its input into batches.
+A processor reads batches of market data and single records, and writes records to publish into an
+``Outbox``. It never reads a clock, makes no random id and does no I/O: time is the clock column of
+the batch or the instant handed in. Its outputs are the same for every way of cutting its input into
+batches.
 
-Processors that react to feedback are driven by positions. The driver loads a batch, asks each for the next
-position at which it would emit something, lets the one with the smallest position act, routes what it emitted, and goes
-on; nothing is sliced for each step.
+Processors that react to feedback are driven by positions. The driver loads a batch, asks each for
+the next position at which it would emit something, lets the one with the smallest position act,
+routes what it emitted, and goes on; nothing is sliced for each step.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class PositionDriven(Snapshotting, Protocol):
         ...
 
     def next(self) -> int:
-        """Return the smallest position not yet handled at which ``fire`` would emit, or ``len(batch)``."""
+        """Return the next position at which ``fire`` would emit, or ``len(batch)``."""
         ...
 
     def fire(self, pos: int, out: Outbox) -> None:

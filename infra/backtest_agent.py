@@ -1,4 +1,4 @@
-"""The backtest agent: requests come as records, each runs in a process of its own, progress and results are records.
+"""The backtest agent: requests, progress and results are records, each run is a process.
 
 Backtests wait in a bounded queue and run one at a time, so a live run beside them keeps its core.
 """
@@ -46,7 +46,13 @@ class BacktestAgent:
                 try:
                     self._queue.put_nowait(item.record)
                 except asyncio.QueueFull:
-                    self._finish(item.record, RunStatus.FAILED, {"code": "busy"}, "", "too many backtests are waiting")
+                    self._finish(
+                        item.record,
+                        RunStatus.FAILED,
+                        {"code": "busy"},
+                        "",
+                        "too many backtests are waiting",
+                    )
                 else:
                     self._progress(item.record, RunStatus.QUEUED)
 
@@ -58,13 +64,23 @@ class BacktestAgent:
 
     async def _run(self, request: BacktestRequest) -> None:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "infra", *_arguments(request),
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+            sys.executable,
+            "-m",
+            "infra",
+            *_arguments(request),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
         try:
             output, complaint = await asyncio.wait_for(process.communicate(), _TIMEOUT_S)
         except TimeoutError:
-            self._finish(request, RunStatus.FAILED, {"code": "timeout"}, "", f"took more than {_TIMEOUT_S:.0f} s")
+            self._finish(
+                request,
+                RunStatus.FAILED,
+                {"code": "timeout"},
+                "",
+                f"took more than {_TIMEOUT_S:.0f} s",
+            )
             return
         finally:
             if process.returncode is None:
@@ -78,33 +94,69 @@ class BacktestAgent:
         report: dict[str, Any] = json.loads(output)
         metrics = dict(report["metrics"])
         metrics["events"] = report["events"]
-        self._finish(request, RunStatus.COMPLETED, metrics, report["manifest"]["output_hash"], report["folder"])
+        self._finish(
+            request,
+            RunStatus.COMPLETED,
+            metrics,
+            report["manifest"]["output_hash"],
+            report["folder"],
+        )
 
     def _progress(self, request: BacktestRequest, status: RunStatus) -> None:
         event_id = derived_id("backtests", f"{request.event_id}|{status}", 0)
         self._runner.publish_side(
             BACKTEST_PROGRESS,
             BacktestProgress(
-                event_id, self._runner.now_ns(), request.task_id, request.event_id, request.task_id, status, 0, 0
+                event_id,
+                self._runner.now_ns(),
+                request.task_id,
+                request.event_id,
+                request.task_id,
+                status,
+                0,
+                0,
             ),
         )
 
     def _finish(
-        self, request: BacktestRequest, status: RunStatus, metrics: dict[str, Any], output_hash: str, detail: str
+        self,
+        request: BacktestRequest,
+        status: RunStatus,
+        metrics: dict[str, Any],
+        output_hash: str,
+        detail: str,
     ) -> None:
         self._runner.publish_side(
             BACKTEST_RESULTS,
             BacktestResult(
-                derived_id("backtests", request.event_id, 0), self._runner.now_ns(), request.task_id,
-                request.event_id, request.task_id, request.strategy_name, status, metrics, output_hash, detail,
+                derived_id("backtests", request.event_id, 0),
+                self._runner.now_ns(),
+                request.task_id,
+                request.event_id,
+                request.task_id,
+                request.strategy_name,
+                status,
+                metrics,
+                output_hash,
+                detail,
             ),
-        )  # fmt: skip
+        )
 
 
 def _arguments(request: BacktestRequest) -> list[str]:
     """Return the command line of a request."""
-    out = ["backtest", "--json", "--strategy", request.strategy_name, "--data", request.data or "daily",
-           "--cash", request.initial_cash, "--seed", str(request.seed)]  # fmt: skip
+    out = [
+        "backtest",
+        "--json",
+        "--strategy",
+        request.strategy_name,
+        "--data",
+        request.data or "daily",
+        "--cash",
+        request.initial_cash,
+        "--seed",
+        str(request.seed),
+    ]
     if request.symbols:
         out += ["--symbols", ",".join(request.symbols)]
     if request.start_ns is not None:

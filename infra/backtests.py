@@ -1,4 +1,7 @@
-"""A backtest from its request to its files: the one way in which the command line, the API and notebooks run one."""
+"""A backtest from its request to its files.
+
+The one way in which the command line, the API and notebooks run one.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ BATCH_EVENTS = 65_536
 
 
 class BacktestSpec(msgspec.Struct, kw_only=True):
-    """What to run. ``settings`` holds venue, limits and market; strategy, cash and seed here win over it."""
+    """What to run. ``settings`` holds venue, limits and market.
+
+    Strategy, cash and seed here win over it.
+    """
 
     strategy: str
     parameters: dict[str, ParameterValue] = {}
@@ -76,22 +82,39 @@ class Backtest(NamedTuple):
 def settings_of(spec: BacktestSpec) -> Settings:
     """Return the run's settings: the given ones with strategy, cash and seed of the request."""
     if spec.cash <= 0 or not spec.cash.is_finite():
-        raise ConfigError("a backtest needs cash to begin with", field="cash", value=str(spec.cash),
-                          remedy="give an amount above 0")  # fmt: skip
+        raise ConfigError(
+            "a backtest needs cash to begin with",
+            field="cash",
+            value=str(spec.cash),
+            remedy="give an amount above 0",
+        )
     if spec.batch < 1:
-        raise ConfigError("a batch holds one event or more", field="batch", value=spec.batch,
-                          remedy="give a number from 1")  # fmt: skip
+        raise ConfigError(
+            "a batch holds one event or more",
+            field="batch",
+            value=spec.batch,
+            remedy="give a number from 1",
+        )
     base = spec.settings
     account: AccountSettings = msgspec.structs.replace(base.account, cash=spec.cash)
     strategy = StrategySettings(
-        name=spec.strategy, strategy_id="", symbols=spec.symbols, on=spec.on, parameters=spec.parameters
+        name=spec.strategy,
+        strategy_id="",
+        symbols=spec.symbols,
+        on=spec.on,
+        parameters=spec.parameters,
     )
     market: MarketSettings = base.market
-    return msgspec.structs.replace(base, account=account, strategies=(strategy,), seed=spec.seed, market=market)
+    return msgspec.structs.replace(
+        base, account=account, strategies=(strategy,), seed=spec.seed, market=market
+    )
 
 
 def prepare(spec: BacktestSpec) -> tuple[DataSet, Setup, int]:
-    """Open the data and compose the run; return both and the number of events. Raises InputError."""
+    """Open the data and compose the run.
+
+    Return both and the number of events. Raises InputError.
+    """
     settings = settings_of(spec)
     data = open_data(spec.data, symbols=spec.symbols or None, interval=spec.interval or None)
     start_ns = spec.start_ns
@@ -100,7 +123,12 @@ def prepare(spec: BacktestSpec) -> tuple[DataSet, Setup, int]:
         trade_from_ns, start_ns = start_ns, start_ns - spec.warmup_ns
     symbols = list(spec.symbols) or None
     setup = compose(
-        settings, data, symbols=symbols, start_ns=start_ns, end_ns=spec.end_ns, trade_from_ns=trade_from_ns
+        settings,
+        data,
+        symbols=symbols,
+        start_ns=start_ns,
+        end_ns=spec.end_ns,
+        trade_from_ns=trade_from_ns,
     )
     return data, setup, sum(item.count for item in setup.inputs)
 
@@ -112,10 +140,13 @@ def run_backtest(
     on_total: Callable[[int], None] | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Backtest:
-    """Run a backtest and write its folder: journal, manifest, metrics, equity, orders, fills, trades.
+    """Run a backtest and write its folder.
 
-    ``out`` names the folder; without it a new one under the data folder. It is written under another name and renamed
-    when whole, so a failed run leaves nothing half-written. Raises InputError, StorageError.
+    Journal, manifest, metrics, equity, orders, fills, trades.
+
+    ``out`` names the folder; without it a new one under the data folder. It is written under
+    another name and renamed when whole, so a failed run leaves nothing half-written. Raises
+    InputError, StorageError.
     """
     data, setup, total = prepare(spec)
     if on_total is not None:
@@ -134,20 +165,36 @@ def run_backtest(
         try:
             working.mkdir(parents=True)
         except OSError as error:
-            raise StorageError(f"the results cannot be written: {error.strerror}", field="out", value=str(folder),
-                               remedy="choose another folder with --out") from error  # fmt: skip
+            raise StorageError(
+                f"the results cannot be written: {error.strerror}",
+                field="out",
+                value=str(folder),
+                remedy="choose another folder with --out",
+            ) from error
         try:
             result = replay(
-                setup.config, setup.universe, setup.sessions, setup.classes, batches, manifest,
-                day_of=setup.day_of, journal=working / "journal", out=working, on_progress=on_progress,
-            )  # fmt: skip
+                setup.config,
+                setup.universe,
+                setup.sessions,
+                setup.classes,
+                batches,
+                manifest,
+                day_of=setup.day_of,
+                journal=working / "journal",
+                out=working,
+                on_progress=on_progress,
+            )
             done = Backtest(result, folder)
             (working / "manifest.json").write_bytes(_pretty(result.manifest))
             (working / "metrics.json").write_bytes(_pretty(result.metrics))
             _put_in_place(working, folder)
         except OSError as error:
-            raise StorageError(f"the results cannot be written: {error.strerror}", field="out", value=str(folder),
-                               remedy="free space or choose another folder with --out") from error  # fmt: skip
+            raise StorageError(
+                f"the results cannot be written: {error.strerror}",
+                field="out",
+                value=str(folder),
+                remedy="free space or choose another folder with --out",
+            ) from error
         return done
     finally:
         shutil.rmtree(working, ignore_errors=True)
@@ -164,9 +211,9 @@ def _put_in_place(working: Path, folder: Path) -> None:
             target = folder / item.name
             if target.is_dir():
                 shutil.rmtree(target)
-            os.replace(item, target)
+            item.replace(target)
     else:
-        os.replace(working, folder)
+        working.replace(folder)
 
 
 def _folder(out: Path | None, config_hash: str) -> tuple[Path, str]:

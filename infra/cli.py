@@ -1,7 +1,7 @@
 """The ``millrace`` command.
 
-Exit status: 0 done, 1 a comparison found differences, 2 the input cannot be used or the disk refused (one line on
-standard error says what, where and how to mend it), 130 interrupted.
+Exit status: 0 done, 1 a comparison found differences, 2 the input cannot be used or the disk
+refused (one line on standard error says what, where and how to mend it), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ from infra.times import NS, parse_time
 from schemas.errors import ConfigError, MillraceError
 from schemas.topics import CATALOGUE
 
-app = App(name="millrace", version=VERSION, help="A real-time trading engine: a backtest is a replay through the same agents.")
+app = App(
+    name="millrace",
+    version=VERSION,
+    help="A real-time trading engine: a backtest is a replay through the same agents.",
+)
 topics_app = App(name="topics", help="The topic catalogue.")
 schema_app = App(name="schema", help="JSON Schemas of the records.")
 import_app = App(name="import", help="Import market data into a folder that --data can name.")
@@ -49,7 +53,9 @@ def _decimal(text: str, field: str) -> Decimal:
     try:
         value = Decimal(text)
     except InvalidOperation as error:
-        raise ConfigError("not a number", field=field, value=text, remedy="write an amount such as 10000") from error
+        raise ConfigError(
+            "not a number", field=field, value=text, remedy="write an amount such as 10000"
+        ) from error
     return value
 
 
@@ -58,8 +64,12 @@ def _parameters(items: list[str]) -> dict[str, bool | int | float | str]:
     for item in items:
         name, sign, value = item.partition("=")
         if not sign or not name:
-            raise ConfigError("a parameter is written name=value", field="param", value=item,
-                              remedy="for example --param fast=20")  # fmt: skip
+            raise ConfigError(
+                "a parameter is written name=value",
+                field="param",
+                value=item,
+                remedy="for example --param fast=20",
+            )
         found[name.strip()] = value.strip()
     return found
 
@@ -76,7 +86,7 @@ def demo(
     port: int = 8000,
     strategy: str = "momentum_crossover",
 ) -> None:
-    """Play a bundled recording of real trades and quotes through all agents, live, and prove the replay equal.
+    """Play a bundled recording through all agents, live, and prove that its replay is equal.
 
     Parameters
     ----------
@@ -92,7 +102,9 @@ def demo(
 
 @app.command
 def run(*, config: Path | None = None, port: int | None = None, folder: Path | None = None) -> None:
-    """Run the one-process engine with its API: a source, strategies and limits from a settings file.
+    """Run the one-process engine with its API.
+
+    A source, strategies and limits from a settings file.
 
     Parameters
     ----------
@@ -126,23 +138,15 @@ def backtest(
 ) -> None:
     """Replay history through the agents and print what came of it.
 
-    Parameters
-    ----------
-    strategy: a name (`millrace strategies`), or path/to/file.py:Class
-    data: a bundled set (demo, daily), a CSV, Parquet or LEAN file, an imported folder, a run's folder
-    symbols: comma-separated; all of the data without it
-    param: name=value, may be repeated
-    from_: first day or time
-    to: last day or time
-    cash: what the account begins with
-    seed: feeds models that draw numbers
-    on: what drives the strategy: auto, trade, quote, or an interval such as 1m
-    interval: interval of the bars in a CSV or Parquet file
-    warmup_days: days before --from in which the strategy runs with its orders withheld
-    batch: events a batch; never changes the result
-    config: settings file for venue, limits and market
-    out: folder for manifest, metrics, equity, orders, fills and trades
-    json: one JSON object on standard output and nothing else there
+    Parameters ---------- strategy: a name (`millrace strategies`), or path/to/file.py:Class data: a
+    bundled set (demo, daily), a CSV, Parquet or LEAN file, an imported folder, a run's folder
+    symbols: comma-separated; all of the data without it param: name=value, may be repeated from_:
+    first day or time to: last day or time cash: what the account begins with seed: feeds models
+    that draw numbers on: what drives the strategy: auto, trade, quote, or an interval such as 1m
+    interval: interval of the bars in a CSV or Parquet file warmup_days: days before --from in which
+    the strategy runs with its orders withheld batch: events a batch; never changes the result
+    config: settings file for venue, limits and market out: folder for manifest, metrics, equity,
+    orders, fills and trades json: one JSON object on standard output and nothing else there
     """
     spec = BacktestSpec(
         strategy=strategy,
@@ -170,7 +174,9 @@ def backtest(
 
 @app.command
 def parity(run: str, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
-    """Run a recorded session again and compare every record; then compare it with a backtest of the same data.
+    """Run a recorded session again and compare every record.
+
+    Then compare it with a backtest of the same data.
 
     Parameters
     ----------
@@ -183,7 +189,9 @@ def parity(run: str, *, json: Annotated[bool, Parameter(negative="")] = False) -
 
 
 @app.command
-def replay(data: str, *, config: Path | None = None, speed: float = 60.0, port: int | None = None) -> None:
+def replay(
+    data: str, *, config: Path | None = None, speed: float = 60.0, port: int | None = None
+) -> None:
     """Play history at a multiple of real time into a live one-process engine.
 
     Parameters
@@ -209,7 +217,8 @@ def strategies() -> None:
         console.print(f"[bold]{name}[/bold]  {summary}")
         for key, parameter in cls.parameters.items():
             console.print(
-                f"    {key} = {parameter.default!r}  {parameter.range_text()}  {parameter.description}", markup=False
+                f"    {key}={parameter.default!r} {parameter.range_text()} {parameter.description}",
+                markup=False,
             )
 
 
@@ -217,9 +226,16 @@ def strategies() -> None:
 def topics_list() -> None:
     """Print every topic with key, partitions and retention."""
     for topic in CATALOGUE:
-        kept = "compacted" if topic.is_compacted else ("kept" if topic.retention_ms < 0 else f"{topic.retention_ms // 86_400_000} d")
-        console.print(f"{topic.name:28} {topic.key:14} {topic.partitions} partitions  {kept:10} {topic.description}",
-                      markup=False, soft_wrap=True)  # fmt: skip
+        kept = (
+            "compacted"
+            if topic.is_compacted
+            else ("kept" if topic.retention_ms < 0 else f"{topic.retention_ms // 86_400_000} d")
+        )
+        console.print(
+            f"{topic.name:28} {topic.key:14} {topic.partitions} x  {kept:10} {topic.description}",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 @topics_app.command(name="docs")
@@ -254,7 +270,9 @@ def config_show(*, config: Path | None = None) -> None:
     ----------
     config: settings file
     """
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(_settings(config)), indent=2).decode() + "\n")
+    sys.stdout.write(
+        msgspec.json.format(msgspec.json.encode(_settings(config)), indent=2).decode() + "\n"
+    )
 
 
 @runs_app.command(name="list")
@@ -323,5 +341,3 @@ def main() -> None:
     except KeyboardInterrupt:
         errors.print("interrupted")
         sys.exit(130)
-
-

@@ -10,10 +10,10 @@ import numpy as np
 
 from agents.account.config import AccountConfig, AccountStageConfig
 from agents.market.config import MarketConfig
+from agents.paper.config import VenueConfig
 from agents.runners.engine import EngineConfig
 from agents.strategy.api import Strategy
 from agents.strategy.config import StrategyConfig
-from agents.venue.config import VenueConfig
 from infra.settings import Settings, StrategySettings
 from infra.strategies import resolve_strategy
 from schemas.columns import Ints
@@ -87,9 +87,12 @@ def compose(
             indicators=settings.market.indicators,
         ),
         venue=VenueConfig(
-            execution_data=_tier(settings.venue.execution_data, {k for ks in kinds.values() for k in ks}),
+            execution_data=_tier(
+                settings.venue.execution_data, {k for ks in kinds.values() for k in ks}
+            ),
             execution_by_instrument={
-                instrument_id: _tier(settings.venue.execution_data, has) for instrument_id, has in kinds.items()
+                instrument_id: _tier(settings.venue.execution_data, has)
+                for instrument_id, has in kinds.items()
             },
             limit_fill=_choice("venue.limit_fill", settings.venue.limit_fill, ("touch", "through")),
             participation=settings.venue.participation,
@@ -112,7 +115,12 @@ def day_function(table: SessionTable | None) -> Callable[[Ints], Ints]:
 
 def _choice(name: str, value: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
-        raise ConfigError("a setting has no such choice", field=name, value=value, remedy=f"choose {' or '.join(choices)}")
+        raise ConfigError(
+            "a setting has no such choice",
+            field=name,
+            value=value,
+            remedy=f"choose {' or '.join(choices)}",
+        )
     return value
 
 
@@ -153,7 +161,9 @@ def _strategies(
         name, cls, source_hash = resolve_strategy(item.name)
         label = f"{name}@{source_hash}" if source_hash else name
         classes[label] = cls
-        ids = [find_instrument(universe, chosen, s) for s in item.symbols] if item.symbols else chosen
+        ids = (
+            [find_instrument(universe, chosen, s) for s in item.symbols] if item.symbols else chosen
+        )
         is_array = cls.signals is not Strategy.signals
         capital = item.capital if item.capital is not None else share
         configs.append(
@@ -180,29 +190,42 @@ def find_instrument(universe: Universe, chosen: list[str], symbol: str) -> str:
     found = [i for i in chosen if i == symbol or _instrument(universe, i).symbol == symbol]
     if not found:
         names = ", ".join(sorted(_instrument(universe, i).symbol for i in chosen))
-        raise NotFoundError(f"symbol {symbol} not found in the data", field="symbols", value=symbol,
-                            remedy=f"there is {names}")  # fmt: skip
+        raise NotFoundError(
+            f"symbol {symbol} not found in the data",
+            field="symbols",
+            value=symbol,
+            remedy=f"there is {names}",
+        )
     if len(found) > 1:
-        raise ConfigError("a symbol names several instruments", field="symbols", value=symbol,
-                          remedy=f"give one of the ids {', '.join(found)}")  # fmt: skip
+        raise ConfigError(
+            "a symbol names several instruments",
+            field="symbols",
+            value=symbol,
+            remedy=f"give one of the ids {', '.join(found)}",
+        )
     return found[0]
 
 
 def _feed(
-    item: StrategySettings, cls: type[Strategy], data: DataSet, inputs: list[InputRange], ids: list[str]
+    item: StrategySettings,
+    cls: type[Strategy],
+    data: DataSet,
+    inputs: list[InputRange],
+    ids: list[str],
 ) -> str:
     """Return what drives a strategy."""
     if item.on in ("trade", "quote", *INTERVALS):
         return item.on
     if item.on != "auto":
-        raise ConfigError("a strategy cannot run on this", field="on", value=item.on,
-                          remedy=f"choose auto, trade, quote or one of {', '.join(INTERVALS)}")  # fmt: skip
+        raise ConfigError(
+            "a strategy cannot run on this",
+            field="on",
+            value=item.on,
+            remedy=f"choose auto, trade, quote or one of {', '.join(INTERVALS)}",
+        )
     wants_bars = cls.on_bar is not Strategy.on_bar or cls.on_bars is not Strategy.on_bars
     kinds = {entry.kind for entry in inputs if entry.instrument_id in ids}
-    if data.intervals:
-        finest = min(data.intervals, key=INTERVALS.index)
-    else:
-        finest = "1m"
+    finest = min(data.intervals, key=INTERVALS.index) if data.intervals else "1m"
     if wants_bars:
         return finest
     return next((kind for kind in ("trade", "quote") if kind in kinds), finest)

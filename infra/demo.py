@@ -1,4 +1,4 @@
-"""``millrace demo``: the main job, live on a terminal, and the proof that its replay is the same."""
+"""``millrace demo``: the main job live on a terminal, and the proof that its replay is equal."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
+from agents.paper.config import Latency, PerShareFee
 from agents.runners.parity import Rerun, rerun
 from infra.display import progress_bar
 from infra.parity import load_classes
@@ -27,7 +28,6 @@ from infra.settings import (
     VenueSettings,
     data_folder,
 )
-from agents.venue.config import Latency, PerShareFee
 from infra.tables import show_rerun
 from schemas.risk import LimitSet
 from streams.calendars import session_tables
@@ -43,19 +43,29 @@ def demo_settings(speed: float, port: int, strategy: str) -> Settings:
         account=AccountSettings(cash=Decimal(100_000)),
         risk=RiskSettings(
             limits=LimitSet(
-                max_notional=Decimal(200_000), max_position=Decimal(1000), price_collar=Decimal("0.05"),
-                max_order_rate=20, max_daily_loss=Decimal(5000), max_drawdown=Decimal("0.2"), stale_after_s=300.0,
+                max_notional=Decimal(200_000),
+                max_position=Decimal(1000),
+                price_collar=Decimal("0.05"),
+                max_order_rate=20,
+                max_daily_loss=Decimal(5000),
+                max_drawdown=Decimal("0.2"),
+                stale_after_s=300.0,
                 allow_self_match=False,
             )
         ),
         venue=VenueSettings(
-            fee=PerShareFee(Decimal("0.005"), Decimal(1)), latency=Latency(submit_ns=5_000_000, cancel_ns=5_000_000)
+            fee=PerShareFee(Decimal("0.005"), Decimal(1)),
+            latency=Latency(submit_ns=5_000_000, cancel_ns=5_000_000),
         ),
-        market=MarketSettings(intervals=("1s", "1m"), mark_interval_s=1.0, snapshot_interval_s=60.0),
+        market=MarketSettings(
+            intervals=("1s", "1m"), mark_interval_s=1.0, snapshot_interval_s=60.0
+        ),
         strategies=(
-            StrategySettings(name=strategy, strategy_id="demo", on="1m", parameters=_parameters(strategy)),
+            StrategySettings(
+                name=strategy, strategy_id="demo", on="1m", parameters=_parameters(strategy)
+            ),
         ),
-    )  # fmt: skip
+    )
 
 
 def _parameters(strategy: str) -> dict[str, bool | int | float | str]:
@@ -98,7 +108,9 @@ async def _play(live: LiveRun, stop: asyncio.Event, console: Console) -> None:
     unlisten = live.runner.listen(screen.apply)
     try:
         if console.is_terminal:
-            with Live(screen.render(), console=console, refresh_per_second=10, transient=False) as view:
+            with Live(
+                screen.render(), console=console, refresh_per_second=10, transient=False
+            ) as view:
                 while not stop.is_set() and not live.feed.is_done:
                     await asyncio.sleep(_FRAME_S)
                     view.update(screen.render())

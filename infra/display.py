@@ -43,8 +43,12 @@ def progress_bar(console: Console, label: str) -> Iterator[Bar]:
         yield Bar(None, None)
         return
     columns = (
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
         TimeRemainingColumn(),
-    )  # fmt: skip
+    )
     with Progress(*columns, console=console, transient=True) as progress:
         yield Bar(progress, progress.add_task(label, total=None))

@@ -16,8 +16,9 @@ _DECIDING = ("schemas", "agents", "streams")
 def identity() -> Identity:
     """Return version and code hash; files by path, so the hash does not depend on the machine."""
     root = Path(__file__).resolve().parent.parent
-    parts = []
-    for package in _DECIDING:
-        for path in sorted((root / package).rglob("*.py")):
-            parts.append(f"{path.relative_to(root).as_posix()} {content_hash(path.read_bytes())}")
+    parts = [
+        f"{path.relative_to(root).as_posix()} {content_hash(path.read_bytes())}"
+        for package in _DECIDING
+        for path in sorted((root / package).rglob("*.py"))
+    ]
     return Identity(VERSION, content_hash("\n".join(parts).encode()))

@@ -1,8 +1,9 @@
-"""``millrace parity``: is the session what its journal says, and would a backtest have done the same?
+"""``millrace parity``: is the session what its journal says; would a backtest do the same?
 
-The re-run answers the first: the session's inputs in their recorded order through a new engine, every output compared. The
-backtest answers the second: the session's market data in merged order, without its operators, under the configured models;
-differences of decisions and fills are counted by class.
+The re-run answers the first: the session's inputs in their recorded order through a new engine,
+every output compared. The backtest answers the second: the session's market data in merged order,
+without its operators, under the configured models; differences of decisions and fills are counted
+by class.
 """
 
 from __future__ import annotations
@@ -34,10 +35,12 @@ def run_folder(name: str) -> Path:
     """Return the journal folder of a run, by name under the data folder or by path."""
     for base in (Path(name), data_folder() / "runs" / name):
         for folder in (base / "journal", base):
-            if folder.is_dir() and any(folder.glob("*.log")) or any(folder.glob("*.arrow")):
+            if (folder.is_dir() and any(folder.glob("*.log"))) or any(folder.glob("*.arrow")):
                 return folder
     known = ", ".join(line.split()[0] for line in list_runs(data_folder())) or "none"
-    raise NotFoundError(f"run {name} not found", field="run", value=name, remedy=f"there are {known}")
+    raise NotFoundError(
+        f"run {name} not found", field="run", value=name, remedy=f"there are {known}"
+    )
 
 
 def list_runs(root: Path) -> list[str]:
@@ -50,19 +53,27 @@ def list_runs(root: Path) -> list[str]:
             lines.append(f"{folder.parent.name}  unreadable: {error}")
             continue
         lines.append(
-            f"{folder.parent.name:32} {manifest.mode:9} {format_time(manifest.ts_event_ns)} {manifest.output_hash}"
+            f"{folder.parent.name:32} {manifest.mode:9} "
+            f"{format_time(manifest.ts_event_ns)} {manifest.output_hash}"
         )
     return lines
 
 
 def load_classes(manifest: RunManifest) -> dict[str, type[Strategy]]:
-    """Return the classes of a manifest's strategies; raises NotFoundError for one that is not installed."""
+    """Return the classes of a manifest's strategies.
+
+    Raises NotFoundError for one that is not installed.
+    """
     classes = dict(known_strategies())
     for strategy in engine_config(manifest).strategies:
         if strategy.name not in classes:
-            raise NotFoundError(f"strategy {strategy.name} not found", field="strategy", value=strategy.name,
-                                remedy="a session of a strategy file is re-run where the file is registered "
-                                       "as an entry point")  # fmt: skip
+            raise NotFoundError(
+                f"strategy {strategy.name} not found",
+                field="strategy",
+                value=strategy.name,
+                remedy="a session of a strategy file is re-run where the file is registered "
+                "as an entry point",
+            )
     return classes
 
 
@@ -103,12 +114,17 @@ def _is_equal(result: Rerun) -> bool:
 def backtest_against_live(
     folder: Path, manifest: RunManifest, classes: dict[str, type[Strategy]]
 ) -> dict[str, int]:
-    """Run the session's market data in merged order without its operators; count differing fills by class."""
+    """Run the session's market data in merged order without its operators.
+
+    Count differing fills by class.
+    """
     reader = JournalReader(folder)
     universe = reader.universe()
     first = min((item.first_ts_ns for item in manifest.inputs), default=0)
     last = max((item.last_ts_ns for item in manifest.inputs), default=0)
-    engine = Engine(engine_config(manifest), universe, session_tables(universe, first, last), classes)
+    engine = Engine(
+        engine_config(manifest), universe, session_tables(universe, first, last), classes
+    )
     backtest: dict[str, Fill] = {}
     out_of_order = 0
     for batch in reader.market_batches(universe):
@@ -123,11 +139,22 @@ def backtest_against_live(
             _collect(entry.records(frozenset({ORDER_FILLS})), live)
         elif entry.kind is Kind.BATCH:
             operators |= _operator_orders(entry.batch(universe).records)
-    counts = {"fills live": len(live), "fills backtest": len(backtest), "equal": 0, "operator action": 0,
-              "fill model": 0, "order of inputs": 0, "late data": out_of_order}  # fmt: skip
+    counts = {
+        "fills live": len(live),
+        "fills backtest": len(backtest),
+        "equal": 0,
+        "operator action": 0,
+        "fill model": 0,
+        "order of inputs": 0,
+        "late data": out_of_order,
+    }
     for order_id in sorted({*live, *backtest}):
         a, b = live.get(order_id), backtest.get(order_id)
-        if a is not None and b is not None and (a.ts_event_ns, a.price, a.quantity) == (b.ts_event_ns, b.price, b.quantity):
+        if (
+            a is not None
+            and b is not None
+            and (a.ts_event_ns, a.price, a.quantity) == (b.ts_event_ns, b.price, b.quantity)
+        ):
             counts["equal"] += 1
         elif order_id.split("#")[0] in operators:
             counts["operator action"] += 1
@@ -151,5 +178,3 @@ def _operator_orders(records: list[tuple[int, str, Any]]) -> set[str]:
         for _, topic, record in records
         if topic in (ACCOUNT_INPUTS, STRATEGY_INPUTS) and hasattr(record, "client_order_id")
     }
-
-

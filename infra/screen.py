@@ -1,4 +1,4 @@
-"""The demo's terminal screen: prices, signals, orders, fills, positions, profit and loss, events a second."""
+"""The demo's terminal screen: prices, signals, orders, fills, positions, P&L, events/s."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.text import Text
 
 from infra.times import format_time
 from schemas.control import StrategySignal
+from schemas.envelope import Header
 from schemas.market_data import Quote, Trade
 from schemas.order_events import Fill, OrderEvent
 from schemas.portfolio import AccountSnapshot, EquityMark, PositionChanged
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from infra.serve import LiveRun
 
 _ROWS = 6
+_NO_PRICES = (0.0, 0.0, 0.0)
 
 
 class Screen:
@@ -45,29 +47,35 @@ class Screen:
         """Take published records."""
         for _, _, _, record in published:
             if isinstance(record, Trade):
-                known = self._prices.get(record.instrument_id, (0.0, 0.0, 0.0))
+                known = self._prices.get(record.instrument_id, _NO_PRICES)
                 self._prices[record.instrument_id] = (record.price, known[1], known[2])
             elif isinstance(record, Quote):
-                known = self._prices.get(record.instrument_id, (0.0, 0.0, 0.0))
-                self._prices[record.instrument_id] = (known[0], record.bid_price, record.ask_price)
-            elif isinstance(record, StrategySignal):
-                self._signals.append(record)
-                self._counts["signals"] += 1
-            elif isinstance(record, Fill):
-                if not self._fills or self._fills[-1].event_id != record.event_id:
-                    self._fills.append(record)
-                    self._counts["fills"] += 1
-            elif isinstance(record, OrderEvent):
-                if not self._orders or self._orders[-1].event_id != record.event_id:
-                    self._orders.append(record)
-                    self._counts["orders"] += 1
-            elif isinstance(record, PositionChanged):
-                self._positions[record.instrument_id] = record
+                known = self._prices.get(record.instrument_id, _NO_PRICES)
+                prices = (known[0], record.bid_price, record.ask_price)
+                self._prices[record.instrument_id] = prices
             elif isinstance(record, EquityMark):
                 if not record.strategy_id:
                     self._equity = record.equity
-            elif isinstance(record, AccountSnapshot):
-                self._equity = float(record.equity)
+            else:
+                self._apply_rare(record)
+
+    def _apply_rare(self, record: Header) -> None:
+        if isinstance(record, StrategySignal):
+            self._signals.append(record)
+            self._counts["signals"] += 1
+        elif isinstance(record, Fill):
+            # A fill stands on three topics; it is shown once.
+            if not self._fills or self._fills[-1].event_id != record.event_id:
+                self._fills.append(record)
+                self._counts["fills"] += 1
+        elif isinstance(record, OrderEvent):
+            if not self._orders or self._orders[-1].event_id != record.event_id:
+                self._orders.append(record)
+                self._counts["orders"] += 1
+        elif isinstance(record, PositionChanged):
+            self._positions[record.instrument_id] = record
+        elif isinstance(record, AccountSnapshot):
+            self._equity = float(record.equity)
 
     def _rate(self) -> float:
         self._rates.append((time.monotonic(), self._live.feed.played_events))
@@ -79,7 +87,7 @@ class Screen:
         feed = self._live.feed
         equity = self._initial if self._equity is None else self._equity
         return (
-            f"{format_time(feed.now_ns())[:19]}  {feed.played_events:,}/{self._live.total:,} events  "
+            f"{format_time(feed.now_ns())[:19]}  {feed.played_events:,}/{self._live.total:,} "
             f"signals {self._counts['signals']}  fills {self._counts['fills']}  "
             f"equity {equity:,.2f}  P&L {equity - self._initial:+,.2f}"
         )
@@ -101,14 +109,21 @@ class Screen:
         progress = Table.grid(expand=True)
         progress.add_column(ratio=1)
         progress.add_column(justify="right")
-        progress.add_row(ProgressBar(total=total, completed=feed.played_events), f" {feed.played_events:,} / {total:,}")
+        progress.add_row(
+            ProgressBar(total=total, completed=feed.played_events),
+            f" {feed.played_events:,} / {total:,}",
+        )
         body = Table.grid(expand=True, padding=(0, 1))
         body.add_column(ratio=1)
         body.add_column(ratio=1)
         body.add_row(self._price_table(), self._position_table())
         body.add_row(self._signal_table(), self._fill_table())
         body.add_row(self._order_table(), "")
-        return Panel(Group(head, progress, body), title="Millrace  PAPER  replaying a recording", border_style="cyan")
+        return Panel(
+            Group(head, progress, body),
+            title="Millrace  PAPER  replaying a recording",
+            border_style="cyan",
+        )
 
     def _price_table(self) -> Table:
         table = _table("prices", "instrument", "last", "bid", "ask")
@@ -119,21 +134,40 @@ class Screen:
     def _position_table(self) -> Table:
         table = _table("positions", "instrument", "quantity", "average", "realized")
         for name, position in sorted(self._positions.items()):
-            table.add_row(name, f"{position.quantity:,}", f"{position.average_price:,.4f}", f"{position.realized_pnl:+,.2f}")
+            table.add_row(
+                name,
+                f"{position.quantity:,}",
+                f"{position.average_price:,.4f}",
+                f"{position.realized_pnl:+,.2f}",
+            )
         return table
 
     def _signal_table(self) -> Table:
-        table = _table(f"signals ({self._counts['signals']})", "time", "instrument", "target", "price")
+        table = _table(
+            f"signals ({self._counts['signals']})", "time", "instrument", "target", "price"
+        )
         for signal in reversed(self._signals):
-            table.add_row(_clock(signal.ts_event_ns), signal.instrument_id, f"{signal.target:+g}", _price(signal.price))
+            table.add_row(
+                _clock(signal.ts_event_ns),
+                signal.instrument_id,
+                f"{signal.target:+g}",
+                _price(signal.price),
+            )
         return table
 
     def _fill_table(self) -> Table:
-        table = _table(f"fills ({self._counts['fills']})", "time", "instrument", "side", "quantity", "price")
+        table = _table(
+            f"fills ({self._counts['fills']})", "time", "instrument", "side", "quantity", "price"
+        )
         for fill in reversed(self._fills):
             style = "green" if fill.side == "BUY" else "red"
-            table.add_row(_clock(fill.ts_event_ns), fill.instrument_id, Text(fill.side, style=style),
-                          f"{fill.quantity:,}", f"{fill.price:,}")  # fmt: skip
+            table.add_row(
+                _clock(fill.ts_event_ns),
+                fill.instrument_id,
+                Text(fill.side, style=style),
+                f"{fill.quantity:,}",
+                f"{fill.price:,}",
+            )
         return table
 
     def _order_table(self) -> Table:

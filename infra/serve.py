@@ -1,4 +1,7 @@
-"""``millrace run`` and ``millrace replay``: the one-process engine with its API in front, until Ctrl-C."""
+"""``millrace run`` and ``millrace replay``.
+
+The one-process engine with its API in front, until Ctrl-C.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from typing import NamedTuple
 
 import msgspec
 from rich.console import Console
+from web.app import WebSettings, create_app
+from web.server import WebServer
 
 from agents.runners.engine import Engine
 from agents.runners.feeds import RecordingFeed
@@ -26,8 +31,6 @@ from schemas.control import RunManifest
 from schemas.errors import ConflictError
 from streams.datasets import open_data
 from streams.journal import JournalReader
-from web.app import WebSettings, create_app
-from web.server import WebServer
 
 _STOP_TIMEOUT_S = 2.0
 
@@ -44,8 +47,8 @@ class LiveRun(NamedTuple):
 def open_run(settings: Settings, folder: Path, run_id: str) -> LiveRun:
     """Compose a live run over a recording in ``folder``, continuing the session that is there.
 
-    Raises InputError for what does not fit, StorageError for the folder, ConflictError if the session in the folder was
-    begun with another configuration.
+    Raises InputError for what does not fit, StorageError for the folder, ConflictError if the
+    session in the folder was begun with another configuration.
     """
     source = settings.source
     data = open_data(source.data, symbols=source.symbols or None, interval=None)
@@ -57,55 +60,84 @@ def open_run(settings: Settings, folder: Path, run_id: str) -> LiveRun:
     feed = RecordingFeed(data.batches(symbols=symbols), speed=source.speed, first_ns=first_ns)
     engine = Engine(setup.config, setup.universe, setup.sessions, setup.classes)
     runner = LocalRunner(
-        engine, feed, folder / "journal", manifest,
-        snapshot_interval_s=settings.run.snapshot_interval_s, sync_interval_s=settings.run.sync_interval_s,
-    )  # fmt: skip
+        engine,
+        feed,
+        folder / "journal",
+        manifest,
+        snapshot_interval_s=settings.run.snapshot_interval_s,
+        sync_interval_s=settings.run.sync_interval_s,
+    )
     return LiveRun(runner, feed, sum(item.count for item in setup.inputs), manifest)
 
 
 def _continued(folder: Path, manifest: RunManifest) -> RunManifest:
-    """Return the manifest of the session in ``folder`` if there is one; its configuration must be the same."""
+    """Return the manifest of the session in ``folder`` if there is one.
+
+    Its configuration must be the same.
+    """
     journal = folder / "journal"
     if not journal.is_dir() or not any(journal.iterdir()):
         return manifest
     known = read_manifest(JournalReader(journal))
     if engine_config(known) != engine_config(manifest):
         raise ConflictError(
-            "the session in this folder was begun with another configuration", field="folder", value=str(folder),
+            "the session in this folder was begun with another configuration",
+            field="folder",
+            value=str(folder),
             remedy="use the settings it was begun with, or another --folder for a new session",
-        )  # fmt: skip
+        )
     return msgspec.structs.replace(
-        manifest, run_id=known.run_id, event_id=f"run:{known.run_id}:{known.segment + 1}", segment=known.segment + 1
+        manifest,
+        run_id=known.run_id,
+        event_id=f"run:{known.run_id}:{known.segment + 1}",
+        segment=known.segment + 1,
     )
 
 
-def run_engine(settings: Settings, *, port: int | None, folder: Path | None, console: Console) -> int:
+def run_engine(
+    settings: Settings, *, port: int | None, folder: Path | None, console: Console
+) -> int:
     """Run the engine with its API until Ctrl-C or SIGTERM; return the exit status."""
-    target = folder or (Path(settings.run.folder) if settings.run.folder else data_folder() / "runs" / "paper")
+    target = folder or (
+        Path(settings.run.folder) if settings.run.folder else data_folder() / "runs" / "paper"
+    )
     live = open_run(settings, target, target.name)
     listen = settings.run.port if port is None else port
 
     async def announce(stop: asyncio.Event) -> None:
         runner = live.runner
         if runner.torn_tail is not None:
-            console.print(f"cut a torn tail of {runner.torn_tail.bytes_cut} bytes from {runner.torn_tail.path}")
+            console.print(
+                f"cut a torn tail of {runner.torn_tail.bytes_cut} bytes of {runner.torn_tail.path}"
+            )
         if runner.recovered_events:
-            console.print(f"continued run {runner.run_id} behind {runner.recovered_events:,} events")
+            console.print(
+                f"continued run {runner.run_id} behind {runner.recovered_events:,} events"
+            )
         console.print(f"run {runner.run_id} in {target}; Ctrl-C stops it")
         while not stop.is_set() and not live.feed.is_done:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), 0.2)
         if live.feed.is_done and not stop.is_set():
-            console.print(f"the recording is played: {live.runner.engine.events:,} events; serving until Ctrl-C")
+            console.print(
+                f"the recording is played: {runner.engine.events:,} events; serving until Ctrl-C"
+            )
         await stop.wait()
 
     return asyncio.run(serve(live, settings.run.host, listen, announce, console))
 
 
 async def serve(
-    live: LiveRun, host: str, port: int, work: Callable[[asyncio.Event], Awaitable[object]], console: Console
+    live: LiveRun,
+    host: str,
+    port: int,
+    work: Callable[[asyncio.Event], Awaitable[object]],
+    console: Console,
 ) -> int:
-    """Serve the API while ``work`` runs; ``work`` gets the event that a signal sets. Stop within 2 s."""
+    """Serve the API while ``work`` runs.
+
+    ``work`` gets the event that a signal sets. Stop within 2 s.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

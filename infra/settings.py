@@ -1,7 +1,8 @@
 """Settings: one TOML file, every key of it known, typed and explained where it is wrong.
 
-``millrace run --config FILE`` reads it; ``millrace config show`` prints what holds. ``EXAMPLE`` is the commented file that
-``millrace config example`` writes. The only environment variable is MILLRACE_DATA_FOLDER.
+``millrace run --config FILE`` reads it; ``millrace config show`` prints what holds. ``EXAMPLE`` is
+the commented file that ``millrace config example`` writes. The only environment variable is
+MILLRACE_DATA_FOLDER.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Any
 
 import msgspec
 
+from agents.paper.config import Fee, Latency, NoFee, NoSlippage, Slippage
 from agents.strategy.parameters import ParameterValue
-from agents.venue.config import Fee, Latency, NoFee, NoSlippage, Slippage
 from schemas.enums import AccountKind, AutonomyMode
 from schemas.errors import ConfigError
 from schemas.risk import LimitSet
@@ -59,7 +60,7 @@ class RiskSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class VenueSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The paper venue; ``execution_data`` "auto" takes quotes where there are any, else trades, else bars."""
+    """The paper venue; ``execution_data`` "auto" takes quotes, else trades, else bars."""
 
     execution_data: str = "auto"
     limit_fill: str = "touch"
@@ -79,7 +80,7 @@ class MarketSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class StrategySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One strategy; ``on`` "auto" takes trades where there are any, else quotes, else the finest bars."""
+    """One strategy; ``on`` "auto" takes trades if there are any, else quotes, else bars."""
 
     name: str
     strategy_id: str = ""
@@ -103,31 +104,52 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def data_folder() -> Path:
-    """Return the folder under which runs are kept: MILLRACE_DATA_FOLDER, or ``data`` in the present folder."""
+    """Return the folder under which runs are kept.
+
+    MILLRACE_DATA_FOLDER, or ``data`` in the present folder.
+    """
     return Path(os.environ.get("MILLRACE_DATA_FOLDER") or "data")
 
 
 def load_settings(path: Path) -> Settings:
-    """Read settings from a TOML file; raises ConfigError that names the file, the key and the remedy."""
+    """Read settings from a TOML file.
+
+    Raises ConfigError that names the file, the key and the remedy.
+    """
     try:
         raw = tomllib.loads(path.read_text())
     except FileNotFoundError as error:
-        raise ConfigError("there is no such settings file", field="config", value=str(path),
-                          remedy="`millrace config example` prints one to begin with") from error  # fmt: skip
+        raise ConfigError(
+            "there is no such settings file",
+            field="config",
+            value=str(path),
+            remedy="`millrace config example` prints one to begin with",
+        ) from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"the settings file cannot be read: {error}", field="config", value=str(path),
-                          remedy="mend the file") from error  # fmt: skip
+        raise ConfigError(
+            f"the settings file cannot be read: {error}",
+            field="config",
+            value=str(path),
+            remedy="mend the file",
+        ) from error
     return parse_settings(raw, str(path))
 
 
 def parse_settings(raw: dict[str, Any], origin: str) -> Settings:
-    """Return settings from plain values; raises ConfigError for an unknown key or a value that does not fit."""
+    """Return settings from plain values.
+
+    Raises ConfigError for an unknown key or a value that does not fit.
+    """
     _check_keys(raw, Settings, origin, "")
     try:
         return msgspec.convert(raw, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"a setting cannot be used: {error}", field="config", value=origin,
-                          remedy="`millrace config example` shows every key with its form") from error  # fmt: skip
+        raise ConfigError(
+            f"a setting cannot be used: {error}",
+            field="config",
+            value=origin,
+            remedy="`millrace config example` shows every key with its form",
+        ) from error
 
 
 def _check_keys(raw: dict[str, Any], cls: type[msgspec.Struct], origin: str, prefix: str) -> None:
@@ -137,7 +159,9 @@ def _check_keys(raw: dict[str, Any], cls: type[msgspec.Struct], origin: str, pre
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
             hint = f"did you mean {prefix}{near[0]}?" if near else f"known are {', '.join(known)}"
-            raise ConfigError(f"{origin}: unknown setting", field=f"{prefix}{key}", value=value, remedy=hint)
+            raise ConfigError(
+                f"{origin}: unknown setting", field=f"{prefix}{key}", value=value, remedy=hint
+            )
         kind = known[key].type
         if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             _check_keys(value, kind, origin, f"{prefix}{key}.")
@@ -147,18 +171,18 @@ def _check_keys(raw: dict[str, Any], cls: type[msgspec.Struct], origin: str, pre
                     _check_keys(item, StrategySettings, origin, "strategies.")
 
 
-EXAMPLE = '''\
-# Millrace: settings of a run. Every key is optional; these are examples, with the defaults in brackets.
+EXAMPLE = """\
+# Millrace: settings of a run. Every key is optional; the defaults stand in brackets.
 
 seed = 0                       # [0] feeds models that draw numbers (latency jitter)
 
 [run]
 port = 8000                    # [8000] HTTP and WebSocket; loopback only
-snapshot_interval_s = 10       # [10] how often the state is saved, which bounds the time a restart takes
-sync_interval_s = 1            # [1] how much a power cut may lose; the death of the process loses nothing
+snapshot_interval_s = 10       # [10] how often the state is saved for a quick restart
+sync_interval_s = 1            # [1] what a power cut may lose; a killed process loses nothing
 
 [source]
-data = "demo"                  # ["demo"] a bundled set, a CSV, Parquet or LEAN file, an imported folder, a run
+data = "demo"                  # ["demo"] a bundled set, a file, an imported folder, a run
 symbols = ["IBM"]              # [all]
 speed = 60                     # [1] times real time
 
@@ -203,5 +227,5 @@ symbols = ["IBM"]              # [all of the source]
 on = "1m"                      # ["auto"] trade, quote, or an interval
 capital = "50000"              # [an equal share of the account's cash]
 parameters = { fast = 10, slow = 30 }
-'''
+"""
 """A commented settings file with every key."""

@@ -1,4 +1,4 @@
-"""Finds strategies: built-in ones, entry points of installed packages (group ``millrace.strategies``), users' own files."""
+"""Finds strategies: built-in ones, entry points (``millrace.strategies``), users' own files."""
 
 from __future__ import annotations
 
@@ -27,16 +27,19 @@ def known_strategies() -> dict[str, type[Strategy]]:
 def resolve_strategy(spec: str) -> tuple[str, type[Strategy], str]:
     """Return name, class and source hash of ``spec``: a known name, or ``path/to/file.py:Class``.
 
-    Raises NotFoundError for a name, file or class that is not there, and ConfigError for a file that does not load.
+    Raises NotFoundError for a name, file or class that is not there, and ConfigError for a file
+    that does not load.
     """
     if ".py:" in spec or spec.endswith(".py"):
         return _from_file(spec)
     known = known_strategies()
     if spec not in known:
         raise NotFoundError(
-            f"strategy {spec} not found", field="strategy", value=spec,
+            f"strategy {spec} not found",
+            field="strategy",
+            value=spec,
             remedy=f"choose one of {', '.join(sorted(known))}, or path/to/file.py:Class",
-        )  # fmt: skip
+        )
     return spec, known[spec], ""
 
 
@@ -44,8 +47,12 @@ def _from_file(spec: str) -> tuple[str, type[Strategy], str]:
     text, _, name = spec.partition(".py:")
     path = Path(f"{text}.py" if name else spec)
     if not path.is_file():
-        raise NotFoundError("there is no such strategy file", field="strategy", value=str(path),
-                            remedy="give path/to/file.py:Class")  # fmt: skip
+        raise NotFoundError(
+            "there is no such strategy file",
+            field="strategy",
+            value=str(path),
+            remedy="give path/to/file.py:Class",
+        )
     source = path.read_bytes()
     module_name = f"millrace_user_{content_hash(source)}"
     module_spec = importlib.util.spec_from_file_location(module_name, path)
@@ -56,23 +63,37 @@ def _from_file(spec: str) -> tuple[str, type[Strategy], str]:
     try:
         module_spec.loader.exec_module(module)
     except Exception as error:
-        raise ConfigError(f"the strategy file does not load: {type(error).__name__}: {error}", field="strategy",
-                          value=str(path), remedy="mend the file; `python FILE` shows the traceback") from error  # fmt: skip
+        raise ConfigError(
+            f"the strategy file does not load: {type(error).__name__}: {error}",
+            field="strategy",
+            value=str(path),
+            remedy="mend the file; `python FILE` shows the traceback",
+        ) from error
     classes = {
         key: value
         for key, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, Strategy) and value.__module__ == module_name
+        if isinstance(value, type)
+        and issubclass(value, Strategy)
+        and value.__module__ == module_name
     }
     if not name and len(classes) == 1:
         name = next(iter(classes))
     if name not in classes:
-        raise NotFoundError(f"strategy {name or '(no class named)'} not found in {path}", field="strategy", value=spec,
-                            remedy=f"it has {', '.join(classes) or 'no class derived from millrace.Strategy'}")  # fmt: skip
+        raise NotFoundError(
+            f"strategy {name or '(no class named)'} not found in {path}",
+            field="strategy",
+            value=spec,
+            remedy=f"it has {', '.join(classes) or 'no class derived from millrace.Strategy'}",
+        )
     return name, _checked(classes[name], name), content_hash(source)
 
 
 def _checked(cls: object, name: str) -> type[Strategy]:
     if not (isinstance(cls, type) and issubclass(cls, Strategy)):
-        raise ConfigError("a strategy must be a class derived from millrace.Strategy", field="strategy", value=name,
-                          remedy="`from millrace import Strategy`")  # fmt: skip
+        raise ConfigError(
+            "a strategy must be a class derived from millrace.Strategy",
+            field="strategy",
+            value=name,
+            remedy="`from millrace import Strategy`",
+        )
     return cls

@@ -26,24 +26,43 @@ def show_backtest(console: Console, run: Backtest, seconds: float) -> None:
         table.add_column(column, justify="right" if column == "" else "left", no_wrap=True)
     drawdown = _number(m.max_drawdown_pct, " %")
     if m.max_drawdown_start_ns is not None and m.max_drawdown_trough_ns is not None:
-        drawdown += f" ({format_day(m.max_drawdown_start_ns)} to {format_day(m.max_drawdown_trough_ns)})"
+        drawdown += (
+            f" ({format_day(m.max_drawdown_start_ns)} to {format_day(m.max_drawdown_trough_ns)})"
+        )
     rows = (
         ("initial equity", _number(m.initial_equity), "fills", f"{m.fills:,}"),
         ("final equity", _number(m.final_equity), "closed trades", f"{m.total_trades:,}"),
         ("total return", _number(m.total_return_pct, " %"), "win rate", _number(m.win_rate, " %")),
         ("CAGR", _number(m.cagr_pct, " %"), "profit factor", _number(m.profit_factor)),
         ("volatility", _number(m.volatility_pct, " %"), "expectancy", _number(m.expectancy)),
-        ("Sharpe", _number(m.sharpe_ratio), "average win / loss", f"{_number(m.average_win)} / {_number(m.average_loss)}"),
+        (
+            "Sharpe",
+            _number(m.sharpe_ratio),
+            "average win / loss",
+            f"{_number(m.average_win)} / {_number(m.average_loss)}",
+        ),
         ("Sortino", _number(m.sortino_ratio), "exposure", _number(m.exposure_pct, " %")),
         ("Calmar", _number(m.calmar_ratio), "turnover", _number(m.turnover, " x")),
-        ("max drawdown", drawdown, "fees / slippage", f"{_number(m.total_fees)} / {_number(m.total_slippage)}"),
-        ("drawdown length", _number(m.max_drawdown_length_days, " days", 1), "dividends", _number(m.total_dividends)),
+        (
+            "max drawdown",
+            drawdown,
+            "fees / slippage",
+            f"{_number(m.total_fees)} / {_number(m.total_slippage)}",
+        ),
+        (
+            "drawdown length",
+            _number(m.max_drawdown_length_days, " days", 1),
+            "dividends",
+            _number(m.total_dividends),
+        ),
     )
     for row in rows:
         table.add_row(*row)
     console.print(table)
     if run.result.denials:
-        denials = ", ".join(f"{code} {count:,}" for code, count in sorted(run.result.denials.items()))
+        denials = ", ".join(
+            f"{code} {count:,}" for code, count in sorted(run.result.denials.items())
+        )
         console.print(f"orders denied: {denials}")
     rate = run.result.events / seconds if seconds > 0 else 0.0
     console.print(f"{run.result.events:,} events in {seconds:.2f} s ({rate:,.0f} events/s)")
@@ -65,5 +84,8 @@ def show_rerun(console: Console, result: Rerun) -> None:
         console.print(f"  recorded  {first.value_a}", markup=False)
         console.print(f"  re-run    {first.value_b}", markup=False)
         for cause in first.causes:
-            console.print(f"  caused by {type(cause).__name__} {getattr(cause, 'event_id', '')} "
-                          f"at {format_time(getattr(cause, 'ts_event_ns', 0))}", markup=False)  # fmt: skip
+            console.print(
+                f"  caused by {type(cause).__name__} {getattr(cause, 'event_id', '')} "
+                f"at {format_time(getattr(cause, 'ts_event_ns', 0))}",
+                markup=False,
+            )

@@ -18,8 +18,12 @@ def parse_time(text: str, field: str, *, is_end: bool = False) -> int:
     try:
         parsed = datetime.fromisoformat(value)
     except ValueError as error:
-        raise ConfigError("not a date or time", field=field, value=text,
-                          remedy="write 2013-10-07 or 2013-10-07T14:30:00Z") from error  # fmt: skip
+        raise ConfigError(
+            "not a date or time",
+            field=field,
+            value=text,
+            remedy="write 2013-10-07 or 2013-10-07T14:30:00Z",
+        ) from error
     if parsed.tzinfo is None:
         parsed = parsed.replace(tzinfo=UTC)
     seconds = parsed.replace(microsecond=0)

@@ -1,7 +1,7 @@
 """Bytes to records and back: one encoder, one prebuilt typed decoder for each topic.
 
-Values are plain JSON. A record's ``type`` field names its struct; decoding validates every field. ``schemas.rows`` converts
-between single market-data records and column rows.
+Values are plain JSON. A record's ``type`` field names its struct; decoding validates every field.
+``schemas.rows`` converts between single market-data records and column rows.
 """
 
 from __future__ import annotations
@@ -23,11 +23,17 @@ encode = ENCODER.encode
 
 @cache
 def decoder(topic: str) -> msgspec.json.Decoder[Any]:
-    """Return the typed decoder of ``topic``; raises RecordError for a topic that the catalogue does not have."""
+    """Return the typed decoder of ``topic``.
+
+    Raises RecordError for a topic that the catalogue does not have.
+    """
     entry = TOPIC_BY_NAME.get(topic)
     if entry is None:
         raise RecordError(
-            "unknown topic", field="topic", value=topic, remedy="`millrace topics list` shows the catalogue"
+            "unknown topic",
+            field="topic",
+            value=topic,
+            remedy="`millrace topics list` shows the catalogue",
         )
     return msgspec.json.Decoder(reduce(or_, entry.values))
 
@@ -35,7 +41,8 @@ def decoder(topic: str) -> msgspec.json.Decoder[Any]:
 def decode(topic: str, value: bytes) -> Header:
     """Decode one value of ``topic``.
 
-    Raises RecordError with the path of the wrong field, or for a schema version newer than this code knows.
+    Raises RecordError with the path of the wrong field, or for a schema version newer than this
+    code knows.
     """
     try:
         record: Header = decoder(topic).decode(value)

@@ -1,9 +1,10 @@
 """Market data as columns: what processors read, journals keep and importers write.
 
-A ``MarketBatch`` is a run of consecutive market events in consumed order. Events of one kind stand together in a
-table of numpy columns; the column ``pos`` says where in the batch each row stands, so that the order of all events is
-kept. ``clock`` is the running maximum of event times: the time a processor knows at each position. Cutting a stream
-into batches in another way never changes a value in it.
+A ``MarketBatch`` is a run of consecutive market events in consumed order. Events of one kind stand
+together in a table of numpy columns; the column ``pos`` says where in the batch each row stands, so
+that the order of all events is kept. ``clock`` is the running maximum of event times: the time a
+processor knows at each position. Cutting a stream into batches in another way never changes a value
+in it.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ Codes = npt.NDArray[np.int32]
 class Columns:
     """Base of the tables: rows of one kind, in consumed order.
 
-    Every table has ``pos`` (int64, increasing, position in the batch), ``ts`` (int64, event time, ns UTC),
-    ``instrument`` (int32, index into the universe), ``source`` (int32, index into the universe's sources) and
-    ``seq`` (int64, sequence number in the source); subclasses add float64 values.
+    Every table has ``pos`` (int64, increasing, position in the batch), ``ts`` (int64, event time,
+    ns UTC), ``instrument`` (int32, index into the universe), ``source`` (int32, index into the
+    universe's sources) and ``seq`` (int64, sequence number in the source); subclasses add float64
+    values.
     """
 
     KEYS: ClassVar[tuple[tuple[str, str], ...]] = (
@@ -75,7 +77,9 @@ class Columns:
     def __len__(self) -> int:
         return len(self.pos)
 
-    def take(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.int64] | npt.NDArray[np.bool_] | slice) -> Self:
+    def take(
+        self, rows: npt.NDArray[np.intp] | npt.NDArray[np.int64] | npt.NDArray[np.bool_] | slice
+    ) -> Self:
         """Return the chosen rows, ``pos`` untouched; a slice shares memory."""
         out = object.__new__(type(self))
         for name in self.names():
@@ -112,7 +116,7 @@ class QuoteColumns(Columns):
 
 
 class BarColumns(Columns):
-    """Bars: ``ts`` is the close instant, ``start`` the open instant (int64 ns), ``interval`` an index into INTERVALS."""
+    """Bars: ``ts`` closes, ``start`` opens (int64 ns), ``interval`` is an index into INTERVALS."""
 
     KIND = "bar"
     VALUES = (
@@ -164,9 +168,12 @@ class PriceColumns(Columns):
 
 
 class EquityColumns(Columns):
-    """Equity of accounts, one row a mark; ``source`` names the account, or ``account/strategy``; ``instrument`` is 0.
+    """Equity of accounts, one row a mark; ``source`` names the account, or ``account/strategy``.
 
-    Amounts are float64 in the account's base currency; ``drawdown`` is the fraction below the peak (0 or negative).
+    ``instrument`` is 0.
+
+    Amounts are float64 in the account's base currency; ``drawdown`` is the fraction below the peak
+    (0 or negative).
     """
 
     KIND = "equity"
@@ -188,9 +195,10 @@ class EquityColumns(Columns):
 class MarketBatch:
     """Consecutive market events in consumed order.
 
-    ``clock`` is int64 ns, one entry an event, never falling. ``records`` holds what has no columns (status, books,
-    watermarks, corporate actions, commands) as (position, topic, record), by position. ``first_offset`` is the number
-    of events before this batch in the stream, so (stream, offset) names an event whatever the cut.
+    ``clock`` is int64 ns, one entry an event, never falling. ``records`` holds what has no columns
+    (status, books, watermarks, corporate actions, commands) as (position, topic, record), by
+    position. ``first_offset`` is the number of events before this batch in the stream, so (stream,
+    offset) names an event whatever the cut.
     """
 
     __slots__ = ("bars", "clock", "first_offset", "quotes", "records", "trades", "universe")
@@ -256,12 +264,15 @@ class MarketBatch:
         return ""
 
 
-def merge(universe: Universe, tables: list[Columns], records: list[tuple[str, Header]] | None = None) -> MarketBatch:
+def merge(
+    universe: Universe, tables: list[Columns], records: list[tuple[str, Header]] | None = None
+) -> MarketBatch:
     """Merge whole tables (each in its own stream's order) into one batch.
 
-    The key is the running maximum of event time within each table, then the order of ``tables`` (its rank), then
-    the row: so the order within a table never changes. ``records`` (corporate actions above all, which take effect
-    before the data of their instant) come first at equal time, in the order given. Tables of one kind are joined.
+    The key is the running maximum of event time within each table, then the order of ``tables``
+    (its rank), then the row: so the order within a table never changes. ``records`` (corporate
+    actions above all, which take effect before the data of their instant) come first at equal time,
+    in the order given. Tables of one kind are joined.
     """
     extra = records or []
     times = np.array([getattr(r, "ts_event_ns", 0) for _, r in extra], dtype=np.int64)
@@ -279,7 +290,9 @@ def merge(universe: Universe, tables: list[Columns], records: list[tuple[str, He
     joined: dict[str, Columns] = {}
     for kind, cls in (("trade", TradeColumns), ("quote", QuoteColumns), ("bar", BarColumns)):
         table = cls.concat(by_kind[kind])  # type: ignore[arg-type]
-        joined[kind] = table.take(np.argsort(table.pos, kind="stable")) if len(by_kind[kind]) > 1 else table
+        joined[kind] = (
+            table.take(np.argsort(table.pos, kind="stable")) if len(by_kind[kind]) > 1 else table
+        )
     placed = [(int(place[i]), topic, record) for i, (topic, record) in enumerate(extra)]
     placed.sort(key=lambda item: item[0])
     return MarketBatch(

@@ -1,6 +1,7 @@
 """Order commands: what strategies and people ask for. Imperative names.
 
-A command travels on ``account.inputs``; what the risk gate lets through travels on ``venue.commands``.
+A command travels on ``account.inputs``; what the risk gate lets through travels on
+``venue.commands``.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from schemas.envelope import Record
 class SubmitOrder(Record, gc=False, omit_defaults=True, tag="submit_order"):
     """Ask for an order.
 
-    ``decision_price`` and ``decision_ts_ns`` are the quote or trade the order was decided on. ``parent_order_id`` is
-    empty for an order that stands alone. ``expires_at_ns`` 0: the command itself does not lapse. ``wants_receipt``: the
-    sender waits for a CommandReceipt.
+    ``decision_price`` and ``decision_ts_ns`` are the quote or trade the order was decided on.
+    ``parent_order_id`` is empty for an order that stands alone. ``expires_at_ns`` 0: the command
+    itself does not lapse. ``wants_receipt``: the sender waits for a CommandReceipt.
     """
 
     account_id: str
@@ -77,8 +78,8 @@ class ApproveOrder(Record, gc=False, omit_defaults=True, tag="approve_order"):
 class VenueSubmit(Record, gc=False, omit_defaults=True, tag="venue_submit"):
     """An order that the risk gate approved, on its way to the venue.
 
-    ``decision_id`` names the RiskDecision; ``breaker_epoch`` is the epoch in which it was given, and a gateway refuses an
-    older one.
+    ``decision_id`` names the RiskDecision; ``breaker_epoch`` is the epoch in which it was given,
+    and a gateway refuses an older one.
     """
 
     account_id: str
@@ -121,7 +122,10 @@ class VenueCancel(Record, gc=False, omit_defaults=True, tag="venue_cancel"):
 
 
 class CommandReceipt(Record, gc=False, omit_defaults=True, tag="command_receipt"):
-    """What became of a command at the account stage's door: accepted for processing, duplicate, conflict, refused."""
+    """What became of a command at the account stage's door.
+
+    Accepted for processing, duplicate, conflict, refused.
+    """
 
     account_id: str
     client_order_id: str

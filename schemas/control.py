@@ -49,7 +49,7 @@ class ConfigChanged(Incoming, gc=False, omit_defaults=True, tag="config_changed"
 
 
 class BacktestRequest(Incoming, gc=False, omit_defaults=True, tag="backtest_request", kw_only=True):
-    """Ask for a backtest: strategy, data, range, cash, seed. Empty ``data`` is the default data set."""
+    """Ask for a backtest; empty ``data`` is the default data set."""
 
     task_id: str
     strategy_name: str
@@ -116,7 +116,10 @@ class RunManifest(Incoming, gc=False, omit_defaults=True, tag="run_manifest", kw
 
 
 class OrderLogEntry(Incoming, gc=False, omit_defaults=True, tag="order_log_entry", kw_only=True):
-    """Which offsets of which partition a stage consumed next; ``is_claim``: a worker takes over with a new epoch."""
+    """Which offsets of which partition a stage consumed next.
+
+    ``is_claim``: a worker takes over with a new epoch.
+    """
 
     stage: str
     instance: str

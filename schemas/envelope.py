@@ -1,9 +1,9 @@
 """What every record carries besides its message.
 
-``Record`` is the base of all messages that Millrace itself derives: they are always caused by another record,
-so id, time, correlation and causation are required and come first. ``Header`` holds what a transport adds
-(producer, sequence, run, receive time); it is left out of the wire while it is empty, and run id and receive
-time are left out of comparisons between two runs.
+``Record`` is the base of all messages that Millrace itself derives: they are always caused by
+another record, so id, time, correlation and causation are required and come first. ``Header`` holds
+what a transport adds (producer, sequence, run, receive time); it is left out of the wire while it
+is empty, and run id and receive time are left out of comparisons between two runs.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ SCHEMA_VERSION = 1
 class Header(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True, tag_field="type"):
     """Fields that the transport or an outside producer fills in.
 
-    ``source`` and ``source_seq`` name a row of an outside source; ``producer`` and ``producer_seq`` number what
-    one processor instance wrote to one output partition; ``ts_received_ns`` is the time at which an incoming
-    record reached us.
+    ``source`` and ``source_seq`` name a row of an outside source; ``producer`` and ``producer_seq``
+    number what one processor instance wrote to one output partition; ``ts_received_ns`` is the time
+    at which an incoming record reached us.
     """
 
     run_id: str = ""
@@ -34,8 +34,9 @@ class Header(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True, tag_fie
 class Record(Header, gc=False, omit_defaults=True, tag_field="type"):
     """Base of every derived message.
 
-    ``correlation_id`` is shared by everything that belongs to one order or request; ``causation_id`` is the id of
-    the one record that made this one happen. ``ts_event_ns`` is int64 ns UTC.
+    ``correlation_id`` is shared by everything that belongs to one order or request;
+    ``causation_id`` is the id of the one record that made this one happen. ``ts_event_ns`` is int64
+    ns UTC.
     """
 
     event_id: str

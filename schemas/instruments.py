@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-
 from schemas.enums import CorporateActionKind, InstrumentKind
 from schemas.envelope import Incoming
 from schemas.errors import ConfigError
@@ -17,8 +16,8 @@ from schemas.values import Grid
 class Instrument(Incoming, gc=False, omit_defaults=True, tag="instrument", kw_only=True):
     """Define one tradable thing at one venue; ``instrument_id`` is SYMBOL.VENUE, venue as its MIC.
 
-    ``price_increment`` and ``quantity_increment`` are the grids; ``calendar`` is a session calendar's name (empty:
-    trades around the clock). ``max_*`` of None mean no bound by the venue.
+    ``price_increment`` and ``quantity_increment`` are the grids; ``calendar`` is a session
+    calendar's name (empty: trades around the clock). ``max_*`` of None mean no bound by the venue.
     """
 
     instrument_id: str
@@ -27,9 +26,9 @@ class Instrument(Incoming, gc=False, omit_defaults=True, tag="instrument", kw_on
     kind: InstrumentKind = InstrumentKind.EQUITY
     currency: str = "USD"
     price_increment: Decimal = Decimal("0.01")
-    quantity_increment: Decimal = Decimal("1")
-    multiplier: Decimal = Decimal("1")
-    min_quantity: Decimal = Decimal("1")
+    quantity_increment: Decimal = Decimal(1)
+    multiplier: Decimal = Decimal(1)
+    min_quantity: Decimal = Decimal(1)
     max_quantity: Decimal | None = None
     min_notional: Decimal | None = None
     max_notional: Decimal | None = None
@@ -49,10 +48,10 @@ class Instrument(Incoming, gc=False, omit_defaults=True, tag="instrument", kw_on
 
 
 class CorporateAction(Incoming, gc=False, omit_defaults=True, tag="corporate_action", kw_only=True):
-    """Announce what takes effect on ``instrument_id`` at ``ts_event_ns`` (before that instant's data).
+    """Announce what takes effect at ``ts_event_ns``, before that instant's data.
 
-    SPLIT: ``ratio`` new shares for one old share (2 for 2:1). DIVIDEND: ``amount`` in ``currency`` a share held.
-    SYMBOL_CHANGE: ``new_symbol``.
+    SPLIT: ``ratio`` new shares for one old share (2 for 2:1). DIVIDEND: ``amount`` in ``currency``
+    a share held. SYMBOL_CHANGE: ``new_symbol``.
     """
 
     instrument_id: str
@@ -64,7 +63,7 @@ class CorporateAction(Incoming, gc=False, omit_defaults=True, tag="corporate_act
 
 
 class ExchangeRate(Incoming, gc=False, omit_defaults=True, tag="exchange_rate", kw_only=True):
-    """State that one unit of ``base_currency`` is worth ``rate`` units of ``quote_currency`` from now on."""
+    """State that a unit of ``base_currency`` is worth ``rate`` ``quote_currency`` from now on."""
 
     base_currency: str
     quote_currency: str
@@ -77,7 +76,14 @@ class Universe:
     Append only; indexes are private to a process and never reach a record.
     """
 
-    __slots__ = ("_index_by_id", "_index_by_source", "instruments", "price_grids", "quantity_grids", "sources")
+    __slots__ = (
+        "_index_by_id",
+        "_index_by_source",
+        "instruments",
+        "price_grids",
+        "quantity_grids",
+        "sources",
+    )
 
     def __init__(self, instruments: list[Instrument] | None = None) -> None:
         self.instruments: list[Instrument] = []
@@ -93,7 +99,10 @@ class Universe:
         return len(self.instruments)
 
     def add(self, instrument: Instrument) -> int:
-        """Add or update an instrument and return its index; the grids of a known one may not change."""
+        """Add or update an instrument and return its index.
+
+        The grids of a known one may not change.
+        """
         index = self._index_by_id.get(instrument.instrument_id)
         if index is not None:
             known = self.instruments[index]
@@ -105,7 +114,7 @@ class Universe:
                     "the grid of a known instrument cannot change within a run",
                     field="price_increment",
                     value=str(instrument.price_increment),
-                    remedy=f"start a new session to trade {instrument.instrument_id} on another grid",
+                    remedy="start a new session for another grid",
                 )
             self.instruments[index] = instrument
             return index

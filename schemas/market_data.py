@@ -1,7 +1,7 @@
 """Market data as single records: the form it has on ``market.events`` and ``market.bars``.
 
-A row of a column batch (``schemas.columns``) and a record here hold the same values; ``schemas.codec`` converts.
-Prices and sizes are float64 on the instrument's grid.
+A row of a column batch (``schemas.columns``) and a record here hold the same values;
+``schemas.codec`` converts. Prices and sizes are float64 on the instrument's grid.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ INTERVALS: tuple[str, ...] = ("1s", "5s", "1m", "5m", "15m", "1h", "1d")
 INTERVAL_NS: tuple[int, ...] = tuple(
     seconds * 1_000_000_000 for seconds in (1, 5, 60, 300, 900, 3600, 86400)
 )
-"""Length of each interval in ns; "1d" stands for one session where the instrument has a calendar."""
+"""Length of each interval in ns; "1d" is one session where there is a calendar."""
 
 
 class Trade(Incoming, gc=False, omit_defaults=True, tag="trade", kw_only=True):
@@ -42,8 +42,9 @@ class Quote(Incoming, gc=False, omit_defaults=True, tag="quote", kw_only=True):
 class Bar(Incoming, gc=False, omit_defaults=True, tag="bar", kw_only=True):
     """Trades of one interval, stamped at its end (``ts_event_ns`` is the close).
 
-    ``is_partial``: the interval was not seen whole (the data began or ended inside it). ``revision`` above 0: a
-    correction that takes the place of the bar with the same instrument, interval and end, made by a late trade.
+    ``is_partial``: the interval was not seen whole (the data began or ended inside it).
+    ``revision`` above 0: a correction that takes the place of the bar with the same instrument,
+    interval and end, made by a late trade.
     """
 
     instrument_id: str
@@ -75,7 +76,10 @@ class BookSnapshot(Incoming, gc=False, omit_defaults=True, tag="book_snapshot", 
 
 
 class BookDelta(Incoming, gc=False, omit_defaults=True, tag="book_delta", kw_only=True):
-    """Levels that changed since the last snapshot or delta; ``is_last`` ends a group that belongs together."""
+    """Levels that changed since the last snapshot or delta.
+
+    ``is_last`` ends a group that belongs together.
+    """
 
     instrument_id: str
     bids: list[BookLevel]
@@ -83,7 +87,9 @@ class BookDelta(Incoming, gc=False, omit_defaults=True, tag="book_delta", kw_onl
     is_last: bool = True
 
 
-class InstrumentStatus(Incoming, gc=False, omit_defaults=True, tag="instrument_status", kw_only=True):
+class InstrumentStatus(
+    Incoming, gc=False, omit_defaults=True, tag="instrument_status", kw_only=True
+):
     """The venue opens, halts or closes an instrument."""
 
     instrument_id: str
@@ -92,7 +98,7 @@ class InstrumentStatus(Incoming, gc=False, omit_defaults=True, tag="instrument_s
 
 
 class Watermark(Incoming, gc=False, omit_defaults=True, tag="watermark", kw_only=True):
-    """A source's promise: nothing at or before ``ts_event_ns`` follows from it in this partition."""
+    """A source's promise: nothing at or before ``ts_event_ns`` follows in this partition."""
 
 
 class ReferencePrice(Record, gc=False, omit_defaults=True, tag="reference_price"):
@@ -122,4 +128,7 @@ class DataQuality(Record, gc=False, omit_defaults=True, tag="data_quality"):
 
 
 MarketEvent = Trade | Quote | Bar | BookSnapshot | BookDelta | InstrumentStatus | Watermark
-"""Everything that may stand on ``market.events``; bars stand there when history holds nothing finer."""
+"""Everything that may stand on ``market.events``.
+
+Bars stand there when history holds nothing finer.
+"""

@@ -1,7 +1,8 @@
 """What happened to orders. Past tense.
 
-Venue reports (``Venue…``) travel from a venue to the account stage on ``account.inputs``; order events are what the order
-manager makes of them, on ``orders.events``. Deny is ours, reject is the venue's, cancel is asked for, expire is time's.
+Venue reports (``Venue…``) travel from a venue to the account stage on ``account.inputs``; order
+events are what the order manager makes of them, on ``orders.events``. Deny is ours, reject is the
+venue's, cancel is asked for, expire is time's.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ class VenueAccepted(VenueReport, gc=False, omit_defaults=True, tag="venue_accept
 
 
 class VenueRejected(VenueReport, gc=False, omit_defaults=True, tag="venue_rejected"):
-    """The venue refuses the order, or a replace or cancel of it (``command``: submit, replace, cancel)."""
+    """The venue refuses the order, or a replace or cancel of it (``command``.
+
+    Submit, replace, cancel).
+    """
 
     command: str
     code: str
@@ -57,10 +61,10 @@ class VenueReplaced(VenueReport, gc=False, omit_defaults=True, tag="venue_replac
 
 
 class Fill(VenueReport, gc=False, omit_defaults=True, tag="fill"):
-    """An execution: the venue's report, and the same record on ``orders.fills`` and to the strategy.
+    """An execution: one record on ``account.inputs``, ``orders.fills`` and to the strategy.
 
-    ``ts_event_ns`` is the instant of execution, which for a fill from a bar is the model's instant within the bar.
-    ``fee`` is positive when paid. ``reference_price`` is the price before slippage.
+    ``ts_event_ns`` is the instant of execution, which for a fill from a bar is the model's instant
+    within the bar. ``fee`` is positive when paid. ``reference_price`` is the price before slippage.
     """
 
     trade_id: str
@@ -185,6 +189,9 @@ class OrderReplaced(OrderEvent, gc=False, omit_defaults=True, tag="order_replace
 
 
 class OrderUnknown(OrderEvent, gc=False, omit_defaults=True, tag="order_unknown"):
-    """Nobody can say what became of the order; it is never sent again, and counts against the limits."""
+    """Nobody can say what became of the order.
+
+    It is never sent again, and counts against the limits.
+    """
 
     detail: str = ""

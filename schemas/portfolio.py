@@ -10,8 +10,9 @@ from schemas.envelope import Record
 class PositionChanged(Record, gc=False, omit_defaults=True, tag="position_changed"):
     """The position of one account, strategy and instrument after a fill or corporate action.
 
-    ``quantity`` is signed. ``realized_pnl`` is by average cost, ``realized_pnl_fifo`` by first-in-first-out lots; both
-    before fees, in the instrument's currency. ``reason``: fill, split, dividend or symbol_change.
+    ``quantity`` is signed. ``realized_pnl`` is by average cost, ``realized_pnl_fifo`` by
+    first-in-first-out lots; both before fees, in the instrument's currency. ``reason``: fill,
+    split, dividend or symbol_change.
     """
 
     account_id: str
@@ -29,8 +30,9 @@ class PositionChanged(Record, gc=False, omit_defaults=True, tag="position_change
 class AccountSnapshot(Record, gc=False, omit_defaults=True, tag="account_snapshot"):
     """The account at an instant, marked at reference prices, amounts in ``base_currency``.
 
-    ``strategy_id`` empty: the whole account; otherwise that strategy's share of it. ``missing_prices`` lists held
-    instruments that have no price yet; they are marked at average cost, and this list says so.
+    ``strategy_id`` empty: the whole account; otherwise that strategy's share of it.
+    ``missing_prices`` lists held instruments that have no price yet; they are marked at average
+    cost, and this list says so.
     """
 
     account_id: str
@@ -53,7 +55,8 @@ class AccountSnapshot(Record, gc=False, omit_defaults=True, tag="account_snapsho
 class EquityMark(Record, gc=False, omit_defaults=True, tag="equity_mark"):
     """One point of an equity curve; amounts are float64 in the base currency, for series and plots.
 
-    ``strategy_id`` empty: the whole account. ``drawdown`` is the fraction below the peak (0 or negative).
+    ``strategy_id`` empty: the whole account. ``drawdown`` is the fraction below the peak (0 or
+    negative).
     """
 
     account_id: str

@@ -11,13 +11,19 @@ from schemas.envelope import Record
 
 
 class LimitSet(
-    msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True, forbid_unknown_fields=True
+    msgspec.Struct,
+    frozen=True,
+    gc=False,
+    omit_defaults=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
 ):
     """Bounds of one scope; None is no bound by this scope. The strictest of all scopes holds.
 
-    Notionals, exposures and losses are in the account's base currency; ``price_collar`` and ``max_drawdown`` are
-    fractions (0.05 is 5 %); ``allow`` and ``deny`` list instrument ids. ``max_order_rate`` orders may be sent within
-    ``order_rate_window_s``; equal intents within ``duplicate_window_s`` are refused.
+    Notionals, exposures and losses are in the account's base currency; ``price_collar`` and
+    ``max_drawdown`` are fractions (0.05 is 5 %); ``allow`` and ``deny`` list instrument ids.
+    ``max_order_rate`` orders may be sent within ``order_rate_window_s``; equal intents within
+    ``duplicate_window_s`` are refused.
     """
 
     min_quantity: Decimal | None = None
@@ -44,7 +50,10 @@ class LimitSet(
 
 
 class SetLimits(Record, gc=False, omit_defaults=True, tag="set_limits"):
-    """Replace the limits of one scope; ``scope_id`` is the account, strategy or instrument, empty for global."""
+    """Replace the limits of one scope.
+
+    ``scope_id`` is the account, strategy or instrument, empty for global.
+    """
 
     scope: Scope
     scope_id: str
@@ -64,7 +73,10 @@ class SetBreaker(Record, gc=False, omit_defaults=True, tag="set_breaker"):
 
 
 class BreakerChanged(Record, gc=False, omit_defaults=True, tag="breaker_changed"):
-    """The breaker of one scope stands in ``state`` since ``ts_event_ns``; ``epoch`` counts all changes."""
+    """The breaker of one scope stands in ``state`` since ``ts_event_ns``.
+
+    ``epoch`` counts all changes.
+    """
 
     scope: Scope
     scope_id: str
@@ -96,7 +108,8 @@ class SetAutonomy(Record, gc=False, omit_defaults=True, tag="set_autonomy"):
 class RiskDecision(Record, gc=False, omit_defaults=True, tag="risk_decision"):
     """The gate's word on exactly one command: approved, or denied by the check ``code``.
 
-    ``measured`` and ``limit`` are texts of the value found and the bound it broke; ``scope`` says whose bound it is.
+    ``measured`` and ``limit`` are texts of the value found and the bound it broke; ``scope`` says
+    whose bound it is.
     """
 
     account_id: str

@@ -32,8 +32,12 @@ from schemas.portfolio import EquityMark
 Rows = slice | npt.NDArray[np.int64] | npt.NDArray[np.intp]
 
 TABLE_TYPES: tuple[type[Columns], ...] = (
-    TradeColumns, QuoteColumns, BarColumns, PriceColumns, EquityColumns,
-)  # fmt: skip
+    TradeColumns,
+    QuoteColumns,
+    BarColumns,
+    PriceColumns,
+    EquityColumns,
+)
 TABLE_BY_KIND: dict[str, type[Columns]] = {table.KIND: table for table in TABLE_TYPES}
 
 KIND_BY_RECORD: dict[type[Any], str] = {
@@ -75,8 +79,8 @@ _INTERVAL_LENGTHS = np.array(INTERVAL_NS, np.int64)
 def records_from_table(universe: Universe, table: Columns, rows: Rows) -> list[Header]:
     """Return the chosen rows of ``table`` as records, in the order of ``rows``.
 
-    The event id is ``source_id`` of the row's source, instrument and sequence number; a bar that the market stage made is
-    named by ``bar_id``.
+    The event id is ``source_id`` of the row's source, instrument and sequence number; a bar that
+    the market stage made is named by ``bar_id``.
     """
     return records_from_rows(
         lambda code: universe.instruments[code].instrument_id,
@@ -132,7 +136,15 @@ def records_from_rows(
 def _equity_marks(source: Callable[[int], str], table: EquityColumns, rows: Rows) -> list[Header]:
     """Return equity rows as records; the source names the account, or account and strategy."""
     marks: list[Header] = []
-    columns = (table.ts, table.source, table.equity, table.cash, table.gross, table.net, table.drawdown)
+    columns = (
+        table.ts,
+        table.source,
+        table.equity,
+        table.cash,
+        table.gross,
+        table.net,
+        table.drawdown,
+    )
     for ts, code, *values in zip(*(column[rows].tolist() for column in columns), strict=True):
         name = source(code)
         account_id, _, strategy_id = name.partition("/")

@@ -1,4 +1,7 @@
-"""Trading sessions of one calendar as plain arrays, so that whole columns can be looked up at once."""
+"""Trading sessions of one calendar as plain arrays.
+
+So that whole columns can be looked up at once.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from schemas.columns import Ints
 
 
 class SessionTable:
-    """Regular sessions, ascending: ``open_ns`` and ``close_ns`` (int64 ns UTC) and ``day`` (int64, yyyymmdd)."""
+    """Regular sessions, ascending: ``open_ns``, ``close_ns`` (int64 ns UTC), ``day`` (yyyymmdd)."""
 
     __slots__ = ("close_ns", "day", "open_ns")
 

@@ -1,8 +1,9 @@
 """The one place that converts between float64 columns, grid integers and Decimal.
 
-Market data arrives as float64. Orders, fills, positions and cash are ``Decimal`` on the instrument's grid. Between
-them stands the grid: an integer number of price increments (ticks) or quantity increments (lots). All rounding of
-prices and quantities happens here and nowhere else; money is never rounded, it is a sum of exact products.
+Market data arrives as float64. Orders, fills, positions and cash are ``Decimal`` on the
+instrument's grid. Between them stands the grid: an integer number of price increments (ticks) or
+quantity increments (lots). All rounding of prices and quantities happens here and nowhere else;
+money is never rounded, it is a sum of exact products.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ import numpy.typing as npt
 from schemas.errors import ConfigError, DataError
 
 MONEY_CONTEXT = Context(prec=38, rounding=ROUND_HALF_EVEN)
-"""Precision of all money arithmetic: 38 digits, enough that products and sums of realistic amounts are exact."""
+"""Precision of all money arithmetic.
+
+38 digits, enough that products and sums of realistic amounts are exact.
+"""
 
 ZERO = Decimal(0)
 
@@ -23,8 +27,9 @@ ZERO = Decimal(0)
 class Grid:
     """An increment, and the conversions to and from integers of it.
 
-    ``increment`` must be a positive finite Decimal. ``scale`` is the float by which grid integers are divided when
-    the increment is a power of ten (the division is correctly rounded, so a column converts back exactly).
+    ``increment`` must be a positive finite Decimal. ``scale`` is the float by which grid integers
+    are divided when the increment is a power of ten (the division is correctly rounded, so a column
+    converts back exactly).
     """
 
     __slots__ = ("_divisor", "_factor", "increment", "places")
@@ -50,7 +55,8 @@ class Grid:
     def to_units(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         """Return float64 ``values`` as the nearest int64 grid units (half to even).
 
-        Raises DataError if a value is not finite or too large for exact integers in float64 (2**53 units).
+        Raises DataError if a value is not finite or too large for exact integers in float64 (2**53
+        units).
         """
         scaled = values * self._divisor
         if self._factor != 1.0:
@@ -93,7 +99,7 @@ class Grid:
         return units * self.increment
 
     def from_decimal(self, value: Decimal) -> int | None:
-        """Return ``value`` in grid units, or None if it does not lie on the grid or is not finite."""
+        """Return ``value`` in grid units, or None if it does not lie on the grid."""
         if not value.is_finite():
             return None
         try:

@@ -1,7 +1,8 @@
-"""The port between a running engine and those who only read and write its topics, such as the web app.
+"""The port between a running engine and those who only read and write its topics.
 
-A log has topics with offsets. Whoever listens gets every record that was published, once, in order, after it is
-durable. In one process the journal is behind it; on Kafka, consumers and a producer are.
+A log has topics with offsets. Whoever listens gets every record that was published, once, in order,
+after it is durable. In one process the journal is behind it; on Kafka, consumers and a producer
+are.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ Listener = Callable[[Sequence[Published]], None]
 class Log(Protocol):
     """Read and write the topics of one run.
 
-    ``epoch`` changes when offsets start anew (another run, a recreated topic): cursors of another epoch are void.
+    ``epoch`` changes when offsets start anew (another run, a recreated topic): cursors of another
+    epoch are void.
     """
 
     run_id: str
@@ -36,12 +38,16 @@ class Log(Protocol):
     async def publish(self, topic: str, record: Header) -> None:
         """Publish one record; returns when it is durable.
 
-        Raises StorageError if the log cannot take it, and TimeoutError if it does not within the log's deadline.
+        Raises StorageError if the log cannot take it, and TimeoutError if it does not within the
+        log's deadline.
         """
         ...
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        """Call ``listener`` with every group of published records from now on; returns the way to stop it."""
+        """Call ``listener`` with every group of published records from now on.
+
+        Returns the way to stop it.
+        """
         ...
 
     def read(self, topic: str, offset: int, limit: int) -> list[Published]:

@@ -1,4 +1,7 @@
-"""Generated market data for tests and benchmarks: a geometric walk on a 0.01 grid, increasing times."""
+"""Generated market data for tests and benchmarks.
+
+A geometric walk on a 0.01 grid, increasing times.
+"""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ class AccountStage:
     def _new_marks(self) -> Marks:
         return Marks(self.config, self.book, self._sessions, self.accounts, self._on_snapshot)
 
-    # ---- driving -----------------------------------------------------------------------------------------------
+    # ---- driving -----------------------------------------------------------------------------
 
     def load(self, batch: MarketBatch, prices: PriceColumns) -> None:
         """Take the reference prices of a batch."""
@@ -136,7 +136,7 @@ class AccountStage:
         self.now_ns = max(self.now_ns, now_ns)
         self._on_snapshot(now_ns, out)
 
-    # ---- orders ------------------------------------------------------------------------------------------------
+    # ---- orders ------------------------------------------------------------------------------
 
     def _slot(self, account: Account, strategy_id: str, instrument_id: str) -> Slot | None:
         key = (account.config.account_id, strategy_id, instrument_id)
@@ -326,7 +326,7 @@ class AccountStage:
                 out.append((ORDER_EVENTS, event))
                 out.append((STRATEGY_INPUTS, event))
 
-    # ---- venue reports -----------------------------------------------------------------------------------------
+    # ---- venue reports -----------------------------------------------------------------------
 
     def _on_report(self, report: VenueReport, out: Outbox) -> None:
         account = self.accounts.get(report.account_id)
@@ -379,7 +379,7 @@ class AccountStage:
         portfolio.apply_fill(account, slot, fill, base, out)
         self.marks.touch(fill.account_id)
 
-    # ---- operators and reference data --------------------------------------------------------------------------
+    # ---- operators and reference data --------------------------------------------------------
 
     def _on_set_limits(self, command: SetLimits, now_ns: int, out: Outbox) -> None:
         operators.set_limits(self, command, out)
@@ -481,7 +481,7 @@ class AccountStage:
             ),
         ))  # fmt: skip
 
-    # ---- snapshots ---------------------------------------------------------------------------------------------
+    # ---- snapshots ---------------------------------------------------------------------------
 
     def snapshot(self) -> bytes:
         """Return the whole state; equal states give equal bytes."""

@@ -1,4 +1,7 @@
-"""Limits of several scopes made into one effective set: the strictest holds, and it is known whose it is."""
+"""Limits of several scopes made into one effective set.
+
+The strictest holds, and it is known whose it is.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,19 @@ from schemas.risk import LimitSet
 ScopedLimits = list[tuple[str, LimitSet]]
 """Limit sets with the text of their scope ("account paper"), widest first."""
 
-_MINIMUM = ("max_quantity", "max_notional", "price_collar", "stale_after_s", "max_position",
-    "max_position_notional", "max_gross_exposure", "max_net_exposure", "max_daily_loss", "max_drawdown",
-    "max_open_orders")  # fmt: skip
+_MINIMUM = (
+    "max_quantity",
+    "max_notional",
+    "price_collar",
+    "stale_after_s",
+    "max_position",
+    "max_position_notional",
+    "max_gross_exposure",
+    "max_net_exposure",
+    "max_daily_loss",
+    "max_drawdown",
+    "max_open_orders",
+)
 _MAXIMUM = ("min_quantity", "min_notional", "duplicate_window_s")
 _ANY_TRUE = ("is_long_only", "require_session")
 
@@ -22,7 +35,8 @@ _ANY_TRUE = ("is_long_only", "require_session")
 class EffectiveLimits(msgspec.Struct, frozen=True):
     """The limits that hold for one account, strategy and instrument.
 
-    ``limits`` is the composition; ``scopes`` names for each bound the scope that binds. ``allow`` of None allows all.
+    ``limits`` is the composition; ``scopes`` names for each bound the scope that binds. ``allow``
+    of None allows all.
     """
 
     limits: LimitSet
@@ -36,8 +50,9 @@ class EffectiveLimits(msgspec.Struct, frozen=True):
 def compose(scoped: ScopedLimits) -> EffectiveLimits:
     """Compose limit sets so that the strictest bound of each field holds.
 
-    An allow list of several scopes is their intersection, a deny list their union; the order rate with the fewest
-    orders a second binds together with its window; ``allow_self_match`` holds only if no scope forbids it.
+    An allow list of several scopes is their intersection, a deny list their union; the order rate
+    with the fewest orders a second binds together with its window; ``allow_self_match`` holds only
+    if no scope forbids it.
     """
     values: dict[str, Any] = {}
     scopes: dict[str, str] = {}

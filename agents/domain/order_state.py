@@ -15,8 +15,9 @@
     lose              all open ones                                    UNKNOWN
     replace           ACCEPTED TRIGGERED PARTIALLY_FILLED              the same
 
-While a cancel is pending, an accept, trigger, part fill or replace leaves PENDING_CANCEL standing; a refused cancel goes back
-to what stood before. Whatever is not in the table is illegal: it is dead-lettered and counted, and changes nothing.
+While a cancel is pending, an accept, trigger, part fill or replace leaves PENDING_CANCEL standing;
+a refused cancel goes back to what stood before. Whatever is not in the table is illegal: it is
+dead-lettered and counted, and changes nothing.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ TRANSITIONS: dict[Step, dict[S, S]] = {
         S.UNKNOWN: S.ACCEPTED,
         S.PENDING_CANCEL: S.PENDING_CANCEL,
     },
-    Step.REJECT: {s: S.REJECTED for s in (S.SUBMITTED, S.UNKNOWN, S.PENDING_CANCEL)},
+    Step.REJECT: dict.fromkeys((S.SUBMITTED, S.UNKNOWN, S.PENDING_CANCEL), S.REJECTED),
     Step.TRIGGER: {
         S.ACCEPTED: S.TRIGGERED,
         S.PARTIALLY_FILLED: S.PARTIALLY_FILLED,
@@ -68,14 +69,14 @@ TRANSITIONS: dict[Step, dict[S, S]] = {
         S.PENDING_CANCEL: S.PENDING_CANCEL,
     },
     Step.FILL_PART: {
-        **{s: S.PARTIALLY_FILLED for s in (*_WORKING, S.UNKNOWN)},
+        **dict.fromkeys((*_WORKING, S.UNKNOWN), S.PARTIALLY_FILLED),
         S.PENDING_CANCEL: S.PENDING_CANCEL,
     },
-    Step.FILL: {s: S.FILLED for s in OPEN},
-    Step.REQUEST_CANCEL: {s: S.PENDING_CANCEL for s in _WORKING},
-    Step.CANCEL: {s: S.CANCELED for s in (*OPEN, S.PENDING_APPROVAL)},
-    Step.EXPIRE: {s: S.EXPIRED for s in (*OPEN, S.PENDING_APPROVAL)},
-    Step.LOSE: {s: S.UNKNOWN for s in OPEN},
+    Step.FILL: dict.fromkeys(OPEN, S.FILLED),
+    Step.REQUEST_CANCEL: dict.fromkeys(_WORKING, S.PENDING_CANCEL),
+    Step.CANCEL: dict.fromkeys((*OPEN, S.PENDING_APPROVAL), S.CANCELED),
+    Step.EXPIRE: dict.fromkeys((*OPEN, S.PENDING_APPROVAL), S.EXPIRED),
+    Step.LOSE: dict.fromkeys(OPEN, S.UNKNOWN),
     Step.REPLACE: {s: s for s in (S.ACCEPTED, S.TRIGGERED, S.PARTIALLY_FILLED, S.PENDING_CANCEL)},
 }
 

@@ -1,7 +1,8 @@
 """One position: signed quantity, average cost, first-in-first-out lots, realized results.
 
-Both cost methods run side by side: they agree on the total once a position is flat and differ only in when a result is
-realized. All amounts are in the instrument's currency and before fees; fees are kept apart.
+Both cost methods run side by side: they agree on the total once a position is flat and differ only
+in when a result is realized. All amounts are in the instrument's currency and before fees; fees are
+kept apart.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from schemas.values import ZERO
 class Position(msgspec.Struct, gc=True):
     """State of one position.
 
-    ``quantity`` is signed; ``cost`` is the signed cost of what is open (quantity x average price x multiplier); ``lots``
-    holds [signed quantity, price] oldest first.
+    ``quantity`` is signed; ``cost`` is the signed cost of what is open (quantity x average price x
+    multiplier); ``lots`` holds [signed quantity, price] oldest first.
     """
 
     multiplier: Decimal = Decimal(1)
@@ -35,7 +36,10 @@ class Position(msgspec.Struct, gc=True):
         return self.cost / (quantity * self.multiplier) if quantity else ZERO
 
     def apply_fill(self, signed: Decimal, price: Decimal, fee: Decimal) -> None:
-        """Apply an execution of ``signed`` units (positive bought) at ``price``; ``fee`` is positive when paid."""
+        """Apply an execution of ``signed`` units (positive bought) at ``price``.
+
+        ``fee`` is positive when paid.
+        """
         self.fees += fee
         held = self.quantity
         multiplier = self.multiplier
@@ -52,7 +56,8 @@ class Position(msgspec.Struct, gc=True):
         closing = signed if abs(signed) <= abs(held) else -held
         opening = signed - closing
         proceeds = -closing * price * multiplier
-        # The cost leaves in proportion, and whole when all is closed, so a flat position has cost exactly 0.
+        # The cost leaves in proportion, and whole when all is closed, so a flat position has cost
+        # exactly 0.
         leaving = self.cost if closing == -held else self.cost * -closing / held
         self.realized += proceeds - leaving
         self.realized_fifo += self._close_lots(closing, price)
@@ -83,10 +88,12 @@ class Position(msgspec.Struct, gc=True):
         return result * self.multiplier
 
     def apply_split(self, ratio: Decimal, increment: Decimal, price: Decimal) -> Decimal:
-        """Turn every share into ``ratio`` shares; return the cash in lieu of what does not fit ``increment``.
+        """Turn every share into ``ratio`` shares.
 
-        ``price`` is the price after the split at which fractions are paid out. Average cost and lots are scaled, their
-        total cost stays but for the fraction sold.
+        Return the cash in lieu of what does not fit ``increment``.
+
+        ``price`` is the price after the split at which fractions are paid out. Average cost and
+        lots are scaled, their total cost stays but for the fraction sold.
         """
         self.lots = [(quantity * ratio, cost / ratio) for quantity, cost in self.lots]
         self.quantity *= ratio

@@ -1,9 +1,10 @@
 """All stages of the pipeline in one process, over merged batches.
 
-What only flows forward (bars, reference prices, data quality, equity marks) is made for a whole batch at once. What can come
-back to its own producer (orders and fills) is driven by position: the engine asks venue and strategies for the next position
-at which they act, takes the smallest, routes what was emitted until nothing is left, and goes on. At one position the order
-is: the event itself, fills, the account, strategies, their commands. The outputs are the same for every way of cutting
+What only flows forward (bars, reference prices, data quality, equity marks) is made for a whole
+batch at once. What can come back to its own producer (orders and fills) is driven by position: the
+engine asks venue and strategies for the next position at which they act, takes the smallest, routes
+what was emitted until nothing is left, and goes on. At one position the order is: the event itself,
+fills, the account, strategies, their commands. The outputs are the same for every way of cutting
 the input into batches.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import decimal
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
@@ -20,12 +22,12 @@ from agents.account.config import AccountStageConfig
 from agents.account.stage import AccountStage
 from agents.market.config import MarketConfig
 from agents.market.stage import MarketOutput, MarketStage
+from agents.paper.config import VenueConfig
+from agents.paper.paper_venue import PaperVenue
 from agents.processor import Outbox
 from agents.strategy.api import Strategy
 from agents.strategy.config import StrategyConfig
 from agents.strategy.stage import StrategyStage
-from agents.venue.config import VenueConfig
-from agents.venue.paper_venue import PaperVenue
 from schemas.columns import BarColumns, Columns, Ints, MarketBatch
 from schemas.control import StrategyCommand
 from schemas.envelope import Header
@@ -44,7 +46,10 @@ from schemas.topics import (
 from schemas.values import MONEY_CONTEXT
 
 _BARRIERS = (CorporateAction, StrategyCommand, Instrument)
-"""Records after which signals computed beforehand would be wrong: a batch is cut in front of them."""
+"""Records after which signals computed beforehand would be wrong.
+
+A batch is cut in front of them.
+"""
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +80,7 @@ class _State(msgspec.Struct):
 
 
 class Engine:
-    """The pipeline in one process; not aware of where its batches come from or where its outputs go."""
+    """The pipeline in one process; it does not know where batches come from or outputs go."""
 
     def __init__(
         self,
@@ -110,7 +115,7 @@ class Engine:
         return outputs
 
     def finish(self) -> Outputs:
-        """End the run: open bars leave as partial, waiting groups are handed out, accounts are valued."""
+        """End the run: open bars leave as partial, accounts are valued."""
         outputs = Outputs([], [])
         decimal.setcontext(self._context)
         last = self.market.finish(self.clock_ns)
@@ -130,8 +135,13 @@ class Engine:
         clock = batch.clock
         records = batch.records
         cursor = 0
-        while cursor < len(records) and records[cursor][0] == 0 and isinstance(records[cursor][2], _BARRIERS):
-            # The account advances to this place first: prices before a corporate action are on the old count.
+        while (
+            cursor < len(records)
+            and records[cursor][0] == 0
+            and isinstance(records[cursor][2], _BARRIERS)
+        ):
+            # The account advances to this place first: prices before a corporate action are on the
+            # old count.
             done = len(out)
             self._on_input(records[cursor][2], -1, int(clock[0]), out)
             self._route(out, done, -1, int(clock[0]))
@@ -145,7 +155,7 @@ class Engine:
         record_at = records[cursor][0] if cursor < len(records) else n
         while True:
             venue_at, strategy_at = venue.next(), strategies.next()
-            pos = venue_at if venue_at < strategy_at else strategy_at
+            pos = min(strategy_at, venue_at)
             if record_at < pos:
                 pos = record_at
             if pos >= n:
@@ -191,11 +201,14 @@ class Engine:
             self.account.on_record(record, pos, now_ns, out)
         elif isinstance(record, StrategyCommand):
             self.strategies.on_record(record, now_ns, out)
-        elif getattr(record, "account_id", None) is not None or type(record).__name__ in _ACCOUNT_COMMANDS:
+        elif (
+            getattr(record, "account_id", None) is not None
+            or type(record).__name__ in _ACCOUNT_COMMANDS
+        ):
             self.account.on_record(record, pos, now_ns, out)
 
     def _route(self, out: Outbox, start: int, pos: int, now_ns: int) -> None:
-        """Hand every emitted record to the stage that reads its topic, in order, until nothing is left."""
+        """Hand every emitted record to the stage that reads its topic, in order."""
         account, venue, strategies = self.account, self.venue, self.strategies
         i = start
         while i < len(out):
@@ -203,10 +216,10 @@ class Engine:
             i += 1
             if topic is ACCOUNT_INPUTS:
                 ts = record.ts_event_ns  # type: ignore[attr-defined]
-                account.on_record(record, pos, ts if ts > now_ns else now_ns, out)
+                account.on_record(record, pos, max(now_ns, ts), out)
             elif topic is VENUE_COMMANDS:
                 ts = record.ts_event_ns  # type: ignore[attr-defined]
-                venue.on_command(record, pos, ts if ts > now_ns else now_ns, out)  # type: ignore[arg-type]
+                venue.on_command(record, pos, max(now_ns, ts), out)  # type: ignore[arg-type]
             elif topic is STRATEGY_INPUTS:
                 strategies.on_record(record, now_ns, out)
 
@@ -232,7 +245,11 @@ class Engine:
         self.venue.restore(known.venue.encode())
         self.account.restore(known.account.encode())
         self.strategies.restore(known.strategy.encode())
-        self.events, self.clock_ns, self._is_started = known.events, known.clock_ns, known.is_started
+        self.events, self.clock_ns, self._is_started = (
+            known.events,
+            known.clock_ns,
+            known.is_started,
+        )
 
 
 _ACCOUNT_COMMANDS = frozenset({"SetLimits", "SetBreaker", "Kill", "SetAutonomy"})
@@ -240,18 +257,20 @@ _ACCOUNT_COMMANDS = frozenset({"SetLimits", "SetBreaker", "Kill", "SetAutonomy"}
 
 def _pieces(batch: MarketBatch) -> list[MarketBatch]:
     """Cut a batch in front of every barrier record."""
-    cuts = sorted({pos for pos, _, record in batch.records if isinstance(record, _BARRIERS) and pos})
+    cuts = sorted(
+        {pos for pos, _, record in batch.records if isinstance(record, _BARRIERS) and pos}
+    )
     if not cuts:
         return [batch]
     edges = [0, *cuts, len(batch)]
-    return [batch.slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [batch.slice(a, b) for a, b in pairwise(edges)]
 
 
 def _decision_positions(bars: BarColumns, batch: MarketBatch) -> Ints:
     """Return after which position each bar is decided on.
 
-    A bar that time closed stands before the event at its position; one that an input bar makes or completes, and a
-    correction, stands at it.
+    A bar that time closed stands before the event at its position; one that an input bar makes or
+    completes, and a correction, stands at it.
     """
     inputs = batch.bars
     is_made_by_event = bars.revision > 0

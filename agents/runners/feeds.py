@@ -13,8 +13,8 @@ NS = 1_000_000_000
 class RecordingFeed:
     """Plays history at a multiple of real time; ``speed`` 0 plays as fast as it is taken.
 
-    The feed's time is the recording's: its first event plus the time played. It stands while the recording does not play, so a
-    run that was killed goes on where it stopped.
+    The feed's time is the recording's: its first event plus the time played. It stands while the
+    recording does not play, so a run that was killed goes on where it stopped.
     """
 
     def __init__(

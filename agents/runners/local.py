@@ -1,9 +1,10 @@
 """The one-process runner: the whole pipeline live over a journal, with a log port for the web app.
 
-Input comes from a feed (market events) and from ``publish`` (commands of clients). Each turn takes what is due, journals it,
-runs the engine, journals what came out, flushes, and only then tells listeners and those who wait for their command: what is
-acknowledged is on disk. After a kill the journal's last snapshot and the inputs behind it bring back the same state, and
-the feed goes on behind the last event that was journaled.
+Input comes from a feed (market events) and from ``publish`` (commands of clients). Each turn takes
+what is due, journals it, runs the engine, journals what came out, flushes, and only then tells
+listeners and those who wait for their command: what is acknowledged is on disk. After a kill the
+journal's last snapshot and the inputs behind it bring back the same state, and the feed goes on
+behind the last event that was journaled.
 """
 
 from __future__ import annotations
@@ -89,7 +90,9 @@ class LocalRunner:
         self._queue: deque[_Command] = deque()
         self._stop = asyncio.Event()
         self._side: list[tuple[str, Header]] = []
-        self._writer = JournalWriter.open(folder, run_id=self.run_id, sync_interval_s=sync_interval_s)
+        self._writer = JournalWriter.open(
+            folder, run_id=self.run_id, sync_interval_s=sync_interval_s
+        )
         self.recorder = Recorder(self._writer, engine.universe)
         self.torn_tail = self._writer.recovered
         self._reader: JournalReader | None = None
@@ -110,22 +113,27 @@ class LocalRunner:
         self.feed.skip(self.recovered_events)
         self._writer.flush()
 
-    # ---- the log port ------------------------------------------------------------------------------------------
+    # ---- the log port
 
     async def publish(self, topic: str, record: Header) -> None:
         """Put a record into the run's input; returns when it is journaled and handled.
 
-        Raises StorageError when the queue is full or the journal cannot take it, TimeoutError after the deadline.
+        Raises StorageError when the queue is full or the journal cannot take it, TimeoutError after
+        the deadline.
         """
         if len(self._queue) >= _QUEUE_MAX or self._stop.is_set():
-            raise StorageError("the run takes no more commands", field="topic", value=topic,
-                               remedy="try again later")  # fmt: skip
+            raise StorageError(
+                "the run takes no more commands",
+                field="topic",
+                value=topic,
+                remedy="try again later",
+            )
         command = _Command(topic, record, asyncio.get_running_loop().create_future())
         self._queue.append(command)
         await asyncio.wait_for(command.done, _PUBLISH_TIMEOUT_S)
 
     def publish_side(self, topic: str, record: Header) -> None:
-        """Put a record that no stage reads (progress and results of backtests) into the log with the next turn."""
+        """Put a record that no stage reads (a backtest's result) into the log."""
         self._side.append((topic, record))
 
     def listen(self, listener: Listener) -> Callable[[], None]:
@@ -137,7 +145,10 @@ class LocalRunner:
         """Return up to ``limit`` records of a topic from ``offset`` on."""
         if self._reader is None:
             self._reader = JournalReader(self.folder)
-        return [Published(topic, 0, at, record) for at, record in self._reader.read(topic, offset, limit)]
+        return [
+            Published(topic, 0, at, record)
+            for at, record in self._reader.read(topic, offset, limit)
+        ]
 
     def end_offset(self, topic: str) -> int:
         """Return the offset that the next record of ``topic`` will have."""
@@ -147,7 +158,7 @@ class LocalRunner:
         """Return the run's time."""
         return self.feed.now_ns()
 
-    # ---- running -----------------------------------------------------------------------------------------------
+    # ---- running
 
     async def run(self) -> None:
         """Take turns until ``stop`` is called; raises StorageError when the journal fails."""
@@ -209,11 +220,14 @@ class LocalRunner:
         for command, ts in zip(commands, clock.tolist(), strict=True):
             msgspec.structs.force_setattr(command.record, "ts_event_ns", ts)
         records = [(i, c.topic, c.record) for i, c in enumerate(commands)]
-        return MarketBatch(self.engine.universe, clock, records=records, first_offset=self.engine.events)
+        return MarketBatch(
+            self.engine.universe, clock, records=records, first_offset=self.engine.events
+        )
 
     def _take(self, batch: MarketBatch) -> None:
         if int(batch.clock[0]) < self.engine.clock_ns:
-            # A command was stamped later than events that come only now: time does not run backwards.
+            # A command was stamped later than events that come only now: time does not run
+            # backwards.
             batch.clock = np.maximum(batch.clock, self.engine.clock_ns)
         before = dict(self._writer.next_offsets)
         self.recorder.consume(batch)
@@ -248,7 +262,7 @@ class LocalRunner:
         for listener in list(self._listeners):
             listener(published)
 
-    # ---- ending ------------------------------------------------------------------------------------------------
+    # ---- ending
 
     def save(self) -> None:
         """Append a snapshot, from which a restart goes on."""
@@ -275,7 +289,9 @@ class LocalRunner:
     def _refuse_waiting(self) -> None:
         for command in self._queue:
             if not command.done.done():
-                command.done.set_exception(StorageError("the run is stopping", remedy="try again after it started"))
+                command.done.set_exception(
+                    StorageError("the run is stopping", remedy="try again after it started")
+                )
         self._queue.clear()
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """Parity: a recorded session run again in its recorded order, and every record compared.
 
-The journal of a session holds its inputs in the order in which they were consumed, operators' commands among them. Running
-them through a new engine of the same configuration must give the same outputs, record by record.
+The journal of a session holds its inputs in the order in which they were consumed, operators'
+commands among them. Running them through a new engine of the same configuration must give the same
+outputs, record by record.
 """
 
 from __future__ import annotations
@@ -44,8 +45,12 @@ def read_manifest(reader: JournalReader) -> RunManifest:
     """Return the newest manifest of a journal; raises JournalError if it has none."""
     mark = reader.last_mark(MANIFEST)
     if mark is None:
-        raise JournalError("the journal has no manifest", field="folder", value=str(reader.folder),
-                           remedy="it is not the journal of a run")  # fmt: skip
+        raise JournalError(
+            "the journal has no manifest",
+            field="folder",
+            value=str(reader.folder),
+            remedy="it is not the journal of a run",
+        )
     return msgspec.json.decode(mark[1], type=RunManifest)
 
 
@@ -90,4 +95,6 @@ def rerun(
             comparison = compare(reader, JournalReader(again), sorted(_OUTPUTS))
         assert recorder.hasher is not None  # both recorders hash
         assert recorded.hasher is not None
-        return Rerun(comparison, recorded.hasher.hexdigest(), recorder.hasher.hexdigest(), engine.events)
+        return Rerun(
+            comparison, recorded.hasher.hexdigest(), recorder.hasher.hexdigest(), engine.events
+        )

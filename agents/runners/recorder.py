@@ -1,7 +1,7 @@
 """Writes what a run consumes and brings about: into its journal, and into the hash of its outputs.
 
-After a restart the engine makes again what the journal holds already. The recorder then checks that it is the same, to the
-byte, and writes only what is missing.
+After a restart the engine makes again what the journal holds already. The recorder then checks that
+it is the same, to the byte, and writes only what is missing.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class Written(NamedTuple):
 class Recorder:
     """The writing side of a run; ``writer`` of None only hashes."""
 
-    def __init__(self, writer: JournalWriter | None, universe: Universe, *, is_hashing: bool = True) -> None:
+    def __init__(
+        self, writer: JournalWriter | None, universe: Universe, *, is_hashing: bool = True
+    ) -> None:
         self.writer = writer
         self.universe = universe
         self.hasher = OutputHasher() if is_hashing else None
@@ -85,7 +87,9 @@ class Recorder:
             self.hasher.update_table(topic, self.universe, table)
         known = self._known(topic, len(table))
         if self.writer is not None and known < len(table):
-            self.writer.append_table(topic, self.universe, table.take(slice(known, None)) if known else table)
+            self.writer.append_table(
+                topic, self.universe, table.take(slice(known, None)) if known else table
+            )
         self.offsets[topic] = self.offsets.get(topic, 0) + len(table)
 
     def _write_records(self, records: list[tuple[str, Header]]) -> None:
@@ -131,7 +135,7 @@ class Recorder:
             self.offsets[topic] = offset + 1
         return rest
 
-    # ---- snapshots and recovery --------------------------------------------------------------------------------
+    # ---- snapshots and recovery
 
     def snapshot(self, engine: bytes) -> None:
         """Append a mark from which the run can go on."""
@@ -139,7 +143,10 @@ class Recorder:
             return
         hasher = self.hasher.snapshot().decode() if self.hasher is not None else ""
         self.writer.append_mark(
-            SNAPSHOT, msgspec.json.encode(RunSnapshot(engine.decode(), hasher, self.offsets, self.market_events))
+            SNAPSHOT,
+            msgspec.json.encode(
+                RunSnapshot(engine.decode(), hasher, self.offsets, self.market_events)
+            ),
         )
 
     def hash_table(self, topic: str, table: Columns) -> None:
@@ -166,7 +173,8 @@ class Recorder:
     ) -> bool:
         """Bring a run back from its journal: the last snapshot, then every input behind it.
 
-        Returns whether the run had been finished. Raises InvariantError if an output comes out differently.
+        Returns whether the run had been finished. Raises InvariantError if an output comes out
+        differently.
         """
         reader = JournalReader(folder)
         mark = reader.last_mark(SNAPSHOT)

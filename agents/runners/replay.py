@@ -1,7 +1,7 @@
 """Replay: history through the engine at full speed, into a journal, with metrics and a manifest.
 
-A backtest is nothing else than this. The journal of a replay holds what came out; what went in is named in the manifest by
-source, range and content hash.
+A backtest is nothing else than this. The journal of a replay holds what came out; what went in is
+named in the manifest by source, range and content hash.
 """
 
 from __future__ import annotations
@@ -52,7 +52,10 @@ class Identity(NamedTuple):
 def manifest_of(
     config: EngineConfig, inputs: list[InputRange], identity: Identity, run_id: str, mode: str
 ) -> RunManifest:
-    """Return the manifest of a run that is about to begin; equal manifests give equal output hashes."""
+    """Return the manifest of a run that is about to begin.
+
+    Equal manifests give equal output hashes.
+    """
     plain = msgspec.to_builtins(config, str_keys=True)
     return RunManifest(
         event_id=f"run:{run_id}:0",
@@ -85,16 +88,24 @@ def replay(
 ) -> ReplayResult:
     """Run ``batches`` through the engine and return what came of it.
 
-    ``journal`` is the folder of the run's journal, ``out`` a folder for CSV files. ``on_progress`` is called with the number of
-    events of each batch. Raises StorageError if a folder cannot be written.
+    ``journal`` is the folder of the run's journal, ``out`` a folder for CSV files. ``on_progress``
+    is called with the number of events of each batch. Raises StorageError if a folder cannot be
+    written.
     """
     engine = Engine(config, universe, sessions, classes)
     account = config.accounts.accounts[0]
-    results = Results(universe, account.account_id, account.cash, day_of, Files(out) if out is not None else None)
-    writer = JournalWriter.open(journal, run_id=manifest.run_id, sync_interval_s=None) if journal is not None else None
+    results = Results(
+        universe, account.account_id, account.cash, day_of, Files(out) if out is not None else None
+    )
+    writer = (
+        JournalWriter.open(journal, run_id=manifest.run_id, sync_interval_s=None)
+        if journal is not None
+        else None
+    )
     recorder = Recorder(writer, universe)
     was_collecting = gc.isenabled()
-    # Records are not tracked by the collector, so its passes over the heap find nothing and cost time.
+    # Records are not tracked by the collector, so its passes over the heap find nothing and cost
+    # time.
     gc.disable()
     try:
         if writer is not None:
@@ -115,14 +126,20 @@ def replay(
             on_outputs(outputs)
         assert recorder.hasher is not None  # a replay is always hashed
         for account_state in engine.account.accounts.values():
-            results.add_dividends(sum((p.dividends for p in account_state.positions.values()), ZERO))
+            results.add_dividends(
+                sum((p.dividends for p in account_state.positions.values()), ZERO)
+            )
         done = msgspec.structs.replace(
-            manifest, counts=dict(sorted(recorder.hasher.counts.items())), output_hash=recorder.hasher.hexdigest()
+            manifest,
+            counts=dict(sorted(recorder.hasher.counts.items())),
+            output_hash=recorder.hasher.hexdigest(),
         )
         if writer is not None:
             writer.append_mark(MANIFEST, msgspec.json.encode(done))
             writer.flush()
-        return ReplayResult(done, results.metrics(), engine.events, results.denials, recorder.hasher.topic_digests())
+        return ReplayResult(
+            done, results.metrics(), engine.events, results.denials, recorder.hasher.topic_digests()
+        )
     finally:
         results.close()
         if writer is not None:

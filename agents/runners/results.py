@@ -1,6 +1,7 @@
-"""What a run amounts to: equity, fills, trades and orders folded as they come, and written to files.
+"""What a run amounts to: equity, fills, trades and orders, folded as they come.
 
-Only days, open trades and counters stay in memory; series go to CSV files line by line when a folder is given.
+Only days, open trades and counters stay in memory; series go to CSV files line by line when a
+folder is given.
 """
 
 from __future__ import annotations
@@ -18,24 +19,58 @@ from schemas.enums import CorporateActionKind
 from schemas.instruments import CorporateAction, Universe
 from schemas.order_events import Fill, OrderDenied, OrderSubmitted
 from schemas.portfolio import AccountSnapshot, PositionChanged
-from schemas.topics import ORDER_EVENTS, ORDER_FILLS, PORTFOLIO_ACCOUNTS, PORTFOLIO_EQUITY, PORTFOLIO_POSITIONS
+from schemas.topics import (
+    ORDER_EVENTS,
+    ORDER_FILLS,
+    PORTFOLIO_ACCOUNTS,
+    PORTFOLIO_EQUITY,
+    PORTFOLIO_POSITIONS,
+)
 from schemas.values import ZERO, decimal_text
 
 _FILES: dict[str, Sequence[str]] = {
     "equity": ("time_ns", "equity", "cash", "gross_exposure", "net_exposure", "drawdown"),
     "orders": (
-        "time_ns", "client_order_id", "strategy_id", "instrument_id", "side", "quantity", "order_type",
-        "limit_price", "stop_price", "time_in_force",
+        "time_ns",
+        "client_order_id",
+        "strategy_id",
+        "instrument_id",
+        "side",
+        "quantity",
+        "order_type",
+        "limit_price",
+        "stop_price",
+        "time_in_force",
     ),
     "fills": (
-        "time_ns", "trade_id", "client_order_id", "strategy_id", "instrument_id", "side", "quantity", "price", "fee",
-        "currency", "liquidity_side", "reference_price", "market_event_id",
+        "time_ns",
+        "trade_id",
+        "client_order_id",
+        "strategy_id",
+        "instrument_id",
+        "side",
+        "quantity",
+        "price",
+        "fee",
+        "currency",
+        "liquidity_side",
+        "reference_price",
+        "market_event_id",
     ),
     "trades": (
-        "strategy_id", "instrument_id", "side", "quantity", "entry_ns", "exit_ns", "entry_price", "exit_price",
-        "pnl", "fees", "slippage",
+        "strategy_id",
+        "instrument_id",
+        "side",
+        "quantity",
+        "entry_ns",
+        "exit_ns",
+        "entry_price",
+        "exit_price",
+        "pnl",
+        "fees",
+        "slippage",
     ),
-}  # fmt: skip
+}
 
 
 class Files:
@@ -54,7 +89,9 @@ class Files:
 
     def write(self, name: str, row: Sequence[object]) -> None:
         """Write one line; Decimals as their exact text."""
-        self._writers[name].writerow([decimal_text(v) if isinstance(v, Decimal) else v for v in row])
+        self._writers[name].writerow(
+            [decimal_text(v) if isinstance(v, Decimal) else v for v in row]
+        )
 
     def close(self) -> None:
         """Finish all files."""
@@ -105,15 +142,27 @@ class Results:
                 self._apply_fill(record)
             elif topic is ORDER_EVENTS:
                 if isinstance(record, OrderSubmitted) and self._files is not None:
-                    self._files.write("orders", (
-                        record.ts_event_ns, record.client_order_id, record.strategy_id, record.instrument_id,
-                        record.side, record.quantity, record.order_type, record.limit_price, record.stop_price,
-                        record.time_in_force,
-                    ))  # fmt: skip
+                    self._files.write(
+                        "orders",
+                        (
+                            record.ts_event_ns,
+                            record.client_order_id,
+                            record.strategy_id,
+                            record.instrument_id,
+                            record.side,
+                            record.quantity,
+                            record.order_type,
+                            record.limit_price,
+                            record.stop_price,
+                            record.time_in_force,
+                        ),
+                    )
                 elif isinstance(record, OrderDenied):
                     self.denials[record.code] = self.denials.get(record.code, 0) + 1
             elif topic is PORTFOLIO_POSITIONS and isinstance(record, PositionChanged):
-                self.open_positions[f"{record.strategy_id}|{record.instrument_id}"] = record.quantity
+                self.open_positions[f"{record.strategy_id}|{record.instrument_id}"] = (
+                    record.quantity
+                )
             elif topic is PORTFOLIO_ACCOUNTS and isinstance(record, AccountSnapshot):
                 self._final = record.equity
 
@@ -136,18 +185,43 @@ class Results:
         assert index is not None  # an order of an unknown instrument is denied
         self._trades.apply(fill, self._universe.instruments[index].multiplier)
         if self._files is not None:
-            self._files.write("fills", (
-                fill.ts_event_ns, fill.trade_id, fill.client_order_id, fill.strategy_id, fill.instrument_id,
-                fill.side, fill.quantity, fill.price, fill.fee, fill.currency, fill.liquidity_side,
-                fill.reference_price, fill.market_event_id,
-            ))  # fmt: skip
+            self._files.write(
+                "fills",
+                (
+                    fill.ts_event_ns,
+                    fill.trade_id,
+                    fill.client_order_id,
+                    fill.strategy_id,
+                    fill.instrument_id,
+                    fill.side,
+                    fill.quantity,
+                    fill.price,
+                    fill.fee,
+                    fill.currency,
+                    fill.liquidity_side,
+                    fill.reference_price,
+                    fill.market_event_id,
+                ),
+            )
 
     def _on_trade(self, trade: ClosedTrade) -> None:
         if self._files is not None:
-            self._files.write("trades", (
-                trade.strategy_id, trade.instrument_id, trade.side, trade.quantity, trade.entry_ns, trade.exit_ns,
-                trade.entry_price, trade.exit_price, trade.pnl, trade.fees, trade.slippage,
-            ))  # fmt: skip
+            self._files.write(
+                "trades",
+                (
+                    trade.strategy_id,
+                    trade.instrument_id,
+                    trade.side,
+                    trade.quantity,
+                    trade.entry_ns,
+                    trade.exit_ns,
+                    trade.entry_price,
+                    trade.exit_price,
+                    trade.pnl,
+                    trade.fees,
+                    trade.slippage,
+                ),
+            )
 
     def metrics(self) -> Metrics:
         """Return the metrics; the run must be finished."""

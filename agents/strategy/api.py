@@ -2,14 +2,14 @@
 
 A strategy is a class with declared parameters and one of two forms:
 
-- *Array form*: ``signals(series)`` gets a run of consecutive prices of one instrument and returns as many targets, float64:
-  1 is long, -1 short, 0 flat, any fraction in between, NaN "no opinion yet". The engine trades when the target
-  changes. Indicators keep their state between calls, so how history is cut never shows.
-- *Event form*: ``on_bar``, ``on_bars``, ``on_trade``, ``on_quote``, ``on_timer`` are called in event order and place orders
-  through ``self.target``, ``self.buy``, ``self.sell``, ``self.cancel``.
+- *Array form*: ``signals(series)`` gets consecutive prices of one instrument and returns as many
+  targets, float64: 1 is long, -1 short, 0 flat, NaN "no opinion yet". The engine trades when
+  the target changes. Indicators keep their state between calls, so how history is cut never shows.
+- *Event form*: ``on_bar``, ``on_bars``, ``on_trade``, ``on_quote``, ``on_timer`` are called in
+  order and place orders through ``self.target``, ``self.buy``, ``self.sell``, ``self.cancel``.
 
-Either form may have ``on_start`` and ``on_fill``. Positions, orders and cash are up to date before a callback runs. A strategy
-may use nothing but what it is given: no clock, no randomness, no files.
+Either form may have ``on_start`` and ``on_fill``. Positions, orders and cash are up to date before
+a callback runs. A strategy may use nothing but what it is given: no clock, no randomness, no files.
 """
 
 from __future__ import annotations
@@ -26,23 +26,39 @@ from schemas.errors import ConfigError
 from schemas.instruments import Instrument
 from schemas.market_data import Bar, Quote, Trade
 from schemas.order_events import Fill
-from schemas.values import Grid, ZERO
+from schemas.values import ZERO, Grid
 
 
 class Series:
-    """Consecutive trades, quotes (at their mid) or closed bars of one instrument, as columns of one length.
+    """Consecutive trades, quotes (at their mid) or closed bars of one instrument, as columns.
 
-    ``ts`` int64 ns (of a bar: its close). ``price`` float64. ``ticks`` int64: prices in units of the price grid, for
-    indicators; of a quote's mid in half units rounded to even. ``open``, ``high``, ``low`` in ticks, equal to ``ticks``
-    unless the series is of bars. ``volume`` int64 in units of the quantity grid (0 for quotes).
+    ``ts`` int64 ns (of a bar: its close). ``price`` float64. ``ticks`` int64: prices in units of
+    the price grid, for indicators; of a quote's mid in half units rounded to even. ``open``,
+    ``high``, ``low`` in ticks, equal to ``ticks`` unless the series is of bars. ``volume`` int64 in
+    units of the quantity grid (0 for quotes).
     """
 
-    __slots__ = ("high", "instrument_id", "low", "open", "price", "tick_size", "ticks", "ts", "volume")
+    __slots__ = (
+        "high",
+        "instrument_id",
+        "low",
+        "open",
+        "price",
+        "tick_size",
+        "ticks",
+        "ts",
+        "volume",
+    )
 
     def __init__(
-        self, instrument_id: str, grid: Grid, ts: Ints, price: Floats, volume: Ints,
+        self,
+        instrument_id: str,
+        grid: Grid,
+        ts: Ints,
+        price: Floats,
+        volume: Ints,
         bars: tuple[Floats, Floats, Floats] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.instrument_id = instrument_id
         self.tick_size = float(grid.increment)
         self.ts = ts
@@ -76,7 +92,10 @@ class Wish(NamedTuple):
 
 
 class View:
-    """What the engine keeps for a strategy: its instruments, positions, working orders, capital and time."""
+    """What the engine keeps for a strategy.
+
+    Its instruments, positions, working orders, capital and time.
+    """
 
     def __init__(self, instruments: list[Instrument], capital: Decimal, prefix: str) -> None:
         self.prefix = prefix
@@ -104,12 +123,16 @@ class View:
 class Strategy:
     """Base of all strategies; see the module's text for the two forms.
 
-    ``quantity`` above 0: a target of 1 is that many units. ``quantity`` 0: a target of 1 is ``weight`` of the strategy's equity at
-    the price of the decision, rounded down to whole units.
+    ``quantity`` above 0: a target of 1 is that many units. ``quantity`` 0: a target of 1 is
+    ``weight`` of the strategy's equity at the price of the decision, rounded down to whole units.
     """
 
-    quantity: float = parameter(0.0, minimum=0, description="units for a target of 1; 0 sizes by weight")
-    weight: float = parameter(1.0, minimum=0, maximum=10, description="fraction of equity for a target of 1")
+    quantity: float = parameter(
+        0.0, minimum=0, description="units for a target of 1; 0 sizes by weight"
+    )
+    weight: float = parameter(
+        1.0, minimum=0, maximum=10, description="fraction of equity for a target of 1"
+    )
 
     parameters: ClassVar[dict[str, Parameter]] = {}
     name: ClassVar[str] = ""
@@ -125,13 +148,16 @@ class Strategy:
         for name, value in values.items():
             setattr(self, name, value)
 
-    # ---- what authors override ---------------------------------------------------------------------------------
+    # ---- what authors override
 
     def on_start(self) -> None:
         """Set up indicators; parameters are set, no data has been seen."""
 
     def signals(self, series: Series) -> Floats:
-        """Return the target after each element of ``series`` (float64, same length; NaN: no opinion yet)."""
+        """Return the target after each element of ``series`` (float64, same length.
+
+        NaN: no opinion yet).
+        """
         return np.full(len(series), np.nan)
 
     def on_trade(self, trade: Trade) -> None:
@@ -159,7 +185,7 @@ class Strategy:
             if callable(rescale):
                 rescale(ratio)
 
-    # ---- what authors call -------------------------------------------------------------------------------------
+    # ---- what authors call
 
     @property
     def now_ns(self) -> int:
@@ -197,13 +223,13 @@ class Strategy:
         ]
 
     def target(self, instrument_id: str, quantity: Decimal | float) -> None:
-        """Trade at market so that position and working orders together become ``quantity`` (signed)."""
+        """Trade at market so that position and working orders become ``quantity`` (signed)."""
         self._view.wishes.append(
             Wish("target", self._known(instrument_id), quantity=_decimal("quantity", quantity))
         )
 
     def target_weight(self, instrument_id: str, weight: float) -> None:
-        """Trade at market to ``weight`` of the strategy's equity at the last price, rounded down to whole units."""
+        """Trade at market to ``weight`` of the strategy's equity, rounded down to whole units."""
         self._view.wishes.append(
             Wish("target_weight", self._known(instrument_id), quantity=_decimal("weight", weight))
         )
@@ -236,12 +262,19 @@ class Strategy:
         order_id = f"{view.prefix}{view.next_order}"
         view.wishes.append(
             Wish(
-                "order", instrument_id, side, _decimal("quantity", quantity), order_type,
+                "order",
+                instrument_id,
+                side,
+                _decimal("quantity", quantity),
+                order_type,
                 None if limit_price is None else _decimal("limit_price", limit_price),
                 None if stop_price is None else _decimal("stop_price", stop_price),
-                time_in_force, is_post_only, is_reduce_only, order_id,
+                time_in_force,
+                is_post_only,
+                is_reduce_only,
+                order_id,
             )
-        )  # fmt: skip
+        )
         return order_id
 
     def cancel(self, client_order_id: str) -> None:
@@ -267,5 +300,10 @@ def _decimal(name: str, value: Decimal | float) -> Decimal:
     """Return a number that an author gave as Decimal, by its shortest text."""
     number = value if isinstance(value, Decimal) else Decimal(repr(value))
     if not number.is_finite():
-        raise ConfigError("an order needs a finite number", field=name, value=str(value), remedy="check the strategy")
+        raise ConfigError(
+            "an order needs a finite number",
+            field=name,
+            value=str(value),
+            remedy="check the strategy",
+        )
     return number

@@ -43,9 +43,13 @@ class MeanReversion(Strategy):
     """Buy what fell far below its mean, sell what rose far above it, leave near the mean."""
 
     name = "mean_reversion"
-    window: int = parameter(20, minimum=2, maximum=100_000, description="length of mean and deviation")
+    window: int = parameter(
+        20, minimum=2, maximum=100_000, description="length of mean and deviation"
+    )
     entry_z: float = parameter(2.0, minimum=0.1, maximum=20, description="z-score that opens")
-    exit_z: float = parameter(0.5, minimum=0, maximum=20, description="z-score within which it closes")
+    exit_z: float = parameter(
+        0.5, minimum=0, maximum=20, description="z-score within which it closes"
+    )
     allow_short: bool = parameter(True, description="open short positions too")
 
     def on_start(self) -> None:
@@ -64,9 +68,12 @@ class MeanReversion(Strategy):
         """Walk the z-score; what is held decides what closes it."""
         scores = self.z_score.update(series.ticks)
         out = np.full(len(series), np.nan)
-        # Between the bands nothing changes: only elements outside the entry or inside the exit matter.
+        # Between the bands nothing changes: only elements outside the entry or inside the exit
+        # matter.
         with np.errstate(invalid="ignore"):
-            matters = np.flatnonzero((np.abs(scores) >= self.entry_z) | (np.abs(scores) <= self.exit_z))
+            matters = np.flatnonzero(
+                (np.abs(scores) >= self.entry_z) | (np.abs(scores) <= self.exit_z)
+            )
         state = self.state
         targets = np.empty(len(matters))
         for k, score in enumerate(scores[matters].tolist()):

@@ -1,7 +1,8 @@
 """The event form at work: callbacks in event order, with control handed back after each order.
 
-Only callbacks that the author overrode cost anything. ``on_bars`` is called once for all bars that end at one instant, when the
-data has passed it: bars of the input wait for the first event after their instant, derived bars are complete when they close.
+Only callbacks that the author overrode cost anything. ``on_bars`` is called once for all bars that
+end at one instant, when the data has passed it: bars of the input wait for the first event after
+their instant, derived bars are complete when they close.
 """
 
 from __future__ import annotations
@@ -74,7 +75,11 @@ class EventPlan:
         kinds = np.repeat([piece[1] for piece in pieces], [len(piece[0]) for piece in pieces])
         rows = np.concatenate([np.arange(len(piece[0])) for piece in pieces])
         order = np.lexsort((rows, kinds, at))
-        self._at, self._kinds, self._rows = at[order].tolist(), kinds[order].tolist(), rows[order].tolist()
+        self._at, self._kinds, self._rows = (
+            at[order].tolist(),
+            kinds[order].tolist(),
+            rows[order].tolist(),
+        )
 
     def _mine(self, feed: Feed) -> Feed:
         """Return the rows of the strategy's instruments, in the feed's order."""
@@ -84,10 +89,15 @@ class EventPlan:
         return Feed(feed.kind, feed.table.take(rows), feed.at[rows], feed.now[rows])
 
     def _group(self, feed: Feed, batch: MarketBatch) -> None:
-        """Make the groups of bars with one end; a group waits until the clock has passed its end."""
+        """Make the groups of bars with one end.
+
+        A group waits until the clock has passed its end.
+        """
         bars = self._held + [
             (int(at), bar)
-            for at, bar in zip(feed.at.tolist(), self._records(feed, np.arange(len(feed.at))), strict=True)
+            for at, bar in zip(
+                feed.at.tolist(), self._records(feed, np.arange(len(feed.at))), strict=True
+            )
             if isinstance(bar, Bar)
         ]
         self._held = []
@@ -97,7 +107,9 @@ class EventPlan:
         for end in sorted(by_end):
             items = by_end[end]
             passed = int(batch.clock.searchsorted(end, side="right"))
-            is_derived = all(bar.event_id.startswith("bar:") and bar.source_seq == end for _, bar in items)
+            is_derived = all(
+                bar.event_id.startswith("bar:") and bar.source_seq == end for _, bar in items
+            )
             if is_derived:
                 self._groups.append((max(at for at, _ in items), end, [bar for _, bar in items]))
             elif passed < len(batch):
@@ -108,7 +120,7 @@ class EventPlan:
     def _records(self, feed: Feed, rows: Ints) -> list[Any]:
         return records_from_table(self._universe, feed.table, rows)
 
-    # ---- driving -----------------------------------------------------------------------------------------------
+    # ---- driving
 
     def next(self) -> int:
         """Return the position of the next event or due timer, or the batch's length."""
@@ -124,7 +136,7 @@ class EventPlan:
         return int(self._batch.clock.searchsorted(due_ns)) - 1
 
     def run(self, pos: int, last: int, out: Outbox) -> None:
-        """Handle events from ``pos`` up to ``last``, at least those at ``pos``, until one places an order."""
+        """Handle events from ``pos`` up to ``last`` until one places an order."""
         assert self._batch is not None
         before = len(out)
         while True:
@@ -133,7 +145,11 @@ class EventPlan:
                 return
             pos = at
             timers = self.instance.timers
-            if timers and int(self._batch.clock[-1]) >= timers[0] and self._timer_at(timers[0]) <= at:
+            if (
+                timers
+                and int(self._batch.clock[-1]) >= timers[0]
+                and self._timer_at(timers[0]) <= at
+            ):
                 self._on_timer(timers.pop(0), out)
             else:
                 self._step(out)
@@ -197,7 +213,7 @@ class EventPlan:
         for end in sorted(by_end):
             self._hand_out(end, by_end[end], out)
 
-    # ---- snapshots ---------------------------------------------------------------------------------------------
+    # ---- snapshots
 
     def state(self) -> list[Bar]:
         """Return the bars that wait for their group to be complete."""
@@ -206,4 +222,3 @@ class EventPlan:
     def take(self, state: list[dict[str, Any]]) -> None:
         """Take over waiting bars."""
         self._held = [(-1, bar) for bar in msgspec.convert(state, list[Bar])]
-

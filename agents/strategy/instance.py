@@ -1,6 +1,7 @@
-"""One strategy at work: it turns targets and wishes into order commands, and keeps what the strategy may look at.
+"""One strategy at work: targets and wishes become order commands, feedback becomes its view.
 
-An instance of the array form works on one instrument; an instance of the event form on all of its strategy's.
+An instance of the array form works on one instrument; an instance of the event form on all of its
+strategy's.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Instance:
             self._quantity_grids[instrument.instrument_id] = universe.quantity_grids[index]
         strategy.on_start()
 
-    # ---- prices ------------------------------------------------------------------------------------------------
+    # ---- prices
 
     def see_price(self, instrument_id: str, price: float) -> Decimal:
         """Note the price that a decision is made on and return it on the grid."""
@@ -82,7 +83,7 @@ class Instance:
         self.view.prices[instrument_id] = seen
         return seen
 
-    # ---- orders ------------------------------------------------------------------------------------------------
+    # ---- orders
 
     def is_trading(self, now_ns: int) -> bool:
         """Return whether orders go out at ``now_ns``; a warm-up ends by time."""
@@ -91,7 +92,14 @@ class Instance:
         return self.status is StrategyStatus.RUNNING
 
     def trade_to(
-        self, instrument_id: str, exposure: float, price: float, now_ns: int, ts_ns: int, base: str, cause: str,
+        self,
+        instrument_id: str,
+        exposure: float,
+        price: float,
+        now_ns: int,
+        ts_ns: int,
+        base: str,
+        cause: str,
         out: Outbox,
     ) -> None:
         """Order what brings position and working orders to ``exposure`` (1 is the full size)."""
@@ -103,9 +111,18 @@ class Instance:
         if change:
             view.next_order += 1
             self._submit(
-                base, 0, cause, instrument_id, _BUY if change > 0 else _SELL, abs(change),
-                f"{view.prefix}{view.next_order}", now_ns, price, ts_ns, out,
-            )  # fmt: skip
+                base,
+                0,
+                cause,
+                instrument_id,
+                _BUY if change > 0 else _SELL,
+                abs(change),
+                f"{view.prefix}{view.next_order}",
+                now_ns,
+                price,
+                ts_ns,
+                out,
+            )
 
     def _size(self, instrument_id: str, exposure: float, price: Decimal) -> Decimal:
         """Return the signed quantity of an exposure, in whole units of the grid."""
@@ -124,28 +141,67 @@ class Instance:
         return size if exposure > 0 else -size
 
     def _submit(
-        self, base: str, ordinal: int, cause: str, instrument_id: str, side: Side, quantity: Decimal,
-        order_id: str, now_ns: int, price: float, ts_ns: int, out: Outbox, wish: Wish | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        base: str,
+        ordinal: int,
+        cause: str,
+        instrument_id: str,
+        side: Side,
+        quantity: Decimal,
+        order_id: str,
+        now_ns: int,
+        price: float,
+        ts_ns: int,
+        out: Outbox,
+        wish: Wish | None = None,
+    ) -> None:
         config = self.config
         view = self.view
         view.open_orders[order_id] = (instrument_id, quantity if side is _BUY else -quantity)
         view.working[instrument_id] += quantity if side is _BUY else -quantity
         if wish is None:
             command = SubmitOrder(
-                f"{base}-{ordinal}", now_ns, order_id, cause, config.account_id, config.strategy_id, order_id,
-                instrument_id, side, quantity, decision_price=price, decision_ts_ns=ts_ns,
-            )  # fmt: skip
+                f"{base}-{ordinal}",
+                now_ns,
+                order_id,
+                cause,
+                config.account_id,
+                config.strategy_id,
+                order_id,
+                instrument_id,
+                side,
+                quantity,
+                decision_price=price,
+                decision_ts_ns=ts_ns,
+            )
         else:
             command = SubmitOrder(
-                f"{base}-{ordinal}", now_ns, order_id, cause, config.account_id, config.strategy_id, order_id,
-                instrument_id, side, quantity, wish.order_type, wish.limit_price, wish.stop_price,
-                wish.time_in_force, wish.is_post_only, wish.is_reduce_only, price, ts_ns,
-            )  # fmt: skip
+                f"{base}-{ordinal}",
+                now_ns,
+                order_id,
+                cause,
+                config.account_id,
+                config.strategy_id,
+                order_id,
+                instrument_id,
+                side,
+                quantity,
+                wish.order_type,
+                wish.limit_price,
+                wish.stop_price,
+                wish.time_in_force,
+                wish.is_post_only,
+                wish.is_reduce_only,
+                price,
+                ts_ns,
+            )
         out.append((ACCOUNT_INPUTS, command))
 
     def carry_out(self, now_ns: int, ts_ns: int, cause: str, out: Outbox) -> None:
-        """Turn the wishes of the last callback into commands; while not trading they are withheld."""
+        """Turn the wishes of the last callback into commands.
+
+        While not trading they are withheld.
+        """
         wishes, self.view.wishes = self.view.wishes, []
         is_trading = self.is_trading(now_ns)
         base = derived_base(self.producer, cause)
@@ -162,22 +218,40 @@ class Instance:
         view = self.view
         if wish.kind == "cancel":
             if wish.client_order_id in view.open_orders:
-                out.append((
-                    ACCOUNT_INPUTS,
-                    CancelOrder(
-                        f"{base}-{ordinal}", now_ns, wish.client_order_id, cause, self.config.account_id,
-                        self.config.strategy_id, wish.client_order_id, "strategy",
-                    ),
-                ))  # fmt: skip
+                out.append(
+                    (
+                        ACCOUNT_INPUTS,
+                        CancelOrder(
+                            f"{base}-{ordinal}",
+                            now_ns,
+                            wish.client_order_id,
+                            cause,
+                            self.config.account_id,
+                            self.config.strategy_id,
+                            wish.client_order_id,
+                            "strategy",
+                        ),
+                    )
+                )
             return
         instrument_id = wish.instrument_id
         seen = view.prices.get(instrument_id)
         price = 0.0 if seen is None else float(seen)
         if wish.kind == "order":
             self._submit(
-                base, ordinal, cause, instrument_id, wish.side, wish.quantity, wish.client_order_id, now_ns,
-                price, ts_ns, out, wish,
-            )  # fmt: skip
+                base,
+                ordinal,
+                cause,
+                instrument_id,
+                wish.side,
+                wish.quantity,
+                wish.client_order_id,
+                now_ns,
+                price,
+                ts_ns,
+                out,
+                wish,
+            )
             return
         wanted = wish.quantity
         if wish.kind == "target_weight":
@@ -185,17 +259,28 @@ class Instance:
                 return
             multiplier = view.instruments[instrument_id].multiplier
             size = MONEY_CONTEXT.divide(view.equity() * abs(wanted), seen * multiplier)
-            size = self._quantity_grids[instrument_id].floor(size.to_integral_value(ROUND_FLOOR) if size > 1 else size)
+            size = self._quantity_grids[instrument_id].floor(
+                size.to_integral_value(ROUND_FLOOR) if size > 1 else size
+            )
             wanted = size if wanted >= 0 else -size
         change = wanted - view.positions[instrument_id] - view.working[instrument_id]
         if change:
             view.next_order += 1
             self._submit(
-                base, ordinal, cause, instrument_id, _BUY if change > 0 else _SELL, abs(change),
-                f"{view.prefix}{view.next_order}", now_ns, price, ts_ns, out,
-            )  # fmt: skip
+                base,
+                ordinal,
+                cause,
+                instrument_id,
+                _BUY if change > 0 else _SELL,
+                abs(change),
+                f"{view.prefix}{view.next_order}",
+                now_ns,
+                price,
+                ts_ns,
+                out,
+            )
 
-    # ---- feedback ----------------------------------------------------------------------------------------------
+    # ---- feedback
 
     def on_feedback(self, record: Header, now_ns: int, out: Outbox) -> None:
         """Take a fill, or the end of an order, into the view; a fill calls the strategy."""
@@ -247,9 +332,9 @@ class Instance:
         view.working[instrument_id] = ZERO
         for order_id, (theirs, quantity) in list(view.open_orders.items()):
             if theirs == instrument_id:
-                quantity = grid.floor(quantity * ratio)
-                view.open_orders[order_id] = (theirs, quantity)
-                view.working[instrument_id] += quantity
+                scaled_quantity = grid.floor(quantity * ratio)
+                view.open_orders[order_id] = (theirs, scaled_quantity)
+                view.working[instrument_id] += scaled_quantity
         self.strategy.on_split(instrument_id, ratio)
 
     def on_dividend(self, instrument_id: str, amount: Decimal) -> None:
@@ -258,15 +343,24 @@ class Instance:
             multiplier = self.view.instruments[instrument_id].multiplier
             self.view.cash += self.view.positions[instrument_id] * amount * multiplier
 
-    # ---- snapshots ---------------------------------------------------------------------------------------------
+    # ---- snapshots
 
     def state(self) -> InstanceState:
         """Return what must survive a restart."""
         view = self.view
         return InstanceState(
-            self.status, dict(self.parameters()), view.positions, view.working, view.prices, view.open_orders,
-            view.cash, view.next_order, self.last_target, self.timers, _attributes(self.strategy),
-        )  # fmt: skip
+            self.status,
+            dict(self.parameters()),
+            view.positions,
+            view.working,
+            view.prices,
+            view.open_orders,
+            view.cash,
+            view.next_order,
+            self.last_target,
+            self.timers,
+            _attributes(self.strategy),
+        )
 
     def parameters(self) -> dict[str, ParameterValue]:
         """Return the strategy's parameters as they stand."""
@@ -280,14 +374,21 @@ class Instance:
         self.strategy.on_start()
         self.status = state.status
         view.positions, view.working, view.prices = state.positions, state.working, state.prices
-        view.open_orders, view.cash, view.next_order = state.open_orders, state.cash, state.next_order
+        view.open_orders, view.cash, view.next_order = (
+            state.open_orders,
+            state.cash,
+            state.next_order,
+        )
         self.last_target = state.last_target
         self.timers = state.timers
         _set_attributes(self.strategy, state.attributes)
 
 
 def _attributes(strategy: Strategy) -> dict[str, Any]:
-    """Return a strategy's own attributes: indicators by their snapshot, plain values as they are."""
+    """Return a strategy's own attributes.
+
+    Indicators by their snapshot, plain values as they are.
+    """
     found: dict[str, Any] = {}
     for name, value in vars(strategy).items():
         if name == "_view" or name in type(strategy).parameters:

@@ -12,7 +12,10 @@ T = TypeVar("T", bool, int, float, str)
 
 
 class Parameter:
-    """One declared parameter: its default fixes its type; ``minimum`` and ``maximum`` are inclusive."""
+    """One declared parameter: its default fixes its type.
+
+    ``minimum`` and ``maximum`` are inclusive.
+    """
 
     __slots__ = ("choices", "default", "description", "maximum", "minimum", "name")
 
@@ -42,7 +45,11 @@ class Parameter:
             raise self._error(value, f"give a value of type {kind.__name__}")
         if isinstance(parsed, (int, float)) and not isinstance(parsed, bool):
             low, high = self.minimum, self.maximum
-            if not math.isfinite(parsed) or (low is not None and parsed < low) or (high is not None and parsed > high):
+            if (
+                not math.isfinite(parsed)
+                or (low is not None and parsed < low)
+                or (high is not None and parsed > high)
+            ):
                 raise self._error(value, f"give a value {self.range_text()}")
         if self.choices and parsed not in self.choices:
             raise self._error(value, f"choose one of {', '.join(self.choices)}")
@@ -57,11 +64,16 @@ class Parameter:
         return f"{low} {high}".strip()
 
     def _error(self, value: object, remedy: str) -> ConfigError:
-        return ConfigError("a strategy parameter cannot be used", field=self.name, value=value, remedy=remedy)
+        return ConfigError(
+            "a strategy parameter cannot be used", field=self.name, value=value, remedy=remedy
+        )
 
 
 def _parse(kind: type[ParameterValue], value: object) -> ParameterValue | None:
-    """Return ``value`` as ``kind``, reading text as a command line gives it; None if it does not fit."""
+    """Return ``value`` as ``kind``, reading text as a command line gives it.
+
+    None if it does not fit.
+    """
     if kind is str:
         return value if isinstance(value, str) else None
     if kind is bool:
@@ -88,33 +100,39 @@ def parameter(
     choices: tuple[str, ...] = (),
     description: str = "",
 ) -> T:
-    """Declare a parameter in the body of a strategy class; the attribute then holds the value of the run.
+    """Declare a parameter in the body of a strategy class.
 
-    ``default`` fixes the type (bool, int, float or str); numbers may be bounded, texts limited to ``choices``.
+    The attribute then holds the value of the run.
+
+    ``default`` fixes the type (bool, int, float or str); numbers may be bounded, texts limited to
+    ``choices``.
     """
     return cast(T, Parameter(default, minimum, maximum, choices, description))
 
 
 def collect(cls: type[object]) -> dict[str, Parameter]:
     """Return the parameters that a class and its bases declare, bases first."""
-    found: dict[str, Parameter] = {}
-    for base in reversed(cls.__mro__):
-        for name, value in vars(base).items():
-            if isinstance(value, Parameter):
-                found[name] = value
-    return found
+    return {
+        name: value
+        for base in reversed(cls.__mro__)
+        for name, value in vars(base).items()
+        if isinstance(value, Parameter)
+    }
 
 
 def resolve(
     declared: dict[str, Parameter], given: dict[str, Any], strategy: str
 ) -> dict[str, ParameterValue]:
-    """Return the values of all declared parameters; raise ConfigError for one that is unknown or does not fit."""
-    for name in given:
+    """Return the values of all declared parameters.
+
+    Raise ConfigError for one that is unknown or does not fit.
+    """
+    for name, value in given.items():
         if name not in declared:
             raise ConfigError(
                 f"strategy {strategy} has no such parameter",
                 field=name,
-                value=given[name],
+                value=value,
                 remedy=f"it has {', '.join(declared) or 'none'}",
             )
     return {

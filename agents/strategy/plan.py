@@ -1,8 +1,9 @@
 """Where in a batch a strategy acts: series for the array form, event rows for the event form.
 
-A decision at position k is made after the event at k and before the one at k + 1. A bar that the market stage derived
-closes before the event that closes it, so its decision stands one position earlier (-1 at the start of a batch); its time is
-the bar's end. A bar that is itself an event of the input is decided on at its own position.
+A decision at position k is made after the event at k and before the one at k + 1. A bar that the
+market stage derived closes before the event that closes it, so its decision stands one position
+earlier (-1 at the start of a batch); its time is the bar's end. A bar that is itself an event of
+the input is decided on at its own position.
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ class Feed(NamedTuple):
 
 
 def feed_of(on: str, batch: MarketBatch, bars: BarColumns, bar_at: Ints) -> Feed:
-    """Return the feed ``on`` of a batch; ``bar_at`` holds the decision position of each row of ``bars``."""
+    """Return the feed ``on`` of a batch.
+
+    ``bar_at`` holds the decision position of each row of ``bars``.
+    """
     if on == "trade":
         return Feed("trade", batch.trades, batch.trades.pos, batch.clock[batch.trades.pos])
     if on == "quote":
@@ -56,7 +60,9 @@ def by_instrument(feed: Feed, indexes: list[int]) -> dict[int, Feed]:
     """Split a feed by instrument with one stable sort."""
     if len(indexes) == 1:
         table = feed.table
-        if not len(table) or (table.instrument[0] == indexes[0] and (table.instrument == indexes[0]).all()):
+        if not len(table) or (
+            table.instrument[0] == indexes[0] and (table.instrument == indexes[0]).all()
+        ):
             return {indexes[0]: feed}
         return {indexes[0]: feed.rows(indexes[0], False)}
     order = np.argsort(feed.table.instrument, kind="stable")
@@ -75,15 +81,21 @@ def series_of(feed: Feed, universe: Universe, index: int) -> Series:
     grid, quantity_grid = universe.price_grids[index], universe.quantity_grids[index]
     table = feed.table
     if feed.kind == "trade":
-        return Series(instrument_id, grid, table.ts, table.price, quantity_grid.to_units(table.size))  # type: ignore[attr-defined]
+        return Series(
+            instrument_id, grid, table.ts, table.price, quantity_grid.to_units(table.size)
+        )  # type: ignore[attr-defined]
     if feed.kind == "quote":
         mid = (table.bid + table.ask) / 2  # type: ignore[attr-defined]
         return Series(instrument_id, grid, table.ts, mid, np.zeros(len(table), np.int64))
     assert isinstance(table, BarColumns)
     return Series(
-        instrument_id, grid, table.ts, table.close, quantity_grid.to_units(table.volume),
+        instrument_id,
+        grid,
+        table.ts,
+        table.close,
+        quantity_grid.to_units(table.volume),
         (table.open, table.high, table.low),
-    )  # fmt: skip
+    )
 
 
 def cause_of(feed: Feed, row: int, batch: MarketBatch, universe: Universe) -> str:

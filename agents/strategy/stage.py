@@ -1,8 +1,9 @@
 """The strategy stage: all strategies of a run, driven by position.
 
-Where the array form acts depends on market data alone, so for each batch it is known beforehand: signals are computed
-once, changes of target become a sorted list of decisions, and the driver walks that list. The event form acts wherever it has
-an event, and hands back control when an order was placed.
+Where the array form acts depends on market data alone, so for each batch it is known beforehand:
+signals are computed once, changes of target become a sorted list of decisions, and the driver walks
+that list. The event form acts wherever it has an event, and hands back control when an order was
+placed.
 """
 
 from __future__ import annotations
@@ -55,7 +56,10 @@ class StrategyStage:
     """Runs strategies over market data, bars, and what comes back of their orders."""
 
     def __init__(
-        self, configs: list[StrategyConfig], classes: Mapping[str, type[Strategy]], universe: Universe
+        self,
+        configs: list[StrategyConfig],
+        classes: Mapping[str, type[Strategy]],
+        universe: Universe,
     ) -> None:
         self.universe = universe
         self.configs = configs
@@ -67,9 +71,11 @@ class StrategyStage:
             cls = classes.get(config.name)
             if cls is None:
                 raise NotFoundError(
-                    f"strategy {config.name} not found", field="strategy", value=config.name,
+                    f"strategy {config.name} not found",
+                    field="strategy",
+                    value=config.name,
                     remedy=f"choose one of {', '.join(sorted(classes))}, or path/to/file.py:Class",
-                )  # fmt: skip
+                )
             self._add(config, cls)
         self._batch: MarketBatch | None = None
         self._feeds: list[tuple[Instance, Feed]] = []
@@ -78,20 +84,30 @@ class StrategyStage:
 
     def _add(self, config: StrategyConfig, cls: type[Strategy]) -> None:
         if config.strategy_id in self._by_strategy:
-            raise ConfigError("two strategies have one id", field="strategy_id", value=config.strategy_id,
-                              remedy="give each strategy an id of its own")  # fmt: skip
+            raise ConfigError(
+                "two strategies have one id",
+                field="strategy_id",
+                value=config.strategy_id,
+                remedy="give each strategy an id of its own",
+            )
         values = resolve(cls.parameters, dict(config.parameters), config.name)
         instruments = []
         for instrument_id in config.instrument_ids:
             index = self.universe.index(instrument_id)
             if index is None:
-                raise NotFoundError(f"instrument {instrument_id} not found", field="instrument_id",
-                                    value=instrument_id, remedy="the data set does not have it")  # fmt: skip
+                raise NotFoundError(
+                    f"instrument {instrument_id} not found",
+                    field="instrument_id",
+                    value=instrument_id,
+                    remedy="the data set does not have it",
+                )
             instruments.append(self.universe.instruments[index])
         instances = self._by_strategy[config.strategy_id] = []
         if cls.signals is not Strategy.signals:
             for instrument in instruments:
-                instance = Instance(cls(values), config, [instrument], self.universe, instrument.symbol)
+                instance = Instance(
+                    cls(values), config, [instrument], self.universe, instrument.symbol
+                )
                 self._arrays.append((len(self.instances), instance))
                 self.instances.append(instance)
                 instances.append(instance)
@@ -101,7 +117,7 @@ class StrategyStage:
             self.instances.append(instance)
             instances.append(instance)
 
-    # ---- driving -----------------------------------------------------------------------------------------------
+    # ---- driving
 
     def start(self, now_ns: int, out: Outbox) -> None:
         """Publish the state of every strategy: the run begins."""
@@ -112,7 +128,10 @@ class StrategyStage:
                     instance.carry_out(now_ns, now_ns, f"start:{instance.producer}", out)
 
     def load(self, batch: MarketBatch, bars: BarColumns, bar_at: Ints) -> None:
-        """Take a batch with the bars of the market stage; ``bar_at`` are the bars' decision positions."""
+        """Take a batch with the bars of the market stage.
+
+        ``bar_at`` are the bars' decision positions.
+        """
         self._batch = batch
         self._size = len(batch)
         feeds: dict[str, Feed] = {}
@@ -132,7 +151,9 @@ class StrategyStage:
             feed = feeds.setdefault(on, feed_of(on, batch, bars, bar_at))
             indexes = sorted({instance.indexes[0] for instance in instances})
             parts = by_instrument(feed, indexes)
-            series = {i: series_of(part, self.universe, i) for i, part in parts.items() if len(part.at)}
+            series = {
+                i: series_of(part, self.universe, i) for i, part in parts.items() if len(part.at)
+            }
             for instance in instances:
                 index = instance.indexes[0]
                 if index not in series:
@@ -155,7 +176,7 @@ class StrategyStage:
         return at
 
     def fire(self, pos: int, until: int, out: Outbox) -> None:
-        """Make all decisions at ``pos``; the event form may go on up to ``until`` while it places no order."""
+        """Make all decisions at ``pos``; the event form goes on up to ``until`` without orders."""
         decisions = self._decisions
         while decisions.cursor < len(decisions.at) and decisions.at[decisions.cursor] == pos:
             k = decisions.cursor
@@ -183,14 +204,25 @@ class StrategyStage:
         cause = cause_of(feed, row, self._batch, self.universe)
         instrument_id = self.universe.instruments[instance.indexes[0]].instrument_id
         base = derived_base(instance.producer, cause)
-        out.append((
-            STRATEGY_SIGNALS,
-            StrategySignal(
-                f"{base}-s", now_ns, cause, cause, instance.strategy_id, instrument_id, target, price
-            ),
-        ))  # fmt: skip
+        out.append(
+            (
+                STRATEGY_SIGNALS,
+                StrategySignal(
+                    f"{base}-s",
+                    now_ns,
+                    cause,
+                    cause,
+                    instance.strategy_id,
+                    instrument_id,
+                    target,
+                    price,
+                ),
+            )
+        )
         if instance.is_trading(now_ns):
-            instance.trade_to(instrument_id, target, price, now_ns, int(table.ts[row]), base, cause, out)
+            instance.trade_to(
+                instrument_id, target, price, now_ns, int(table.ts[row]), base, cause, out
+            )
 
     def end(self) -> None:
         """The batch is finished."""
@@ -203,7 +235,7 @@ class StrategyStage:
         for plan in self._events:
             plan.finish(now_ns, out)
 
-    # ---- records -----------------------------------------------------------------------------------------------
+    # ---- records
 
     def on_record(self, record: Header, now_ns: int, out: Outbox) -> None:
         """Handle a fill, an order event, a command or a corporate action."""
@@ -244,15 +276,26 @@ class StrategyStage:
         instances = self._by_strategy[strategy_id]
         first = instances[0]
         ids = [i for instance in instances for i in instance.view.instruments]
-        out.append((
-            STRATEGY_STATES,
-            StrategyStateChanged(
-                derived_id(f"strategy:{strategy_id}", cause, 0), now_ns, cause, cause, strategy_id,
-                first.config.name, first.config.account_id, first.status, first.parameters(), ids, detail,
-            ),
-        ))  # fmt: skip
+        out.append(
+            (
+                STRATEGY_STATES,
+                StrategyStateChanged(
+                    derived_id(f"strategy:{strategy_id}", cause, 0),
+                    now_ns,
+                    cause,
+                    cause,
+                    strategy_id,
+                    first.config.name,
+                    first.config.account_id,
+                    first.status,
+                    first.parameters(),
+                    ids,
+                    detail,
+                ),
+            )
+        )
 
-    # ---- snapshots ---------------------------------------------------------------------------------------------
+    # ---- snapshots
 
     def snapshot(self) -> bytes:
         """Return the whole state; equal states give equal bytes."""
@@ -265,13 +308,18 @@ class StrategyStage:
         )
 
     def restore(self, state: bytes) -> None:
-        """Take over a state that ``snapshot`` gave; raises RecordError for another processor version."""
+        """Take over a state that ``snapshot`` gave.
+
+        Raises RecordError for another processor version.
+        """
         known = msgspec.json.decode(state, type=_State)
         if known.version != PROCESSOR_VERSION:
             raise RecordError(
-                "a snapshot of the strategy stage is of another version", field="version", value=known.version,
+                "a snapshot of the strategy stage is of another version",
+                field="version",
+                value=known.version,
                 remedy="rebuild the state from the journal",
-            )  # fmt: skip
+            )
         for instance in self.instances:
             instance.take(known.instances[instance.producer])
         for plan in self._events:
@@ -282,7 +330,9 @@ def _apply(command: StrategyCommand, instance: Instance) -> None:
     action = command.action
     if action is StrategyAction.SET_PARAMETERS:
         declared = type(instance.strategy).parameters
-        values = resolve(declared, {**instance.parameters(), **command.parameters}, instance.config.name)
+        values = resolve(
+            declared, {**instance.parameters(), **command.parameters}, instance.config.name
+        )
         for name, value in values.items():
             setattr(instance.strategy, name, value)
         instance.strategy.on_start()
@@ -296,15 +346,15 @@ def _apply(command: StrategyCommand, instance: Instance) -> None:
         instance.status = StrategyStatus.STOPPED
 
 
-def _changes(
-    targets: np.ndarray[Any, Any], instance: Instance, now: Ints, length: int
-) -> Ints:
+def _changes(targets: np.ndarray[Any, Any], instance: Instance, now: Ints, length: int) -> Ints:
     """Return the rows at which the target differs from the last opinion before it."""
     if len(targets) != length:
         raise ConfigError(
             f"strategy {instance.config.name}: signals() must return one target for each element",
-            field="signals", value=len(targets), remedy=f"return an array of length {length}",
-        )  # fmt: skip
+            field="signals",
+            value=len(targets),
+            remedy=f"return an array of length {length}",
+        )
     rows = np.flatnonzero(~np.isnan(targets))
     if not len(rows):
         return rows
@@ -337,4 +387,3 @@ def _sorted(pieces: list[tuple[Ints, int, Ints, np.ndarray[Any, Any]]]) -> _Deci
     decisions.rows = rows[order].tolist()
     decisions.targets = targets[order].tolist()
     return decisions
-

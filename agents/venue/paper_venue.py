@@ -73,7 +73,7 @@ class PaperVenue:
         self._is_dirty = True
         self._tapes: dict[int, Tape] = {}
 
-    # ---- driving -----------------------------------------------------------------------------------------------
+    # ---- driving -----------------------------------------------------------------------------
 
     def load(self, batch: MarketBatch) -> None:
         """Take a batch; working orders see it from its first event on."""
@@ -152,7 +152,7 @@ class PaperVenue:
             at = min(at, int(tape.pos[order.row]))
         order.at = at
 
-    # ---- time --------------------------------------------------------------------------------------------------
+    # ---- time --------------------------------------------------------------------------------
 
     def _pass_time(self, order: Resting, pos: int, now_ns: int, out: Outbox) -> None:
         """Let changes and expiry that are due take effect, in order of time."""
@@ -190,7 +190,7 @@ class PaperVenue:
                 del self._done[order_id]
         self._is_dirty = True
 
-    # ---- matching ----------------------------------------------------------------------------------------------
+    # ---- matching ----------------------------------------------------------------------------
 
     def _match(self, index: int, orders: list[Resting], pos: int, out: Outbox) -> None:
         tape = self._tape(index)
@@ -285,7 +285,7 @@ class PaperVenue:
         held = self._positions.get(f"{order.account_id}|{order.strategy_id}|{order.instrument_id}", 0)
         return max(-order.sign * held, 0)
 
-    # ---- commands ----------------------------------------------------------------------------------------------
+    # ---- commands ----------------------------------------------------------------------------
 
     def on_command(
         self, command: VenueSubmit | VenueReplace | VenueCancel, pos: int, now_ns: int, out: Outbox
@@ -395,7 +395,7 @@ class PaperVenue:
         other = ask if sign > 0 else bid
         return other > 0 and sign * (limit - other) >= 0
 
-    # ---- reference data ----------------------------------------------------------------------------------------
+    # ---- reference data ----------------------------------------------------------------------
 
     def on_corporate_action(self, action: CorporateAction, pos: int, now_ns: int, out: Outbox) -> None:
         """Scale working orders and positions by a split: quantities down to the grid, prices to the nearest tick."""
@@ -435,7 +435,7 @@ class PaperVenue:
                     continue
                 self._last[instrument_id] = _sides(table, row)
 
-    # ---- snapshots ---------------------------------------------------------------------------------------------
+    # ---- snapshots ---------------------------------------------------------------------------
 
     def snapshot(self) -> bytes:
         """Return the whole state; equal states give equal bytes."""

@@ -1,6 +1,9 @@
-"""A live run in a process of its own, to be killed: ``python -m tests.simulation.live_process FOLDER EVENTS``.
+"""A live run in a process of its own, to be killed.
 
-It plays generated trades as fast as they are taken, saves often, and prints the output hash when it is done.
+``python -m tests.simulation.live_process FOLDER EVENTS``.
+
+It plays generated trades as fast as they are taken, saves often, and prints the output hash when it
+is done.
 """
 
 from __future__ import annotations
@@ -12,13 +15,13 @@ from pathlib import Path
 
 from agents.account.config import AccountConfig, AccountStageConfig
 from agents.market.config import MarketConfig
+from agents.paper.config import Latency, VenueConfig
 from agents.runners.engine import Engine, EngineConfig
 from agents.runners.feeds import RecordingFeed
 from agents.runners.local import LocalRunner
 from agents.runners.replay import Identity, manifest_of
 from agents.strategy.builtin import BUILTIN
 from agents.strategy.config import StrategyConfig
-from agents.venue.config import Latency, VenueConfig
 from schemas.risk import LimitSet
 from tests.generated import cut, trades, universe
 
@@ -29,21 +32,31 @@ def engine_config() -> EngineConfig:
     return EngineConfig(
         accounts=AccountStageConfig(
             accounts=(AccountConfig(account_id="paper", cash=Decimal(1_000_000)),),
-            limits=LimitSet(max_position=Decimal(500), max_order_rate=50, max_drawdown=Decimal("0.5")),
+            limits=LimitSet(
+                max_position=Decimal(500), max_order_rate=50, max_drawdown=Decimal("0.5")
+            ),
         ),
         strategies=(
             StrategyConfig(
-                strategy_id="cross", name="momentum_crossover", account_id="paper", instrument_ids=instrument,
-                on="trade", parameters={"fast": 5, "slow": 20, "quantity": 100.0},
+                strategy_id="cross",
+                name="momentum_crossover",
+                account_id="paper",
+                instrument_ids=instrument,
+                on="trade",
+                parameters={"fast": 5, "slow": 20, "quantity": 100.0},
             ),
             StrategyConfig(
-                strategy_id="revert", name="mean_reversion", account_id="paper", instrument_ids=instrument,
-                on="1m", parameters={"quantity": 50.0},
+                strategy_id="revert",
+                name="mean_reversion",
+                account_id="paper",
+                instrument_ids=instrument,
+                on="1m",
+                parameters={"quantity": 50.0},
             ),
         ),
         market=MarketConfig(intervals=("1m", "5m")),
         venue=VenueConfig(latency=Latency(submit_ns=3_000_000_000)),
-    )  # fmt: skip
+    )
 
 
 def make_runner(folder: Path, events: int) -> LocalRunner:

@@ -22,8 +22,10 @@ ROOT = Path(__file__).resolve().parents[2]
 def _start(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "tests.simulation.live_process", str(folder), str(EVENTS)],
-        cwd=ROOT, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_kill_at_random_instants_changes_nothing(tmp_path: Path) -> None:
@@ -33,7 +35,8 @@ def test_kill_at_random_instants_changes_nothing(tmp_path: Path) -> None:
     kills = 0
     while kills < KILLS:
         process = _start(folder)
-        # Past the start-up and the recovery: some instant of the work. A run that is quicker than that just ends.
+        # Past the start-up and the recovery: some instant of the work. A run that is quicker than
+        # that just ends.
         assert process.stdout is not None
         process.stdout.readline()
         time.sleep(rng.uniform(0.0, 0.5))

@@ -1,0 +1,179 @@
+"""The checks of imported rows: which cannot be used, and what is noteworthy about the others."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.columns import BarColumns, Columns, Floats, Ints, QuoteColumns, TradeColumns
+from schemas.enums import CorporateActionKind
+from schemas.errors import DataError
+from schemas.instruments import CorporateAction, Instrument
+from schemas.market_data import INTERVAL_NS, INTERVALS
+from schemas.values import Grid
+from streams.datasets.base import time_text
+from streams.datasets.known import CENT
+from streams.datasets.quality import DAILY_GAP_NS, JUMP_LIMIT, TICK_GAP_NS, QualityReport
+
+_PRICES = {
+    "trade": ("price",),
+    "quote": ("bid", "ask"),
+    "bar": ("open", "high", "low", "close"),
+}
+_SIZES = {"trade": ("size",), "quote": ("bid_size", "ask_size"), "bar": ("volume",)}
+_CENTS = Grid(CENT)
+
+
+def faults_of(kind: str, values: dict[str, Floats], reasons: dict[int, str]) -> dict[int, str]:
+    """Return by row why it cannot be used: ``reasons`` and what the values of the row show; the first one wins.
+
+    Prices must be finite and positive, but a side of a quote may be 0 (it does not exist); sizes must not be negative;
+    a bar's low and high must enclose its open and close.
+    """
+    found = dict(reasons)
+
+    def note(is_bad: npt.NDArray[np.bool_], reason: str) -> None:
+        for row in np.flatnonzero(is_bad).tolist():
+            found.setdefault(row, reason)
+
+    for name in _PRICES[kind] + _SIZES[kind]:
+        note(~np.isfinite(values[name]), f"{name} is not a finite number")
+    for name in _PRICES[kind]:
+        if kind == "quote":
+            note(values[name] < 0, f"{name} is negative")
+        else:
+            note(values[name] <= 0, f"{name} is not positive")
+    for name in _SIZES[kind]:
+        note(values[name] < 0, f"{name} is negative")
+    if kind == "bar":
+        low = np.minimum(values["open"], values["close"])
+        high = np.maximum(values["open"], values["close"])
+        is_open = (values["low"] > low) | (values["high"] < high)
+        note(is_open, "high and low do not enclose open and close")
+    return found
+
+
+class SeriesChecks:
+    """Watches the rows of one series pass by; ``is_on_cents`` while every price lies on whole cents."""
+
+    def __init__(
+        self,
+        file: str,
+        kind: str,
+        interval: str,
+        instrument: Instrument,
+        actions: list[CorporateAction],
+    ) -> None:
+        self.is_on_cents = True
+        self._file = file
+        self._kind = kind
+        self._instrument = instrument
+        self._actions = actions
+        self._grid = instrument.price_grid()
+        self._gap_ns = _gap_limit_ns(interval)
+        self._is_daily = interval == "1d"
+        self._found = QualityReport()
+        self._last: Columns | None = None
+        self._last_day = 0
+
+    def add_to(self, report: QualityReport) -> None:
+        """Add what was found to ``report``."""
+        found = self._found
+        report.out_of_order += found.out_of_order
+        report.duplicates += found.duplicates
+        report.gaps += found.gaps
+        report.longest_gap_ns = max(report.longest_gap_ns, found.longest_gap_ns)
+        report.crossed_quotes += found.crossed_quotes
+        report.locked_quotes += found.locked_quotes
+        report.jumps += found.jumps
+        report.off_grid += found.off_grid
+
+    def look(self, table: Columns, days: Ints, line: Ints) -> npt.NDArray[np.bool_]:
+        """Look at the next rows, with their trading days (yyyymmdd) and lines; return which to keep.
+
+        Raises DataError for bars whose time runs backwards, and for prices far beyond the grid.
+        """
+        keep = np.ones(len(table), np.bool_)
+        if not len(table):
+            return keep
+        self._look_at_grid(table)
+        seen = table if self._last is None else type(table).concat([self._last, table])
+        extra = len(seen) - len(table)
+        days = np.concatenate([[self._last_day] * extra, days])
+        step = np.diff(seen.ts)
+        is_same = step == 0
+        if isinstance(table, BarColumns):
+            self._check_forward(seen, step, line)
+            keep[1 - extra :] = ~is_same
+        else:
+            self._found.out_of_order += int((step < 0).sum())
+            for name, _ in table.VALUES:
+                values = getattr(seen, name)
+                is_same = is_same & (values[1:] == values[:-1])
+        self._found.duplicates += int(is_same.sum())
+        is_gap = (step > self._gap_ns) & ((days[1:] == days[:-1]) | self._is_daily)
+        self._found.gaps += int(is_gap.sum())
+        if is_gap.any():
+            longest = int(step[is_gap].max())
+            self._found.longest_gap_ns = max(self._found.longest_gap_ns, longest)
+        self._look_at_prices(seen, table)
+        self._last = seen.take(slice(len(seen) - 1, None))
+        self._last_day = int(days[-1])
+        return keep
+
+    def _look_at_grid(self, table: Columns) -> None:
+        is_off = np.zeros(len(table), np.bool_)
+        for name in _PRICES[self._kind]:
+            values = getattr(table, name)
+            is_off |= self._grid.to_floats(self._grid.to_units(values)) != values
+            if self.is_on_cents:
+                cents = _CENTS.to_floats(_CENTS.to_units(values))
+                self.is_on_cents = bool((cents == values).all())
+        self._found.off_grid += int(is_off.sum())
+
+    def _check_forward(self, seen: Columns, step: Ints, line: Ints) -> None:
+        if not (step < 0).any():
+            return
+        row = int(np.argmax(step < 0)) + 1
+        at = int(line[row - (len(seen) - len(line))])
+        raise DataError(
+            f"{self._file}, line {at}: the time of a bar of {self._instrument.symbol} runs backwards",
+            field="timestamp",
+            value=time_text(int(seen.ts[row])),
+            remedy=f"sort the file by time; the bar before is of {time_text(int(seen.ts[row - 1]))}",
+        )
+
+    def _look_at_prices(self, seen: Columns, table: Columns) -> None:
+        if isinstance(table, QuoteColumns):
+            both = (table.bid > 0) & (table.ask > 0)
+            self._found.crossed_quotes += int((both & (table.bid > table.ask)).sum())
+            self._found.locked_quotes += int((both & (table.bid == table.ask)).sum())
+            return
+        assert isinstance(seen, (TradeColumns, BarColumns))
+        price = seen.price if isinstance(seen, TradeColumns) else seen.close
+        ratio = price[1:] / price[:-1]
+        for row in np.flatnonzero(np.abs(ratio - 1.0) > JUMP_LIMIT).tolist():
+            split = self._split_between(int(seen.ts[row]), int(seen.ts[row + 1]))
+            if abs(float(ratio[row]) * split - 1.0) > JUMP_LIMIT:
+                self._found.jumps += 1
+
+    def _split_between(self, after_ns: int, until_ns: int) -> float:
+        """Return the product of the ratios of the splits in (after_ns, until_ns]."""
+        product = 1.0
+        for action in self._actions:
+            if (
+                action.kind is CorporateActionKind.SPLIT
+                and action.instrument_id == self._instrument.instrument_id
+                and after_ns < action.ts_event_ns <= until_ns
+            ):
+                product *= float(action.ratio)
+        return product
+
+
+def _gap_limit_ns(interval: str) -> int:
+    """Return the longest step that is no gap: two intervals of intraday bars, but no less than for ticks."""
+    if not interval:
+        return TICK_GAP_NS
+    if interval == "1d":
+        return DAILY_GAP_NS
+    return max(TICK_GAP_NS, 2 * INTERVAL_NS[INTERVALS.index(interval)])

@@ -1,0 +1,97 @@
+"""What was wrong with imported rows: counted by kind, and the rows that cannot be used kept word for word.
+
+Nothing is dropped in silence: ``rows_read`` is always ``rows_kept`` plus ``rows_rejected``, and every rejected row
+stands in the reject file with its line and the reason.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import msgspec
+
+from streams.datasets.store import disk_errors
+
+REJECT_NAME = "rejects.csv"
+JUMP_LIMIT = 0.25
+"""A price that moves by more than this fraction from one row to the next without a split is a jump."""
+
+TICK_GAP_NS = 600_000_000_000
+"""Trades and quotes: longest silence within a trading day that is no gap (10 minutes)."""
+
+DAILY_GAP_NS = 8 * 86_400_000_000_000
+"""Daily bars: longest step that is no gap; the longest closure in the sample (September 2001) is seven days."""
+
+
+class Reject(msgspec.Struct, frozen=True):
+    """One row that could not be used; ``line`` counts from 1, the header included."""
+
+    file: str
+    line: int
+    reason: str
+    text: str
+
+
+class QualityReport(msgspec.Struct, kw_only=True):
+    """Counts over all files of one import.
+
+    Rows out of order are kept in file order. ``duplicates`` equal the row before them; of ticks they are kept, for
+    equal prints are common, of bars they are rejected. ``off_grid`` prices are no multiple of the price increment.
+    """
+
+    rows_read: int = 0
+    rows_kept: int = 0
+    rows_rejected: int = 0
+    out_of_order: int = 0
+    duplicates: int = 0
+    gaps: int = 0
+    longest_gap_ns: int = 0
+    crossed_quotes: int = 0
+    locked_quotes: int = 0
+    jumps: int = 0
+    off_grid: int = 0
+    suspicious: int = 0
+    reject_file: str = ""
+
+    def warnings(self) -> list[str]:
+        """Return one phrase for every count that is not zero."""
+        counts = {
+            "rows rejected": self.rows_rejected,
+            "rows out of order": self.out_of_order,
+            "duplicate rows": self.duplicates,
+            "gaps": self.gaps,
+            "crossed quotes": self.crossed_quotes,
+            "locked quotes": self.locked_quotes,
+            f"jumps over {JUMP_LIMIT:.0%} without a split": self.jumps,
+            "prices off the grid": self.off_grid,
+            "rows flagged suspicious by the source": self.suspicious,
+        }
+        return [f"{count:,} {what}" for what, count in counts.items() if count]
+
+
+class RejectFile:
+    """Collects rejected rows and appends them to ``rejects.csv`` of a folder.
+
+    The file is made with the first reject. Raises StorageError if the disk refuses.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / REJECT_NAME
+        self.count = 0
+
+    def add(self, rejects: list[Reject]) -> None:
+        """Append ``rejects``."""
+        if not rejects:
+            return
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        with disk_errors("cannot be written", self.path):
+            if not self.count:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                writer.writerow(("file", "line", "reason", "text"))
+            writer.writerows((r.file, r.line, r.reason, r.text) for r in rejects)
+            with self.path.open("a", encoding="utf-8", newline="") as file:
+                file.write(text.getvalue())
+        self.count += len(rejects)

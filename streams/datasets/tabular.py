@@ -1,0 +1,239 @@
+"""Tables with named columns, from CSV or Parquet: which column means what, and rows as ``ingest`` takes them.
+
+| column | also known as | kinds |
+|---|---|---|
+| timestamp | ts, time, date, datetime, ts_event, ts_event_ns | all |
+| symbol | ticker, instrument, instrument_id | all |
+| price | last, last_price, trade_price | trade |
+| size | qty, quantity, volume, vol, last_size, trade_size | trade |
+| bid | bid_price, bidprice, bid_px | quote |
+| ask | ask_price, askprice, ask_px, offer | quote |
+| bid_size | bidsize, bid_qty, bid_sz | quote |
+| ask_size | asksize, ask_qty, ask_sz, offer_size | quote |
+| open, high, low, close | o, h, l, c | bar |
+| volume | vol, v, qty, quantity | bar |
+| vwap, trade_count | vw, average; count, trades, n | bar, optional |
+| start | open_time, ts_start | bar, optional: the open instant; then the timestamp may be missing |
+| source, seq | source_seq | optional: where the row stood in its first source |
+
+Names are compared in lower case. The kind follows from the columns. ``timestamp`` of a bar is its close.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.columns import Floats, Ints
+from schemas.errors import DataError
+from schemas.market_data import INTERVAL_NS, INTERVALS
+from streams.calendars import date_of_number, day_number, sessions, utc_offsets
+from streams.datasets.known import instrument_of
+
+ALIASES: dict[str, tuple[str, ...]] = {
+    "timestamp": ("ts", "time", "date", "datetime", "ts_event", "ts_event_ns"),
+    "symbol": ("ticker", "instrument", "instrument_id"),
+    "price": ("last", "last_price", "trade_price"),
+    "size": ("qty", "quantity", "volume", "vol", "last_size", "trade_size"),
+    "bid": ("bid_price", "bidprice", "bid_px"),
+    "ask": ("ask_price", "askprice", "ask_px", "offer"),
+    "bid_size": ("bidsize", "bid_qty", "bid_sz"),
+    "ask_size": ("asksize", "ask_qty", "ask_sz", "offer_size"),
+    "open": ("o",),
+    "high": ("h",),
+    "low": ("l",),
+    "close": ("c",),
+    "volume": ("vol", "v", "qty", "quantity"),
+    "vwap": ("vw", "average"),
+    "count": ("trade_count", "trades", "n"),
+    "start": ("open_time", "ts_start"),
+    "source": (),
+    "seq": ("source_seq",),
+}
+VALUES: dict[str, tuple[str, ...]] = {
+    "bar": ("open", "high", "low", "close", "volume"),
+    "quote": ("bid", "ask", "bid_size", "ask_size"),
+    "trade": ("price", "size"),
+}
+_SIGNS = {"bar": "open", "quote": "bid", "trade": "price"}
+_OPTIONAL = {"bar": ("vwap", "count", "start"), "quote": (), "trade": ()}
+_DAY_NS = 86_400_000_000_000
+UNIT_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Kind of a table, and the name in the file of each column that is used."""
+
+    kind: str
+    columns: dict[str, str]
+
+
+def layout_of(file: str, header: Sequence[str], symbols: Sequence[str] | None) -> Layout:
+    """Return what the columns of a file mean; raises DataError for one that is missing or named twice."""
+    by_name: dict[str, str] = {}
+    for name in header:
+        key = name.strip().lower()
+        if key in by_name:
+            raise DataError(
+                f"{file} has two columns of one name",
+                field="column",
+                value=name,
+                remedy="give every column a name of its own",
+            )
+        by_name[key] = name
+    kind = next((k for k, sign in _SIGNS.items() if _find(sign, by_name)), None)
+    if kind is None:
+        raise DataError(
+            f"{file} has neither trades, quotes nor bars",
+            field="columns",
+            value=",".join(header)[:200],
+            remedy="trades need price and size, quotes bid, ask, bid_size and ask_size, bars open, high, low, close "
+            "and volume, each with timestamp and symbol, named in the first line",
+        )
+    columns: dict[str, str] = {}
+    for name in ("timestamp", "symbol", *VALUES[kind], *_OPTIONAL[kind], "source", "seq"):
+        found = _find(name, by_name)
+        if found:
+            columns[name] = found
+    _check_complete(file, kind, columns, header, symbols)
+    return Layout(kind, columns)
+
+
+def _check_complete(
+    file: str,
+    kind: str,
+    columns: dict[str, str],
+    header: Sequence[str],
+    symbols: Sequence[str] | None,
+) -> None:
+    missing = [name for name in VALUES[kind] if name not in columns]
+    if "timestamp" not in columns and "start" not in columns:
+        missing.insert(0, "timestamp")
+    if missing:
+        name = missing[0]
+        also = ", ".join(ALIASES[name]) or "no other names"
+        raise DataError(
+            f"{file} has no column {name}, which {kind}s need",
+            field="columns",
+            value=",".join(header)[:200],
+            remedy=f"add it, or rename the column that means it to {name} (also known: {also})",
+        )
+    if "symbol" not in columns and (symbols is None or len(symbols) != 1):
+        raise DataError(
+            f"{file} has no column symbol",
+            field="symbols",
+            value=None if symbols is None else ",".join(symbols),
+            remedy="add the column, or name exactly one symbol",
+        )
+    if ("source" in columns) != ("seq" in columns):
+        raise DataError(
+            f"{file} has only one of the columns source and seq",
+            field="columns",
+            value=",".join(header)[:200],
+            remedy="give both or neither",
+        )
+
+
+def _find(name: str, by_name: dict[str, str]) -> str | None:
+    return next((by_name[key] for key in (name, *ALIASES[name]) if key in by_name), None)
+
+
+def unit_of(value: int) -> str:
+    """Return the unit of an integer timestamp by its magnitude.
+
+    Seconds stay below 10**11 until the year 5138; each finer unit has three digits more.
+    """
+    size = abs(value)
+    return "s" if size < 10**11 else "ms" if size < 10**14 else "us" if size < 10**17 else "ns"
+
+
+def interval_of(
+    file: str, code: npt.NDArray[np.int32], ts: Ints, days: Ints, interval: str | None
+) -> str:
+    """Return the interval of bars: the one given, else the commonest step between bars of one symbol.
+
+    Raises DataError if there is no such interval.
+    """
+    if interval is not None:
+        if interval not in INTERVALS:
+            raise DataError(
+                "there is no such bar interval",
+                field="interval",
+                value=interval,
+                remedy=f"use one of {', '.join(INTERVALS)}",
+            )
+        return interval
+    if (days > 0).any():
+        return "1d"
+    order = np.argsort(code, kind="stable")
+    steps = np.diff(ts[order])[np.diff(code[order]) == 0]
+    steps = steps[steps > 0]
+    lengths, counts = np.unique(steps, return_counts=True)
+    common = int(lengths[np.argmax(counts)]) if len(lengths) else 0
+    # Where clocks change, a day has an hour less or more.
+    if abs(common - _DAY_NS) <= 3_600_000_000_000 and common > 0:
+        return "1d"
+    if common in INTERVAL_NS:
+        return INTERVALS[INTERVAL_NS.index(common)]
+    raise DataError(
+        f"{file}: the interval of the bars cannot be told from their spacing",
+        field="interval",
+        value=f"{common / 1e9:g} s" if common else "one bar only",
+        remedy=f"say which it is: one of {', '.join(INTERVALS)}",
+    )
+
+
+def closes_of_days(symbol: str, days: Ints) -> tuple[Ints, Ints, npt.NDArray[np.bool_]]:
+    """Return open and close instants (ns UTC) of the sessions of ``days`` (yyyymmdd), and which days are sessions.
+
+    Without a calendar the day is that of UTC, from midnight to midnight.
+    """
+    instrument = instrument_of(symbol.upper())
+    if not instrument.calendar or not len(days):
+        numbers = np.array([date_of_number(int(day)).toordinal() for day in days], np.int64)
+        opens = (numbers - 719_163) * _DAY_NS
+        return opens, opens + _DAY_NS, np.ones(len(days), np.bool_)
+    first, last = date_of_number(int(days.min())), date_of_number(int(days.max()))
+    table = sessions(instrument.calendar, first, last)
+    if not len(table.day):
+        return np.zeros(len(days), np.int64), np.zeros(len(days), np.int64), days < 0
+    index = np.clip(np.searchsorted(table.day, days), 0, len(table.day) - 1)
+    return table.open_ns[index], table.close_ns[index], table.day[index] == days
+
+
+def days_at_midnight(symbol: str, ts: Ints) -> Ints:
+    """Return the day (yyyymmdd) of each instant that is midnight in UTC or in the symbol's time zone, else 0.
+
+    Many files of daily bars write the day like this; a bar of that day is not known before its close.
+    """
+    zone = instrument_of(symbol.upper()).time_zone
+    local = ts + utc_offsets(ts, zone)
+    at = np.where(ts % _DAY_NS == 0, ts, np.where(local % _DAY_NS == 0, local, -1))
+    dates = (at // _DAY_NS).astype("datetime64[D]").tolist()
+    numbers = [day_number(d) if a >= 0 else 0 for d, a in zip(dates, at.tolist(), strict=True)]
+    return np.array(numbers, np.int64)
+
+
+Text = Callable[[int], str]
+
+
+@dataclass(slots=True, kw_only=True)
+class Block:
+    """Consecutive parsed rows of a table; ``day`` is yyyymmdd where the timestamp is a plain date, else 0."""
+
+    symbols: list[str]
+    code: npt.NDArray[np.int32]
+    ts: Ints
+    day: Ints
+    values: dict[str, Floats]
+    line: Ints
+    text: Text
+    reasons: dict[int, str]
+    unplaced: set[int]
+    start: Ints | None = None
+    source: npt.NDArray[np.object_] | None = None
+    seq: Ints | None = None

@@ -1,0 +1,90 @@
+"""Bodies and query strings to typed structs; what does not fit becomes a problem that names field, value and remedy."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.datastructures import QueryParams
+
+from web.problems import FieldError, ProblemError, invalid
+
+T = TypeVar("T")
+
+_AT = re.compile(r"^(?P<what>.*?)(?: - at `\$?(?P<path>[^`]*)`)?$", re.DOTALL)
+_NAMED = re.compile(r"^Object (?P<kind>missing required|contains unknown) field `(?P<name>[^`]*)`")
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+
+
+def decode_body(data: bytes, kind: type[T]) -> T:
+    """Return a JSON body as ``kind``; raises ProblemError (400 for broken JSON, 422 for wrong fields)."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as error:
+        raise invalid([_field_error(str(error), _plain(data), "body")]) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProblemError(
+            400, "malformed_json", f"the body is not JSON: {error}; send one JSON object"
+        ) from error
+
+
+def decode_query(query: QueryParams, kind: type[T]) -> T:
+    """Return a query string as ``kind``; raises ProblemError (422) for unknown, repeated or wrong parameters."""
+    pairs = query.multi_items()
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise invalid([FieldError(f"/{twice}", "is given more than once", "give it once")])
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise invalid([_field_error(str(error), values, "query")]) from error
+
+
+def _plain(data: bytes) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _field_error(message: str, document: Any, place: str) -> FieldError:
+    """Return what msgspec says about one field, as a pointer with the value that stands there."""
+    match = _AT.match(message)
+    what, path = (match["what"], match["path"] or "") if match else (message, "")
+    steps = [name or index for name, index in _STEP.findall(path)]
+    named = _NAMED.match(what)
+    if named is not None:
+        name = named["name"]
+        pointer = _pointer([*steps, name])
+        if named["kind"] == "missing required":
+            return FieldError(pointer, "is missing", f"give {name} in the {place}")
+        return FieldError(
+            pointer, "is not known here", "leave it out, or see /openapi.json for the names"
+        )
+    return FieldError(
+        _pointer(steps),
+        what[0].lower() + what[1:],
+        "see /openapi.json for what it may be",
+        _value_at(document, steps),
+    )
+
+
+def _pointer(steps: list[str]) -> str:
+    return "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in steps)
+
+
+def _value_at(document: Any, steps: list[str]) -> Any:
+    """Return the value at ``steps`` if it is a short scalar, else None."""
+    for step in steps:
+        if isinstance(document, dict):
+            document = document.get(step)
+        elif isinstance(document, list) and step.isdigit() and int(step) < len(document):
+            document = document[int(step)]
+        else:
+            return None
+    if isinstance(document, str):
+        return document[:100]
+    return document if isinstance(document, (int, float)) else None

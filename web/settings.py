@@ -1,0 +1,33 @@
+"""Settings of the web app, all with defaults for one person on one machine."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class WebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the app can be told; times in seconds, sizes in bytes.
+
+    ``mode`` is the banner of the page: paper or replay. ``autonomy_mode`` is what the run started with; changes are records.
+    ``allowed_hosts``: names by which a browser may address the app, ``*`` for any; a page of another site cannot reach a
+    loopback server through a name of its own then.
+    """
+
+    mode: str = "paper"
+    is_paper_trading: bool = True
+    autonomy_mode: str = "AUTOMATIC"
+    default_account_id: str = "paper"
+    allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
+    receipt_timeout_s: float = 1.0
+    backtest_timeout_s: float = 60.0
+    body_max_bytes: int = 262_144
+    history_max: int = 10_000
+    clients_max: int = 1_000
+    heartbeat_s: float = 5.0
+    inbound_max_bytes: int = 65_536
+    inbound_ops_per_s: float = 20.0
+    inbound_ops_burst: int = 40
+    outbox_max_frames: int = 8_192
+    outbox_max_bytes: int = 8_388_608
+    conflate_after_frames: int = 512
+    goodbye_timeout_s: float = 2.0

@@ -1,0 +1,113 @@
+"""All read models of a run, folded from its topics.
+
+``load`` reads what the log already holds, ``apply`` takes what is published from then on. Both may see a record that the
+other has seen; the offset decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from schemas import topics as t
+from schemas.commands import SubmitOrder
+from schemas.enums import AutonomyMode
+from schemas.risk import SetAutonomy
+from streams.log import Log, Published
+from web.views.backtests import Backtests
+from web.views.market import Market
+from web.views.orders import OrderBook
+from web.views.portfolio import Portfolio
+from web.views.recent import RecentRecords
+from web.views.risk import Risk
+from web.views.system import Strategies, System
+
+_PAGE = 1_000
+_INTERNAL = frozenset({t.SYSTEM_ORDER_LOG, t.SYSTEM_SNAPSHOTS})
+
+
+class Views:
+    """The read models; ``history_max`` bounds each of them."""
+
+    def __init__(
+        self, history_max: int = 10_000, autonomy_mode: AutonomyMode = AutonomyMode.AUTOMATIC
+    ) -> None:
+        self._history_max = history_max
+        self._next_offsets: dict[tuple[str, int], int] = {}
+        self.recent = RecentRecords()
+        self.orders = OrderBook(history_max)
+        self.portfolio = Portfolio()
+        self.market = Market()
+        self.risk = Risk(autonomy_mode, history_max)
+        self.strategies = Strategies()
+        self.backtests = Backtests(history_max)
+        self.system = System()
+        self._folds = self._fold_table()
+
+    def _fold_table(self) -> dict[str, Callable[[Any], None]]:
+        """Return for each topic who takes its records."""
+        return {
+            t.MARKET_EVENTS: self.market.on_event,
+            t.MARKET_BARS: self.market.on_event,
+            t.REFERENCE_INSTRUMENTS: self.market.on_instrument,
+            t.MARKET_QUALITY: self.system.on_quality,
+            t.ACCOUNT_INPUTS: self._on_input,
+            t.ORDER_EVENTS: self.orders.on_event,
+            t.ORDER_RECEIPTS: self.orders.on_receipt,
+            t.PORTFOLIO_POSITIONS: self.portfolio.on_position,
+            t.PORTFOLIO_ACCOUNTS: self.portfolio.on_snapshot,
+            t.PORTFOLIO_EQUITY: self.portfolio.on_mark,
+            t.RISK_BREAKER: self.risk.on_breaker,
+            t.RISK_LIMITS: self.risk.on_limits,
+            t.STRATEGY_STATES: self.strategies.on_state,
+            t.STRATEGY_SIGNALS: self.strategies.on_signal,
+            t.BACKTEST_REQUESTS: self.backtests.on_request,
+            t.BACKTEST_PROGRESS: self.backtests.on_progress,
+            t.BACKTEST_RESULTS: self.backtests.on_result,
+            t.CONTROL_CONFIG: self.system.on_config,
+            t.SYSTEM_RUNS: self.system.on_manifest,
+            t.SYSTEM_DEAD_LETTERS: self.system.on_dead_letter,
+        }
+
+    def load(self, log: Log) -> None:
+        """Take in what the log holds: state topics and reference data whole, of the others the newest records."""
+        for topic in t.CATALOGUE:
+            if topic.name in _INTERNAL:
+                continue
+            end = log.end_offset(topic.name)
+            is_whole = topic.websocket == "state" or topic.name == t.REFERENCE_ACTIONS
+            offset = 0 if is_whole else max(0, end - self._history_max)
+            while offset < end and (page := log.read(topic.name, offset, _PAGE)):
+                self.apply(page)
+                offset = page[-1].offset + 1
+
+    def apply(self, published: Sequence[Published]) -> None:
+        """Take in records as they are published."""
+        for item in published:
+            place = (item.topic, item.partition)
+            if item.offset < self._next_offsets.get(place, 0):
+                continue
+            self._next_offsets[place] = item.offset + 1
+            self.system.on_record(item)
+            self.recent.apply(item)
+            fold = self._folds.get(item.topic)
+            if fold is not None:
+                fold(item.record)
+            elif item.topic == t.ORDER_FILLS:
+                self.orders.on_fill(item)
+            elif item.topic == t.RISK_DECISIONS:
+                self.risk.on_decision(item)
+
+    def next_offsets(self, topic: str) -> dict[str, int]:
+        """Return for each partition of ``topic`` the offset behind the last record that was taken in."""
+        return {
+            str(partition): offset
+            for (name, partition), offset in self._next_offsets.items()
+            if name == topic
+        }
+
+    def _on_input(self, record: object) -> None:
+        if isinstance(record, SubmitOrder):
+            self.orders.on_submit(record)
+        elif isinstance(record, SetAutonomy):
+            self.risk.on_autonomy(record)

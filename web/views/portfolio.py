@@ -1,0 +1,62 @@
+"""Accounts, positions and equity curves, as the account stage marked them last."""
+
+from __future__ import annotations
+
+from collections import deque
+from decimal import Decimal
+
+from schemas.portfolio import AccountSnapshot, EquityMark, PositionChanged
+from schemas.values import ZERO
+
+_CURVE_MAX = 5_000
+_POSITIONS_MAX = 50_000
+
+ShareKey = tuple[str, str]
+"""Account and strategy; an empty strategy is the whole account."""
+
+
+class Portfolio:
+    """Newest positions by (account, strategy, instrument), newest snapshot, mark and curve by (account, strategy)."""
+
+    def __init__(self) -> None:
+        self.positions: dict[tuple[str, str, str], PositionChanged] = {}
+        self.snapshots: dict[ShareKey, AccountSnapshot] = {}
+        self.marks: dict[ShareKey, EquityMark] = {}
+        self.curves: dict[ShareKey, deque[EquityMark]] = {}
+
+    def on_position(self, position: PositionChanged) -> None:
+        """Take in a changed position; of too many, flat ones are forgotten first."""
+        key = (position.account_id, position.strategy_id, position.instrument_id)
+        self.positions[key] = position
+        if len(self.positions) > _POSITIONS_MAX:
+            flat = next((k for k, p in self.positions.items() if not p.quantity), None)
+            if flat is not None:
+                del self.positions[flat]
+
+    def on_snapshot(self, snapshot: AccountSnapshot) -> None:
+        """Take in an account's snapshot."""
+        self.snapshots[snapshot.account_id, snapshot.strategy_id] = snapshot
+
+    def on_mark(self, mark: EquityMark) -> None:
+        """Take in a point of an equity curve."""
+        key = (mark.account_id, mark.strategy_id)
+        self.marks[key] = mark
+        self.curves.setdefault(key, deque(maxlen=_CURVE_MAX)).append(mark)
+
+    def account_ids(self) -> list[str]:
+        """Return the ids of all accounts that were heard of, sorted."""
+        shares = (*self.snapshots, *self.marks)
+        return sorted({share[0] for share in shares} | {key[0] for key in self.positions})
+
+    def positions_of(self, account_id: str) -> list[PositionChanged]:
+        """Return the positions of an account by strategy and instrument."""
+        return [p for key, p in sorted(self.positions.items()) if key[0] == account_id]
+
+    def net_of(self, account_id: str) -> dict[str, Decimal]:
+        """Return an account's net quantity by instrument, over all strategies."""
+        net: dict[str, Decimal] = {}
+        for position in self.positions_of(account_id):
+            net[position.instrument_id] = (
+                net.get(position.instrument_id, ZERO) + position.quantity
+            )
+        return net

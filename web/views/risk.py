@@ -1,0 +1,52 @@
+"""Risk as the gate sees it: breaker and limits by scope, its last decisions, and how often it refused and why."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from schemas.enums import AutonomyMode, BreakerState
+from schemas.risk import BreakerChanged, RiskDecision, SetAutonomy, SetLimits
+from streams.log import Published
+
+ScopeKey = tuple[str, str]
+_STRICTNESS = list(BreakerState)
+
+
+class Risk:
+    """Newest breaker and limits by scope; decisions bounded, counts for the whole run."""
+
+    def __init__(self, autonomy_mode: AutonomyMode, decisions_max: int) -> None:
+        self.autonomy_mode = autonomy_mode
+        self.breakers: dict[ScopeKey, BreakerChanged] = {}
+        self.limits: dict[ScopeKey, SetLimits] = {}
+        self.decisions: deque[Published] = deque(maxlen=decisions_max)
+        self.approved = 0
+        self.denied_by_code: dict[str, int] = {}
+
+    def on_breaker(self, change: BreakerChanged) -> None:
+        """Take in a change of the breaker."""
+        self.breakers[change.scope, change.scope_id] = change
+
+    def on_limits(self, limits: SetLimits) -> None:
+        """Take in limits as applied."""
+        self.limits[limits.scope, limits.scope_id] = limits
+
+    def on_autonomy(self, command: SetAutonomy) -> None:
+        """Take in another mode."""
+        self.autonomy_mode = command.mode
+
+    def on_decision(self, published: Published) -> None:
+        """Take in a decision of the gate."""
+        decision = published.record
+        if not isinstance(decision, RiskDecision):
+            return
+        self.decisions.append(published)
+        if decision.is_approved:
+            self.approved += 1
+        else:
+            self.denied_by_code[decision.code] = self.denied_by_code.get(decision.code, 0) + 1
+
+    def strictest(self) -> BreakerState:
+        """Return the strictest state of all scopes."""
+        states = [change.state for change in self.breakers.values()]
+        return max(states, key=_STRICTNESS.index, default=BreakerState.ACTIVE)

@@ -1,0 +1,62 @@
+"""The run itself: how many records of each topic, what is wrong with the data, what could not be used."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from schemas.control import ConfigChanged, DeadLetter, RunManifest, StrategySignal, StrategyStateChanged
+from schemas.market_data import DataQuality
+from streams.log import Published
+
+_DEAD_LETTERS_MAX = 100
+
+
+class System:
+    """Counts of the run, last dead letters, settings, and the manifest if one was published."""
+
+    def __init__(self) -> None:
+        self.records_by_topic: dict[str, int] = {}
+        self.quality_by_kind: dict[str, int] = {}
+        self.dead_letters: deque[DeadLetter] = deque(maxlen=_DEAD_LETTERS_MAX)
+        self.dead_letter_count = 0
+        self.settings: dict[str, ConfigChanged] = {}
+        self.manifest: RunManifest | None = None
+
+    def on_record(self, published: Published) -> None:
+        """Count any record."""
+        counts = self.records_by_topic
+        counts[published.topic] = counts.get(published.topic, 0) + 1
+
+    def on_quality(self, quality: DataQuality) -> None:
+        """Take in something wrong with market data."""
+        kind = quality.kind.value
+        self.quality_by_kind[kind] = self.quality_by_kind.get(kind, 0) + quality.count
+
+    def on_dead_letter(self, letter: DeadLetter) -> None:
+        """Take in a record that could not be used."""
+        self.dead_letters.append(letter)
+        self.dead_letter_count += 1
+
+    def on_config(self, change: ConfigChanged) -> None:
+        """Take in a changed setting."""
+        self.settings[change.name] = change
+
+    def on_manifest(self, manifest: RunManifest) -> None:
+        """Take in a run's manifest."""
+        self.manifest = manifest
+
+
+class Strategies:
+    """What each strategy is doing, and its last signal for each instrument."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, StrategyStateChanged] = {}
+        self.signals: dict[str, dict[str, StrategySignal]] = {}
+
+    def on_state(self, state: StrategyStateChanged) -> None:
+        """Take in a strategy's state."""
+        self.states[state.strategy_id] = state
+
+    def on_signal(self, signal: StrategySignal) -> None:
+        """Take in a strategy's new target."""
+        self.signals.setdefault(signal.strategy_id, {})[signal.instrument_id] = signal

@@ -125,7 +125,8 @@ def _choice(name: str, value: str, choices: tuple[str, ...]) -> str:
 
 
 def _kinds(inputs: list[InputRange], instrument_id: str) -> set[str]:
-    return {item.kind for item in inputs if item.instrument_id == instrument_id}
+    # A kind of bars names its interval as well: bar/1d.
+    return {item.kind.split("/")[0] for item in inputs if item.instrument_id == instrument_id}
 
 
 def _tier(wanted: str, kinds: set[str]) -> str:
@@ -224,7 +225,7 @@ def _feed(
             remedy=f"choose auto, trade, quote or one of {', '.join(INTERVALS)}",
         )
     wants_bars = cls.on_bar is not Strategy.on_bar or cls.on_bars is not Strategy.on_bars
-    kinds = {entry.kind for entry in inputs if entry.instrument_id in ids}
+    kinds = {kind for instrument_id in ids for kind in _kinds(inputs, instrument_id)}
     finest = min(data.intervals, key=INTERVALS.index) if data.intervals else "1m"
     if wants_bars:
         return finest

@@ -21,9 +21,10 @@ def show_backtest(console: Console, run: Backtest, seconds: float) -> None:
     names = ", ".join(sorted({item.instrument_id for item in inputs}))
     first = min(item.first_ts_ns for item in inputs)
     last = max(item.last_ts_ns for item in inputs)
-    table = Table(title=f"{names}  {format_day(first)} to {format_day(last)}", title_justify="left")
-    for column in ("", "", "  ", ""):
-        table.add_column(column, justify="right" if column == "" else "left", no_wrap=True)
+    title = f"{names}  {format_day(first)} to {format_day(last)}"
+    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    for column in range(4):
+        table.add_column(justify="left" if column % 2 == 0 else "right", overflow="fold")
     drawdown = _number(m.max_drawdown_pct, " %")
     if m.max_drawdown_start_ns is not None and m.max_drawdown_trough_ns is not None:
         drawdown += (

@@ -12,6 +12,7 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import numpy.typing as npt
 
 from schemas.columns import Ints
 from schemas.errors import DataError, NotFoundError
@@ -97,6 +98,22 @@ def day_numbers(days: Ints) -> Ints:
         + 1
     )
     return out
+
+
+def days_since_epoch(numbers: Ints) -> Ints:
+    """Return yyyymmdd as days since 1970; days past the end of their month run into the next one."""
+    months = (numbers // 10_000 - 1970) * 12 + numbers // 100 % 100 - 1
+    out: Ints = months.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+    return out + numbers % 100 - 1
+
+
+def is_day_number(numbers: Ints) -> npt.NDArray[np.bool_]:
+    """Return which yyyymmdd are days of the calendar."""
+    month = numbers // 100 % 100
+    is_plausible = (numbers >= 10101) & (month >= 1) & (month <= 12)
+    safe = np.where(is_plausible, numbers, 19700101)
+    is_same: npt.NDArray[np.bool_] = day_numbers(days_since_epoch(safe)) == safe
+    return is_plausible & is_same
 
 
 def date_of_number(number: int) -> date:

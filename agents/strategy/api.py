@@ -134,6 +134,9 @@ class Strategy:
         1.0, minimum=0, maximum=10, description="fraction of equity for a target of 1"
     )
 
+    reinvest: bool = False
+    """Whether the array form sizes its position anew after a dividend."""
+
     parameters: ClassVar[dict[str, Parameter]] = {}
     name: ClassVar[str] = ""
     _view: View

@@ -112,9 +112,10 @@ class Breakout(Strategy):
 
 
 class BuyAndHold(Strategy):
-    """Buy at the first price and never sell."""
+    """Buy at the first price, reinvest dividends, never sell."""
 
     name = "buy_and_hold"
+    reinvest: bool = parameter(True, description="buy more with dividends")
 
     def signals(self, series: Series) -> Floats:
         """Always long."""

@@ -342,6 +342,9 @@ class Instance:
         if instrument_id in self.view.positions:
             multiplier = self.view.instruments[instrument_id].multiplier
             self.view.cash += self.view.positions[instrument_id] * amount * multiplier
+            if self.strategy.reinvest:
+                # The next opinion counts as new, so it is sized by the equity with the dividend.
+                self.last_target = None
 
     # ---- snapshots
 

@@ -1,20 +1,23 @@
-"""What the venue keeps in mind: working orders, and what time will bring about.
+"""What the venue keeps in mind: its working orders, and everything else that a snapshot holds.
 
-Orders are in integers of their instrument's grids. What is to happen at an instant (a cancel or
-replace on its way, the arrival of a post-only order, the end of a DAY order) waits in ``Agenda``.
+Orders are in integers of their instrument's grids.
 """
 
 from __future__ import annotations
 
-import heapq
 from decimal import Decimal
-from enum import StrEnum
 
 import msgspec
 
-from schemas.commands import VenueCancel, VenueReplace
-from schemas.enums import OrderType, TimeInForce
+from agents.venue.agenda import Agenda, Task
+from agents.venue.tape import Sides
+from schemas.enums import InstrumentState, OrderType, TimeInForce
+from schemas.errors import RecordError
+from schemas.instruments import Universe
 from schemas.values import ZERO
+
+PROCESSOR_VERSION = "venue-2"
+_DONE_KEPT = 4096
 
 
 class Resting(msgspec.Struct):
@@ -85,66 +88,110 @@ def position_key(account_id: str, strategy_id: str, instrument_id: str) -> str:
     return f"{account_id}|{strategy_id}|{instrument_id}"
 
 
-class Kind(StrEnum):
-    """What an instant brings about."""
+class _State(msgspec.Struct):
+    version: str
+    orders: list[Resting]
+    tasks: list[Task]
+    positions: dict[str, int]
+    states: dict[str, InstrumentState]
+    last: dict[str, Sides]
+    done: list[str]
+    counter: int
 
-    ARRIVE = "ARRIVE"
-    EXPIRE = "EXPIRE"
-    COMMAND = "COMMAND"
+
+class _Version(msgspec.Struct):
+    version: str
 
 
-class Task(msgspec.Struct):
-    """One thing to do at ``due_ns``: it happens at the first position whose clock is at ``seen_ns``.
+# Dictionaries are written in the order of their keys, so that equal states give equal bytes.
+_ENCODER = msgspec.json.Encoder(order="deterministic", decimal_format="string")
 
-    ``number`` counts up with time and decides between tasks of one instant. ``command`` is what
-    takes effect then.
+
+class Book:
+    """The state of the venue.
+
+    ``orders`` by client order id, in the order in which they came; ``positions`` in units by account,
+    strategy and instrument, made of the venue's own fills; ``states`` and ``last`` (known prices) by
+    instrument, as they were before the loaded batch.
     """
 
-    number: int
-    due_ns: int
-    seen_ns: int
-    kind: Kind
-    client_order_id: str
-    command: VenueCancel | VenueReplace | None = None
+    __slots__ = ("_counter", "_done", "agenda", "last", "orders", "positions", "states")
 
+    def __init__(self) -> None:
+        self.orders: dict[str, Resting] = {}
+        self.agenda = Agenda([])
+        self.positions: dict[str, int] = {}
+        self.states: dict[str, InstrumentState] = {}
+        self.last: dict[str, Sides] = {}
+        # Ids of orders that are over: the newest 4096 at least, 8192 at most.
+        self._done: dict[str, None] = {}
+        self._counter = 0
 
-class Agenda:
-    """Tasks by instant."""
+    def count(self) -> int:
+        """Return the next number of the venue: of an order's place, of a task."""
+        self._counter += 1
+        return self._counter
 
-    __slots__ = ("_heap", "_of_order", "_tasks")
+    def knows(self, client_order_id: str) -> bool:
+        """Return whether the venue has or lately had an order of this id."""
+        return client_order_id in self.orders or client_order_id in self._done
 
-    def __init__(self, tasks: list[Task]) -> None:
-        self._tasks: dict[int, Task] = {}
-        self._of_order: dict[str, list[int]] = {}
-        self._heap: list[tuple[int, int]] = []
-        for task in tasks:
-            self.add(task)
+    def drop(self, order: Resting) -> None:
+        """Take out an order that is over."""
+        order_id = order.client_order_id
+        del self.orders[order_id]
+        self.agenda.forget(order_id)
+        self._done[order_id] = None
+        if len(self._done) > 2 * _DONE_KEPT:
+            for old in list(self._done)[:_DONE_KEPT]:
+                del self._done[old]
 
-    def add(self, task: Task) -> None:
-        """Take a task on."""
-        self._tasks[task.number] = task
-        if task.command is None:
-            self._of_order.setdefault(task.client_order_id, []).append(task.number)
-        heapq.heappush(self._heap, (task.seen_ns, task.number))
+    def encode(self) -> bytes:
+        """Return the state as JSON; equal states give equal bytes."""
+        orders = [order.kept() for order in self.orders.values()]
+        return _ENCODER.encode(
+            _State(
+                PROCESSOR_VERSION,
+                orders,
+                self.agenda.tasks(),
+                self.positions,
+                self.states,
+                self.last,
+                list(self._done),
+                self._counter,
+            )
+        )
 
-    def forget(self, client_order_id: str) -> None:
-        """Drop what only concerns an order that has ended; commands on their way stay."""
-        for number in self._of_order.pop(client_order_id, ()):
-            self._tasks.pop(number, None)
-        if len(self._heap) > 2 * len(self._tasks) + 64:
-            self._heap = [(task.seen_ns, task.number) for task in self._tasks.values()]
-            heapq.heapify(self._heap)
+    @classmethod
+    def decode(cls, state: bytes, universe: Universe) -> Book:
+        """Return the book that ``encode`` wrote.
 
-    def next_ns(self) -> int | None:
-        """Return the clock at which the next task is due; None if there is none."""
-        while self._heap and self._heap[0][1] not in self._tasks:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
-
-    def pop(self) -> Task:
-        """Take out the next task; ``next_ns`` has said that there is one."""
-        return self._tasks.pop(heapq.heappop(self._heap)[1])
-
-    def tasks(self) -> list[Task]:
-        """Return all tasks in the order in which they were taken on."""
-        return [self._tasks[number] for number in sorted(self._tasks)]
+        Raises RecordError for another processor version, or an order whose instrument ``universe``
+        does not have.
+        """
+        version = msgspec.json.decode(state, type=_Version).version
+        if version != PROCESSOR_VERSION:
+            raise RecordError(
+                "a snapshot of the paper venue is of another version",
+                field="version",
+                value=version,
+                remedy="rebuild the state from the journal",
+            )
+        known = msgspec.json.decode(state, type=_State)
+        book = cls()
+        for order in known.orders:
+            index = universe.index(order.instrument_id)
+            if index is None:
+                raise RecordError(
+                    "a working order's instrument is not in the universe",
+                    field="instrument_id",
+                    value=order.instrument_id,
+                    remedy="start the run with the instruments that it had",
+                )
+            order.index = index
+            book.orders[order.client_order_id] = order
+        book.agenda = Agenda(known.tasks)
+        book.positions, book.states, book.last = known.positions, known.states, known.last
+        book._done = dict.fromkeys(known.done)
+        book._counter = known.counter
+        return book

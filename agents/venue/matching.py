@@ -1,41 +1,38 @@
 """What one market event does to one order: the rules of the paper venue.
 
-For a buy; a sell is its mirror image. "Arriving": the first event that the order sees.
+For a buy; a sell is its mirror image. Arriving: the first event that the order sees.
 
-    tier    order         filled when                      at               by instant     liquidity
-    trade   MARKET        next trade                       the trade        event          taker
-            LIMIT         arriving: trade reaches limit    the trade        event          taker
-                          later: trade reaches limit       the limit        event          maker
-            STOP          trade >= stop                    the trade        event          taker
-    quote   MARKET        next quote that has an ask       the ask          event          taker
-            LIMIT         arriving: ask <= limit           the ask          event          taker
-                          later: ask reaches limit         the limit        event          maker
-                          later: a trade < limit           the limit        event          maker
-            STOP          ask >= stop                      the ask          event          taker
-    bar     MARKET        next bar                         the open         bar's start    taker
-            LIMIT         open reaches limit               the open         bar's start    taker
-                          (a resting order: maker)
-                          else low reaches limit           the limit        bar's close    maker
-            STOP          open >= stop                     the open         bar's start    taker
-                          else high >= stop                the stop         bar's close    taker
+    tier   order   filled when                    at         instant      liquidity
+    trade  MARKET  next trade                     the trade  event        taker
+           LIMIT   arriving: trade reaches limit  the trade  event        taker
+                   later: trade reaches limit     the limit  event        maker
+           STOP    trade >= stop                  the trade  event        taker
+    quote  MARKET  next quote that has an ask     the ask    event        taker
+           LIMIT   arriving: ask <= limit         the ask    event        taker
+                   later: ask reaches limit       the limit  event        maker
+                   later: a trade < limit         the limit  event        maker
+           STOP    ask >= stop                    the ask    event        taker
+    bar    MARKET  next bar                       the open   bar's start  taker
+           LIMIT   open reaches limit             the open   bar's start  taker; later maker
+                   else low reaches limit         the limit  bar's close  maker
+           STOP    open >= stop                   the open   bar's start  taker
+                   else high >= stop              the stop   bar's close  taker
 
-Reaches: ``touch`` at or below the limit, ``through`` below it; an arriving order takes a quote at its
-limit either way. A stop thus fills at the event's price, beyond the stop where the price gaps.
+Reaches: ``touch`` at or below the limit, ``through`` below it; an arriving order takes a quote at
+its limit either way. A stop fills at the event's price, beyond the stop where the price gaps.
 
-STOP_LIMIT: what triggers a stop makes it a limit order. It fills on the same event, as a taker, at the
-price that triggered it if its limit allows that; else it rests and waits for later events (on a bar that is
-the pessimistic reading: whether the price came back within the bar is not known).
+STOP_LIMIT: what triggers a stop makes it a limit order. It fills on the same event, as a taker, at
+the price that triggered it if its limit allows that; else it rests and waits for later events (on a
+bar the pessimistic reading: nobody knows whether the price came back within the bar).
 
-IOC and FOK are decided by the first event, for a stop by the event that triggers it; on a bar that is the open.
-Trades on the quote tier trigger nothing and fill no arriving order. A bar counts if it begins at or after the
-instant from which the order is eligible.
+IOC and FOK are decided by the first event, for a stop by the event that triggers it; on a bar that
+is the open. Trades on the quote tier trigger nothing and fill no arriving order. A bar counts if it
+begins at or after the instant from which the order is eligible.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
-
-import numpy as np
 
 from agents.venue.book import Resting
 from agents.venue.config import BAR, QUOTE
@@ -73,7 +70,7 @@ class Touch(NamedTuple):
 
 
 def read_event(market: Market, tape: Tape, row: int, now_ns: int) -> Event:
-    """Return the event at ``row``; a trade or quote that came late happens at ``now_ns``, the clock."""
+    """Return the event at ``row``; a late trade or quote happens at ``now_ns``, the clock."""
     if market.tier == BAR:
         price = tape.tick("open", row)
         return Event(
@@ -90,13 +87,11 @@ def read_event(market: Market, tape: Tape, row: int, now_ns: int) -> Event:
         bid, ask = tape.tick("bid", row), tape.tick("ask", row)
         return Event(QUOTE, False, now_ns, now_ns, bid, ask, bid, ask)
     price = tape.tick("price", row)
-    return Event(
-        market.tier, market.tier == QUOTE, now_ns, now_ns, price, price, price, price
-    )
+    return Event(market.tier, market.tier == QUOTE, now_ns, now_ns, price, price, price, price)
 
 
 def touch(order: Resting, event: Event, is_through: bool) -> Touch | None:
-    """Return at what price an event reaches an order that waits for no trigger; None if it does not."""
+    """Return at what price an event reaches an order that waits for no trigger, or None."""
     price = event.ask if order.sign > 0 else event.bid
     limit = order.limit
     if limit is None:
@@ -168,13 +163,17 @@ def _next_row(order: Resting, market: Market, row: int, is_through: bool) -> int
     tape, n = market.tape, len(market.tape)
     is_stop = order.is_stop()
     if not is_stop and (order.limit is None or not order.has_rested):
-        if market.tier != BAR and (market.tier != QUOTE or order.limit or order.is_immediate()):
+        if market.tier != BAR and (
+            market.tier != QUOTE or order.limit is not None or order.is_immediate()
+        ):
             return row
     size = _CHUNK
     while row < n:
         stop = min(row + size, n)
-        hits = _triggers(order, market, row, stop) if is_stop else _meets(
-            order, market, row, stop, is_through
+        hits = (
+            _triggers(order, market, row, stop)
+            if is_stop
+            else _meets(order, market, row, stop, is_through)
         )
         if market.tier == BAR:
             hits = hits & (tape.part("start", row, stop) >= order.eligible_ns)

@@ -15,7 +15,14 @@ import numpy.typing as npt
 from agents.market.grouping import Grouped
 from agents.venue.config import BAR, QUOTE, VenueConfig
 from agents.venue.usable import Bools, Usable
-from schemas.columns import Columns, Ints, MarketBatch
+from schemas.columns import (
+    BarColumns,
+    Columns,
+    Ints,
+    MarketBatch,
+    QuoteColumns,
+    TradeColumns,
+)
 from schemas.enums import InstrumentState
 from schemas.market_data import InstrumentStatus
 from schemas.values import Grid
@@ -231,7 +238,8 @@ def _last_rows(table: Columns, count: int) -> tuple[list[int], Rows]:
 
 
 def _sides(table: Columns, row: int) -> Sides:
-    if table.KIND == "quote":
-        return float(getattr(table, "bid")[row]), float(getattr(table, "ask")[row])
-    price = float(getattr(table, "price" if table.KIND == "trade" else "close")[row])
+    if isinstance(table, QuoteColumns):
+        return float(table.bid[row]), float(table.ask[row])
+    assert isinstance(table, TradeColumns | BarColumns)
+    price = float(table.price[row] if isinstance(table, TradeColumns) else table.close[row])
     return price, price

@@ -1,8 +1,8 @@
 """Which rows of market data the venue can work with, whatever else their source may hold.
 
-A trade needs a positive price, a quote sides that are not negative, a bar prices that fit each other;
-all of them finite and within exact integers on the instrument's grids. A corrected bar tells of time
-that orders have seen already, so it fills nothing.
+A trade needs a positive price, a quote sides that are not negative, a bar prices that fit each
+other; all of them finite and within exact integers on the instrument's grids. A corrected bar tells
+of time that orders have seen already, so it fills nothing.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ class Usable:
         if len(self._universe) != len(self._prices):
             self._prices = _largest(self._universe.price_grids)
             self._sizes = _largest(self._universe.quantity_grids)
+        prices: tuple[Floats, ...]
+        sizes: tuple[Floats, ...]
         if isinstance(table, BarColumns):
             good = self._bars(table)
         elif isinstance(table, QuoteColumns):
@@ -42,9 +44,10 @@ class Usable:
                 return None
             good = self._fit(table, prices, sizes)
         elif isinstance(table, TradeColumns):
-            if len(table) and table.price.min() > 0 and self._all_fit((table.price,), (table.size,)):
+            prices, sizes = (table.price,), (table.size,)
+            if not len(table) or (table.price.min() > 0 and self._all_fit(prices, sizes)):
                 return None
-            good = self._fit(table, (table.price,), (table.size,)) & (table.price > 0)
+            good = self._fit(table, prices, sizes) & (table.price > 0)
         else:
             good = np.zeros(len(table), bool)
         return None if good.all() else good
@@ -66,9 +69,7 @@ class Usable:
             c.min() >= 0 and c.max() < most for c in sizes
         )
 
-    def _fit(
-        self, table: Columns, prices: tuple[Floats, ...], sizes: tuple[Floats, ...]
-    ) -> Bools:
+    def _fit(self, table: Columns, prices: tuple[Floats, ...], sizes: tuple[Floats, ...]) -> Bools:
         good = np.ones(len(table), bool)
         for column in prices:
             good &= (column >= 0) & (column < self._prices[table.instrument])

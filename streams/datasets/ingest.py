@@ -25,7 +25,7 @@ from schemas.rows import TABLE_BY_KIND
 from streams.calendars import local_days
 from streams.datasets.checks import SeriesChecks, faults_of
 from streams.datasets.hashing import ContentHasher
-from streams.datasets.known import instrument_of
+from streams.datasets.known import instrument_of, with_increment
 from streams.datasets.quality import QualityReport, Reject, RejectFile
 from streams.datasets.store import Index, Part, disk_errors, read_part, write_index, write_part
 
@@ -95,11 +95,12 @@ class Ingest:
         """Add corporate actions; splits explain jumps of the prices that come after."""
         self.actions.extend(actions)
 
-    def instrument(self, symbol: str) -> Instrument:
+    def instrument(self, symbol: str, *, is_us_equity: bool = False) -> Instrument:
         """Return the definition under which rows of ``symbol`` are written."""
         found = self._instruments.get(symbol)
         if found is None:
-            found = self._instruments[symbol] = instrument_of(symbol.upper())
+            found = instrument_of(symbol, is_us_equity=is_us_equity)
+            self._instruments[symbol] = found
             self._universe.add(found)
         return found
 
@@ -147,20 +148,23 @@ class Ingest:
         for checks in self._checks.values():
             checks.add_to(self.quality)
         index = Index(
-            instruments=sorted(self._defined(), key=lambda i: i.instrument_id),
+            instruments=self._defined(),
             actions=self.actions,
             parts=parts,
         )
         write_index(self._folder, index)
         return index
 
-    def _defined(self) -> Iterator[Instrument]:
-        """Yield the instruments that have rows; the unknown ones with the increment that their prices show."""
-        seen = {series[1] for series, _ in self._pieces.keys() | self._waiting.keys()}
-        seen |= {series[1] for series in self._checks}
-        for instrument_id in seen:
-            on_cents = all(c.is_on_cents for s, c in self._checks.items() if s[1] == instrument_id)
-            yield instrument_of(instrument_id, is_on_cents=on_cents)
+    def _defined(self) -> list[Instrument]:
+        """Return the instruments that have rows, the unknown ones with the increment that their prices show."""
+        is_on_cents: dict[str, bool] = {}
+        for (_, instrument_id, _), checks in self._checks.items():
+            is_on_cents[instrument_id] = is_on_cents.get(instrument_id, True) and checks.is_on_cents
+        return [
+            with_increment(instrument, is_on_cents=is_on_cents[instrument.instrument_id])
+            for instrument in sorted(self._universe.instruments, key=lambda i: i.instrument_id)
+            if instrument.instrument_id in is_on_cents
+        ]
 
     def _reject(self, rejects: list[Reject]) -> None:
         self.quality.rows_rejected += len(rejects)

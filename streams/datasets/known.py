@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
+
 from schemas.enums import InstrumentKind
 from schemas.instruments import Instrument
 
@@ -21,12 +23,13 @@ _KNOWN = {
 }
 
 
-def instrument_of(symbol: str, *, is_on_cents: bool = False) -> Instrument:
-    """Return the definition of ``symbol`` (upper case), or of a full instrument id such as ``IBM.XNYS``.
+def instrument_of(symbol: str, *, is_us_equity: bool = False) -> Instrument:
+    """Return the definition of ``symbol``, or of a full instrument id such as ``IBM.XNYS``; case does not matter.
 
-    An unknown symbol becomes ``SYMBOL.XXXX`` without a calendar (it trades around the clock, days are UTC); its
-    increment is 0.01 if ``is_on_cents`` (every price of its files lies on whole cents), else 0.0001.
+    An unknown symbol becomes ``SYMBOL.XXXX`` with increment 0.0001. Without a calendar it trades around the clock and
+    its days are those of UTC; if its source says ``is_us_equity``, it gets the calendar of the New York exchanges.
     """
+    symbol = symbol.upper()
     name, _, venue = symbol.rpartition(".")
     if not name:
         name, venue = symbol, ""
@@ -51,5 +54,14 @@ def instrument_of(symbol: str, *, is_on_cents: bool = False) -> Instrument:
         instrument_id=f"{name}.{venue}",
         symbol=name,
         venue=venue,
-        price_increment=CENT if is_on_cents else FINE,
+        price_increment=FINE,
+        calendar="XNYS" if is_us_equity else "",
+        time_zone="America/New_York" if is_us_equity else "UTC",
     )
+
+
+def with_increment(instrument: Instrument, *, is_on_cents: bool) -> Instrument:
+    """Return an unknown instrument with increment 0.01 if every price of its files lies on whole cents."""
+    if not is_on_cents or instrument.symbol in _KNOWN:
+        return instrument
+    return msgspec.structs.replace(instrument, price_increment=CENT)

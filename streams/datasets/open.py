@@ -11,6 +11,7 @@ from streams.datasets.base import DataSet
 from streams.datasets.bundled import BUNDLED, bundled_folder
 from streams.datasets.csv_files import read_csv
 from streams.datasets.ingest import Ingest
+from streams.datasets.lean import read_lean
 from streams.datasets.quality import RejectFile
 from streams.datasets.store import INDEX_NAME
 from streams.datasets.stored import StoredDataSet
@@ -43,6 +44,9 @@ def open_data(
     temporary = TemporaryDirectory(prefix="millrace-data-")
     folder = Path(temporary.name)
     ingest = Ingest(folder, RejectFile(folder))
-    read_csv(ingest, path, symbols=symbols, interval=interval)
+    if path.is_dir() or path.suffix == ".zip":
+        read_lean(ingest, path, symbols=symbols)
+    else:
+        read_csv(ingest, path, symbols=symbols, interval=interval)
     ingest.finish()
     return StoredDataSet(spec, folder, symbols=symbols, interval=interval, temporary=temporary)

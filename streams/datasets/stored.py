@@ -52,10 +52,6 @@ class StoredDataSet:
             if part.instrument_id in chosen and interval in {None, part.interval, ""}:
                 key = (part.kind, part.instrument_id, part.interval)
                 self._series.setdefault(key, []).append(part)
-        self._actions = sorted(
-            (action for action in index.actions if action.instrument_id in chosen),
-            key=lambda action: (action.ts_event_ns, action.instrument_id, action.kind),
-        )
         parts = [part for series in self._series.values() for part in series]
         if not parts:
             have = ", ".join(sorted({p.interval for p in index.parts if p.interval})) or "no bars"
@@ -70,11 +66,25 @@ class StoredDataSet:
         self.kinds = frozenset(part.kind for part in parts)
         self.intervals = frozenset(part.interval for part in parts if part.interval)
         self._range = (min(p.first_ts_ns for p in parts), max(p.last_ts_ns for p in parts))
+        # A factor file may reach far beyond the rows; what lies outside of them is no part of the set.
+        self._actions = sorted(
+            (
+                action
+                for action in index.actions
+                if action.instrument_id in chosen
+                and self._range[0] <= action.ts_event_ns <= self._range[1]
+            ),
+            key=lambda action: (action.ts_event_ns, action.instrument_id, action.kind),
+        )
         self._inputs: dict[object, list[InputRange]] = {}
 
     def range(self) -> tuple[int, int]:
         """Return the times of the first and the last row."""
         return self._range
+
+    def parts(self) -> list[Part]:
+        """Return the parts of all series, in the order of their ranks."""
+        return [part for series in self._series.values() for part in series]
 
     def total(
         self,

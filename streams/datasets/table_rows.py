@@ -68,11 +68,13 @@ class TableRows:
 
     def _place_days(self, block: Block, symbol: str, rows: Ints) -> None:
         """Stamp the daily bars that say only their day at the close of its session."""
-        days = np.where(block.day[rows] > 0, block.day[rows], days_at_midnight(symbol, block.ts[rows]))
+        instrument = self._ingest.instrument(symbol)
+        midnights = days_at_midnight(instrument, block.ts[rows])
+        days = np.where(block.day[rows] > 0, block.day[rows], midnights)
         if block.start is None:
             block.start = block.ts - INTERVAL_NS[INTERVALS.index("1d")]
         rows, days = rows[days > 0], days[days > 0]
-        opens, closes, is_session = closes_of_days(symbol, days)
+        opens, closes, is_session = closes_of_days(instrument, days)
         block.ts[rows] = closes
         block.start[rows] = opens
         for row, day in zip(rows[~is_session].tolist(), days[~is_session].tolist(), strict=True):

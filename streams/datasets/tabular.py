@@ -29,9 +29,9 @@ import numpy.typing as npt
 
 from schemas.columns import Floats, Ints
 from schemas.errors import DataError
+from schemas.instruments import Instrument
 from schemas.market_data import INTERVAL_NS, INTERVALS
 from streams.calendars import date_of_number, day_number, sessions, utc_offsets
-from streams.datasets.known import instrument_of
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "timestamp": ("ts", "time", "date", "datetime", "ts_event", "ts_event_ns"),
@@ -187,12 +187,13 @@ def interval_of(
     )
 
 
-def closes_of_days(symbol: str, days: Ints) -> tuple[Ints, Ints, npt.NDArray[np.bool_]]:
+def closes_of_days(
+    instrument: Instrument, days: Ints
+) -> tuple[Ints, Ints, npt.NDArray[np.bool_]]:
     """Return open and close instants (ns UTC) of the sessions of ``days`` (yyyymmdd), and which days are sessions.
 
     Without a calendar the day is that of UTC, from midnight to midnight.
     """
-    instrument = instrument_of(symbol.upper())
     if not instrument.calendar or not len(days):
         numbers = np.array([date_of_number(int(day)).toordinal() for day in days], np.int64)
         opens = (numbers - 719_163) * _DAY_NS
@@ -205,13 +206,12 @@ def closes_of_days(symbol: str, days: Ints) -> tuple[Ints, Ints, npt.NDArray[np.
     return table.open_ns[index], table.close_ns[index], table.day[index] == days
 
 
-def days_at_midnight(symbol: str, ts: Ints) -> Ints:
-    """Return the day (yyyymmdd) of each instant that is midnight in UTC or in the symbol's time zone, else 0.
+def days_at_midnight(instrument: Instrument, ts: Ints) -> Ints:
+    """Return the day (yyyymmdd) of each instant that is midnight in UTC or in the instrument's time zone, else 0.
 
     Many files of daily bars write the day like this; a bar of that day is not known before its close.
     """
-    zone = instrument_of(symbol.upper()).time_zone
-    local = ts + utc_offsets(ts, zone)
+    local = ts + utc_offsets(ts, instrument.time_zone)
     at = np.where(ts % _DAY_NS == 0, ts, np.where(local % _DAY_NS == 0, local, -1))
     dates = (at // _DAY_NS).astype("datetime64[D]").tolist()
     numbers = [day_number(d) if a >= 0 else 0 for d, a in zip(dates, at.tolist(), strict=True)]

@@ -88,7 +88,6 @@ class Views:
             if item.offset < self._next_offsets.get(place, 0):
                 continue
             self._next_offsets[place] = item.offset + 1
-            self.system.on_record(item)
             self.recent.apply(item)
             fold = self._folds.get(item.topic)
             if fold is not None:

@@ -1,4 +1,4 @@
-"""The run itself: how many records of each topic, what is wrong with the data, what could not be used."""
+"""The run itself: its manifest and settings, what is wrong with the data, what could not be used; and strategies."""
 
 from __future__ import annotations
 
@@ -6,26 +6,19 @@ from collections import deque
 
 from schemas.control import ConfigChanged, DeadLetter, RunManifest, StrategySignal, StrategyStateChanged
 from schemas.market_data import DataQuality
-from streams.log import Published
 
 _DEAD_LETTERS_MAX = 100
 
 
 class System:
-    """Counts of the run, last dead letters, settings, and the manifest if one was published."""
+    """Data quality by kind, last dead letters, settings, and the manifest if one was published."""
 
     def __init__(self) -> None:
-        self.records_by_topic: dict[str, int] = {}
         self.quality_by_kind: dict[str, int] = {}
         self.dead_letters: deque[DeadLetter] = deque(maxlen=_DEAD_LETTERS_MAX)
         self.dead_letter_count = 0
         self.settings: dict[str, ConfigChanged] = {}
         self.manifest: RunManifest | None = None
-
-    def on_record(self, published: Published) -> None:
-        """Count any record."""
-        counts = self.records_by_topic
-        counts[published.topic] = counts.get(published.topic, 0) + 1
 
     def on_quality(self, quality: DataQuality) -> None:
         """Take in something wrong with market data."""

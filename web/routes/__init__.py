@@ -1,0 +1,17 @@
+"""The handlers, by subject; ``TABLE`` is the whole API."""
+
+from __future__ import annotations
+
+from web.route_table import Route
+from web.routes import backtests, orders, portfolio, risk, strategies, system, trades
+
+TABLE: tuple[Route, ...] = (
+    *portfolio.ROUTES,
+    *orders.ROUTES,
+    *trades.ROUTES,
+    *strategies.ROUTES,
+    *risk.ROUTES,
+    *backtests.ROUTES,
+    *system.ROUTES,
+)
+"""Every route with a typed answer."""

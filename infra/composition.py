@@ -10,7 +10,7 @@ import numpy as np
 
 from agents.account.config import AccountConfig, AccountStageConfig
 from agents.market.config import MarketConfig
-from agents.paper.config import VenueConfig
+from agents.venue.config import VenueConfig
 from agents.runners.engine import EngineConfig
 from agents.strategy.api import Strategy
 from agents.strategy.config import StrategyConfig

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from agents.paper.config import Latency, PerShareFee
+from agents.venue.config import Latency, PerShareFee
 from agents.runners.parity import Rerun, rerun
 from infra.display import progress_bar
 from infra.parity import load_classes

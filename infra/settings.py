@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from agents.paper.config import Fee, Latency, NoFee, NoSlippage, Slippage
+from agents.venue.config import Fee, Latency, NoFee, NoSlippage, Slippage
 from agents.strategy.parameters import ParameterValue
 from schemas.enums import AccountKind, AutonomyMode
 from schemas.errors import ConfigError

@@ -6,7 +6,7 @@ the status is not 200.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -65,7 +65,7 @@ class Route(NamedTuple):
     tag: str
     query: type[msgspec.Struct] = NoQuery
     body: type[msgspec.Struct] | None = None
-    answers: dict[int, type[msgspec.Struct]] = {}
+    answers: Mapping[int, type[msgspec.Struct]] = {}
     errors: tuple[int, ...] = ()
 
 

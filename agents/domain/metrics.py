@@ -184,13 +184,15 @@ class TradeFold:
                 )
             )  # fmt: skip
 
-    def split(self, instrument_id: str, ratio: Decimal) -> None:
-        """Bring open trades of an instrument onto its new share count."""
-        for (_, theirs), trade in self._open.items():
-            if theirs == instrument_id:
-                trade.quantity *= ratio
-                trade.entered *= ratio
-                trade.exited *= ratio
+    def rescale(self, strategy_id: str, instrument_id: str, quantity: Decimal) -> None:
+        """Bring an open trade onto the share count after a split, which made it ``quantity``."""
+        trade = self._open.get((strategy_id, instrument_id))
+        if trade is None or not trade.quantity:
+            return
+        ratio = quantity / trade.quantity
+        trade.quantity = quantity
+        trade.entered *= ratio
+        trade.exited *= ratio
 
 
 class EquityFold:

@@ -22,8 +22,8 @@ from agents.account.config import AccountStageConfig
 from agents.account.stage import AccountStage
 from agents.market.config import MarketConfig
 from agents.market.stage import MarketOutput, MarketStage
-from agents.paper.config import VenueConfig
-from agents.paper.paper_venue import PaperVenue
+from agents.venue.config import VenueConfig
+from agents.venue.paper_venue import PaperVenue
 from agents.processor import Outbox
 from agents.strategy.api import Strategy
 from agents.strategy.config import StrategyConfig

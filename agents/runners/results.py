@@ -15,8 +15,7 @@ from typing import IO, Any
 from agents.domain.metrics import ClosedTrade, EquityFold, Metrics, TradeFold, compute
 from agents.runners.engine import Outputs
 from schemas.columns import EquityColumns, Ints, MarketBatch
-from schemas.enums import CorporateActionKind
-from schemas.instruments import CorporateAction, Universe
+from schemas.instruments import Universe
 from schemas.order_events import Fill, OrderDenied, OrderSubmitted
 from schemas.portfolio import AccountSnapshot, PositionChanged
 from schemas.topics import (
@@ -125,12 +124,9 @@ class Results:
         self.open_positions: dict[str, Decimal] = {}
 
     def see_input(self, batch: MarketBatch) -> None:
-        """Note where the run begins, and the splits that rescale open trades."""
+        """Note where the run begins."""
         if self._curve is None and len(batch):
             self._curve = EquityFold(self._initial, int(batch.clock[0]), self._day_of)
-        for _, _, record in batch.records:
-            if isinstance(record, CorporateAction) and record.kind is CorporateActionKind.SPLIT:
-                self._trades.split(record.instrument_id, record.ratio)
 
     def apply(self, outputs: Outputs) -> None:
         """Fold what a batch brought about."""
@@ -165,6 +161,11 @@ class Results:
                 )
             elif topic is PORTFOLIO_ACCOUNTS and isinstance(record, AccountSnapshot):
                 self._final = record.equity
+
+    def _apply_position(self, record: PositionChanged) -> None:
+        self.open_positions[f"{record.strategy_id}|{record.instrument_id}"] = record.quantity
+        if record.reason == "split":
+            self._trades.rescale(record.strategy_id, record.instrument_id, record.quantity)
 
     def add_dividends(self, amount: Decimal) -> None:
         """Note what was paid in dividends."""

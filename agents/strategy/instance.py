@@ -20,7 +20,7 @@ from schemas.enums import Side, StrategyStatus
 from schemas.envelope import Header
 from schemas.identifiers import derived_base
 from schemas.instruments import Instrument, Universe
-from schemas.order_events import Fill, OrderEvent
+from schemas.order_events import Fill, OrderDenied, OrderEvent
 from schemas.topics import ACCOUNT_INPUTS
 from schemas.values import MONEY_CONTEXT, ZERO
 
@@ -60,6 +60,7 @@ class Instance:
         self.producer = f"strategy:{config.strategy_id}:{label}"
         self.view = View(instruments, config.capital, f"{config.strategy_id}.{label}.")
         strategy._view = self.view
+        self.is_array = type(strategy).signals is not Strategy.signals
         self.status = StrategyStatus.WARMING_UP if config.trade_from_ns else StrategyStatus.RUNNING
         self.last_target: float | None = None
         self.timers: list[int] = []
@@ -305,9 +306,9 @@ class Instance:
                     self.carry_out(now_ns, record.ts_event_ns, record.event_id, out)
             return
         if isinstance(record, OrderEvent):
-            self._on_order_event(record)
+            self._on_order_event(record, now_ns, out)
 
-    def _on_order_event(self, event: OrderEvent) -> None:
+    def _on_order_event(self, event: OrderEvent, now_ns: int, out: Outbox) -> None:
         view = self.view
         known = view.open_orders.get(event.client_order_id)
         if known is None:
@@ -316,6 +317,33 @@ class Instance:
         if event.status in ("DENIED", "REJECTED", "CANCELED", "EXPIRED"):
             view.working[instrument_id] -= open_quantity
             del view.open_orders[event.client_order_id]
+            if isinstance(event, OrderDenied) and self.is_array:
+                self._close_instead(event, instrument_id, open_quantity, now_ns, out)
+
+    def _close_instead(
+        self, event: OrderDenied, instrument_id: str, denied: Decimal, now_ns: int, out: Outbox
+    ) -> None:
+        """Close the position that a denied order would have turned: the old side is not held on to."""
+        held = self.view.positions[instrument_id]
+        seen = self.view.prices.get(instrument_id)
+        is_turn = held and (held > 0) != (denied > 0) and abs(denied) > abs(held)
+        if not is_turn or seen is None or self.view.working[instrument_id]:
+            return
+        view = self.view
+        view.next_order += 1
+        self._submit(
+            derived_base(self.producer, event.event_id),
+            0,
+            event.event_id,
+            instrument_id,
+            _SELL if held > 0 else _BUY,
+            abs(held),
+            f"{view.prefix}{view.next_order}",
+            now_ns,
+            float(seen),
+            now_ns,
+            out,
+        )
 
     def on_split(self, instrument_id: str, ratio: Decimal) -> None:
         """Scale position, price and working orders, and let the strategy rescale its indicators."""

@@ -50,7 +50,7 @@ class ContentHasher:
         hasher = self._columns.get(name)
         if hasher is None:
             hasher = self._columns[name] = xxhash.xxh3_128()
-        hasher.update(memoryview(values).cast("B") if len(values) else b"")
+        hasher.update(values.tobytes())
 
     def _by_appearance(
         self, codes: np.ndarray[tuple[int], np.dtype[np.int32]], sources: list[str]

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir, mkdtemp
 
-from schemas.errors import NotFoundError
+from schemas.errors import DataError, NotFoundError
 from streams.datasets.base import DataSet
 from streams.datasets.bundled import BUNDLED, bundled_folder
 from streams.datasets.csv_files import read_csv
 from streams.datasets.ingest import Ingest
-from streams.datasets.lean import read_lean
+from streams.datasets.lean import is_lean_folder, read_lean
+from streams.datasets.parquet_files import read_parquet
 from streams.datasets.quality import RejectFile
-from streams.datasets.store import INDEX_NAME
+from streams.datasets.recorded import RecordedDataSet
+from streams.datasets.store import INDEX_NAME, disk_errors
 from streams.datasets.stored import StoredDataSet
+
+_KINDS = "a CSV or Parquet file, a LEAN zip or folder, an imported folder, or the folder of a run"
 
 
 def open_data(
@@ -23,9 +28,10 @@ def open_data(
     """Open a data set by name or path.
 
     ``spec`` is the name of a bundled set (``demo``, ``daily``), a CSV, Parquet or LEAN zip file, a LEAN folder, an
-    imported folder, or the journal folder of a run. ``symbols`` leaves only these instruments; ``interval`` says what
-    the bars of a file are, or leaves only those of a set. Files are read once as a whole here, into a temporary
-    folder that lives as long as the data set. Raises NotFoundError if there is no such set, DataError if it cannot be
+    imported folder, or the folder of a run. ``symbols`` leaves only these instruments (it names the one of a file
+    without a symbol column). ``interval`` says what the bars of a CSV or Parquet file are, and leaves only those of
+    other sets. A file is read once as a whole here, into a temporary folder that lives as long as the data set; its
+    rejected rows are counted in ``quality``. Raises NotFoundError if there is no such set, DataError if it cannot be
     used.
     """
     if spec in BUNDLED:
@@ -36,17 +42,56 @@ def open_data(
             "there is no such data set",
             field="data",
             value=spec,
-            remedy=f"bundled sets are {', '.join(BUNDLED)}; else give the path of a CSV or Parquet file, a LEAN zip or "
-            "folder, an imported folder or the folder of a run",
+            remedy=f"use {' or '.join(BUNDLED)}, which are bundled, or the path of {_KINDS}",
         )
+    if path.is_file():
+        return _open_files(spec, path, symbols, interval)
     if (path / INDEX_NAME).exists():
         return StoredDataSet(spec, path, symbols=symbols, interval=interval)
-    temporary = TemporaryDirectory(prefix="millrace-data-")
-    folder = Path(temporary.name)
-    ingest = Ingest(folder, RejectFile(folder))
-    if path.is_dir() or path.suffix == ".zip":
-        read_lean(ingest, path, symbols=symbols)
-    else:
-        read_csv(ingest, path, symbols=symbols, interval=interval)
-    ingest.finish()
-    return StoredDataSet(spec, folder, symbols=symbols, interval=interval, temporary=temporary)
+    for folder in (path, path / "journal"):
+        if next(folder.glob("segment-*"), None) is not None:
+            return RecordedDataSet(spec, folder, symbols=symbols)
+    if is_lean_folder(path):
+        return _open_files(spec, path, symbols, interval)
+    raise NotFoundError(
+        "the folder holds no data set",
+        field="data",
+        value=spec,
+        remedy=f"give the path of {_KINDS}; `millrace import` makes one folder of many files",
+    )
+
+
+def _open_files(
+    spec: str, path: Path, symbols: Sequence[str] | None, interval: str | None
+) -> StoredDataSet:
+    """Read files into a temporary data-set folder and open that."""
+    with disk_errors("cannot be made", Path(gettempdir())):
+        folder = Path(mkdtemp(prefix="millrace-data-"))
+    try:
+        ingest = Ingest(folder, RejectFile(folder))
+        suffix = path.suffix.lower()
+        if path.is_dir() or suffix == ".zip":
+            read_lean(ingest, path, symbols=symbols)
+        elif suffix in {".csv", ".txt"}:
+            read_csv(ingest, path, symbols=symbols, interval=interval)
+        elif suffix in {".parquet", ".pq"}:
+            read_parquet(ingest, path, symbols=symbols, interval=interval)
+        else:
+            raise DataError(
+                "the kind of this file is not known by its name",
+                field="data",
+                value=spec,
+                remedy="name it .csv, .parquet or .zip",
+            )
+        ingest.finish()
+        return StoredDataSet(
+            spec,
+            folder,
+            symbols=symbols,
+            interval=interval,
+            is_temporary=True,
+            quality=ingest.quality,
+        )
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from weakref import finalize
 
 from schemas.columns import Columns, MarketBatch
 from schemas.control import InputRange
@@ -20,6 +21,7 @@ from streams.datasets.base import (
 )
 from streams.datasets.hashing import ContentHasher
 from streams.datasets.merging import merged_pieces
+from streams.datasets.quality import QualityReport
 from streams.datasets.store import Part, read_index, read_part
 from streams.journal.batches import recut
 
@@ -29,7 +31,8 @@ Series = tuple[str, str, str]
 class StoredDataSet:
     """Market history in ``folder``; a ``DataSet``.
 
-    ``interval`` leaves only the bars of that interval. A ``temporary`` folder lives as long as the data set.
+    ``interval`` leaves only the bars of that interval. A folder that ``is_temporary`` goes with the data set.
+    ``quality`` is the report of reading its files, None for what was imported before.
     """
 
     def __init__(
@@ -39,13 +42,16 @@ class StoredDataSet:
         *,
         symbols: Sequence[str] | None = None,
         interval: str | None = None,
-        temporary: TemporaryDirectory[str] | None = None,
+        is_temporary: bool = False,
+        quality: QualityReport | None = None,
     ) -> None:
+        if is_temporary:
+            finalize(self, shutil.rmtree, folder, ignore_errors=True)
         index = read_index(folder)
         chosen = select_ids(Universe(index.instruments), symbols)
         self.name = name
         self._folder = folder
-        self._temporary = temporary
+        self.quality = quality
         self.universe = Universe([i for i in index.instruments if i.instrument_id in chosen])
         self._series: dict[Series, list[Part]] = {}
         for part in sorted(index.parts, key=_rank):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from agents.account.config import AccountConfig, AccountStageConfig
 from agents.market.config import MarketConfig
-from agents.paper.config import Latency, VenueConfig
+from agents.venue.config import Latency, VenueConfig
 from agents.runners.engine import Engine, EngineConfig
 from agents.runners.feeds import RecordingFeed
 from agents.runners.local import LocalRunner

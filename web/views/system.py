@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 
-from schemas.control import ConfigChanged, DeadLetter, RunManifest, StrategySignal, StrategyStateChanged
+from schemas.control import (
+    ConfigChanged,
+    DeadLetter,
+    RunManifest,
+    StrategySignal,
+    StrategyStateChanged,
+)
 from schemas.market_data import DataQuality
 
 _DEAD_LETTERS_MAX = 100

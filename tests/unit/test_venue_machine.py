@@ -1,0 +1,292 @@
+"""The paper venue held to a naive one: random markets, orders, batch cuts and restarts."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from agents.venue.config import (
+    BasisPointFee,
+    BasisPointSlippage,
+    Latency,
+    MakerTakerFee,
+    NoFee,
+    NoSlippage,
+    PerShareFee,
+    SpreadSlippage,
+    TickSlippage,
+    VenueConfig,
+)
+from schemas.codec import encode
+from schemas.enums import InstrumentState
+from schemas.order_events import VenueReport
+from tests.unit.venue_reference import NaiveVenue, line
+from tests.unit.venue_script import (
+    HOUR,
+    A,
+    B,
+    Bar,
+    Command,
+    Event,
+    Mark,
+    Player,
+    Quote,
+    Status,
+    Trade,
+    cancel,
+    make_universe,
+    replace,
+    submit,
+)
+
+TICKS = {A: Decimal("0.01"), B: Decimal("0.25")}
+LOTS = {A: Decimal("1"), B: Decimal("0.1")}
+
+names = st.sampled_from((A, A, A, B))
+steps = st.one_of(st.integers(-2, 6), st.sampled_from((HOUR, 8 * HOUR)))
+prices = st.integers(996, 1004)
+sides = st.one_of(prices, prices, prices, st.just(0))
+sizes = st.integers(0, 30)
+ids = st.integers(1, 12).map(lambda n: f"o{n}")
+configs = st.builds(
+    VenueConfig,
+    execution_data=st.sampled_from(("trade", "quote", "bar")),
+    execution_by_instrument=st.sampled_from(({}, {B: "trade"}, {B: "quote"})),
+    limit_fill=st.sampled_from(("touch", "through")),
+    participation=st.sampled_from((None, Decimal("0.5"), Decimal(1))),
+    slippage=st.sampled_from(
+        (NoSlippage(), TickSlippage(2), BasisPointSlippage(Decimal(7)), SpreadSlippage(Decimal("0.3")))
+    ),
+    fee=st.sampled_from(
+        (
+            NoFee(),
+            PerShareFee(Decimal("0.005"), Decimal(1)),
+            BasisPointFee(Decimal("1.5")),
+            MakerTakerFee(Decimal("-0.2"), Decimal("0.4")),
+        )
+    ),
+    latency=st.sampled_from((Latency(), Latency(), Latency(3, 2, 4), Latency(0, 5, 1))),
+)
+
+
+class VenueMachine(RuleBasedStateMachine):
+    """Show the same steps to both venues; cut batches and restart at random."""
+
+    @initialize(config=configs)
+    def start(self, config: VenueConfig) -> None:
+        self.config = config
+        self.player = Player(config)
+        self.naive = NaiveVenue(config, make_universe())
+        self.script: list[Event | Command] = []
+        self.waiting: list[Event | Command] = []
+        self.compared = 0
+        self.number = 0
+        self.ts = HOUR
+
+    def see(self, event: Event) -> None:
+        """Show an event."""
+        self.ts = max(self.ts, event.ts)
+        self.naive.event(event)
+        self.waiting.append(event)
+
+    def say(self, command: Command) -> None:
+        """Give a command."""
+        self.naive.command(command)
+        self.waiting.append(command)
+
+    def tag(self) -> str:
+        """Return a new id for a command."""
+        self.number += 1
+        return f"c{self.number}"
+
+    @rule(step=steps, price=sides, size=sizes, name=names)
+    def trade(self, step: int, price: int, size: int, name: str) -> None:
+        self.see(Trade(self.ts + step, price, size, name))
+
+    @rule(step=steps, bid=sides, ask=sides, bid_size=sizes, ask_size=sizes, name=names)
+    def quote(
+        self, step: int, bid: int, ask: int, bid_size: int, ask_size: int, name: str
+    ) -> None:
+        self.see(Quote(self.ts + step, bid, ask, bid_size, ask_size, name))
+
+    @rule(
+        step=st.integers(0, 6),
+        length=st.integers(1, 6),
+        four=st.tuples(prices, prices, prices, prices),
+        volume=sizes,
+        name=names,
+        revision=st.sampled_from((0, 0, 0, 1)),
+    )
+    def bar(
+        self,
+        step: int,
+        length: int,
+        four: tuple[int, int, int, int],
+        volume: int,
+        name: str,
+        revision: int,
+    ) -> None:
+        ts = self.ts + step
+        opened, closed = four[:2]
+        bar = Bar(
+            ts, ts - length, opened, max(four), min(four), closed, volume, name, revision
+        )
+        self.see(bar)
+
+    @rule(step=st.integers(0, 3), state=st.sampled_from(list(InstrumentState)), name=names)
+    def status(self, step: int, state: InstrumentState, name: str) -> None:
+        self.see(Status(self.ts + step, state, name))
+
+    @rule(name=names)
+    def reopen(self, name: str) -> None:
+        self.see(Status(self.ts, InstrumentState.OPEN, name))
+
+    @rule(step=steps)
+    def watermark(self, step: int) -> None:
+        self.see(Mark(self.ts + step))
+
+    @rule(bad=st.sampled_from((float("nan"), -5.0)), name=names)
+    def broken_data(self, bad: float, name: str) -> None:
+        self.see(Trade(self.ts, bad, 10, name))
+        self.see(Quote(self.ts, bad, 1000, 10, 10, name))
+
+    @rule(
+        order_id=ids,
+        side=st.sampled_from(("BUY", "SELL")),
+        units=st.integers(1, 40),
+        kind=st.sampled_from(("MARKET", "LIMIT", "LIMIT", "STOP", "STOP_LIMIT")),
+        limit=prices,
+        stop=prices,
+        name=names,
+        tif=st.sampled_from(("GTC", "GTC", "DAY", "IOC", "FOK")),
+        is_post_only=st.sampled_from((False, False, False, True)),
+        is_reduce_only=st.sampled_from((False, False, False, True)),
+    )
+    def submit(self, **values: Any) -> None:
+        self.order(**values)
+
+    @rule(
+        order_id=ids,
+        side=st.sampled_from(("BUY", "SELL")),
+        units=st.integers(1, 40),
+        kind=st.sampled_from(("MARKET", "LIMIT", "STOP")),
+        limit=prices,
+        stop=prices,
+        is_reduce_only=st.booleans(),
+    )
+    def submit_plain(self, **values: Any) -> None:
+        self.order(name=A, tif="GTC", is_post_only=False, **values)
+
+    def order(
+        self,
+        order_id: str,
+        side: str,
+        units: int,
+        kind: str,
+        limit: int,
+        stop: int,
+        name: str,
+        tif: str,
+        is_post_only: bool,
+        is_reduce_only: bool,
+    ) -> None:
+        """Give a new order."""
+        self.say(
+            submit(
+                order_id,
+                side,
+                str(units * LOTS[name]),
+                str(limit * TICKS[name]) if "LIMIT" in kind else None,
+                str(stop * TICKS[name]) if "STOP" in kind else None,
+                name=name,
+                tif=tif,
+                is_post_only=is_post_only,
+                is_reduce_only=is_reduce_only,
+                event_id=self.tag(),
+            )
+        )
+
+    @rule(order_id=ids, units=st.integers(1, 40), limit=prices, stop=prices, same=st.booleans())
+    def replace(self, order_id: str, units: int, limit: int, stop: int, same: bool) -> None:
+        order = self.naive.orders.get(order_id)
+        name = order.command.instrument_id if order else A
+        has_limit = order is not None and order.limit is not None and not same
+        has_stop = order is not None and order.stop is not None and not same
+        self.say(
+            replace(
+                order_id,
+                str(units * LOTS[name]),
+                str(limit * TICKS[name]) if has_limit else None,
+                str(stop * TICKS[name]) if has_stop else None,
+                name=name,
+                event_id=self.tag(),
+            )
+        )
+
+    @rule(order_id=ids)
+    def cancel(self, order_id: str) -> None:
+        order = self.naive.orders.get(order_id)
+        name = order.command.instrument_id if order else A
+        self.say(cancel(order_id, name=name, event_id=self.tag()))
+
+    @rule()
+    def cut(self) -> None:
+        self.flush()
+
+    @rule()
+    def restart(self) -> None:
+        self.flush()
+        self.player.restart()
+
+    def flush(self) -> None:
+        """Play what waits as one batch and compare."""
+        self.player.play(self.waiting)
+        self.script += self.waiting
+        self.waiting = []
+        reports = [record for _, record in self.player.out]
+        lines = [line(r) for r in reports[self.compared :] if isinstance(r, VenueReport)]
+        assert lines == self.naive.lines[self.compared :]
+        self.compared = len(reports)
+
+    @invariant()
+    def fills_never_exceed_the_order(self) -> None:
+        if hasattr(self, "naive"):
+            assert all(o.filled < o.quantity for o in self.naive.orders.values())
+
+    def teardown(self) -> None:
+        if not hasattr(self, "naive"):
+            return
+        self.flush()
+        whole, single = Player(self.config), Player(self.config)
+        whole.play(self.script)
+        batch: list[Event | Command] = []
+        for step in self.script:
+            if isinstance(step, Event) and batch:
+                single.play(batch)
+                batch = []
+            batch.append(step)
+        single.play(batch)
+        outputs = [b"\n".join(encode(r) for _, r in p.out) for p in (self.player, whole, single)]
+        assert outputs[0] == outputs[1] == outputs[2]
+        states = [p.venue.snapshot() for p in (self.player, whole, single)]
+        assert states[0] == states[1] == states[2]
+        check_lives([r for _, r in self.player.out if isinstance(r, VenueReport)])
+
+
+def check_lives(reports: list[VenueReport]) -> None:
+    """Check what holds of every order whatever the rules are."""
+    ids_seen = [report.event_id for report in reports]
+    assert len(ids_seen) == len(set(ids_seen))
+
+
+TestVenueMachine = VenueMachine.TestCase
+TestVenueMachine.settings = settings(
+    max_examples=150,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)

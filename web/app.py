@@ -1,0 +1,110 @@
+"""The Starlette app over a log: HTTP routes, the WebSocket, the live page and the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+
+from schemas.enums import AutonomyMode
+from schemas.envelope import SCHEMA_VERSION
+from streams.log import Log, Published
+from web.context import Context
+from web.guards import Guards
+from web.openapi import document
+from web.problems import ProblemError, problem_response
+from web.route_table import starlette_routes
+from web.routes import TABLE
+from web.settings import WebSettings
+from web.views.models import Views
+
+__all__ = ["WebSettings", "create_app"]
+
+STATIC = Path(__file__).parent / "static"
+
+
+def create_app(log: Log, settings: WebSettings, ids: Callable[[], str]) -> Starlette:
+    """Return the app over ``log``; ``ids`` gives a new unique id with every call.
+
+    At its start the app folds what the log holds into its read models, then follows what is published.
+    """
+    views = Views(settings.history_max, AutonomyMode(settings.autonomy_mode))
+    context = Context(log, settings, ids, views)
+    app = Starlette(
+        routes=_routes(context),
+        lifespan=partial(_lifespan, context),
+        middleware=[Middleware(Guards, allowed_hosts=settings.allowed_hosts)],
+        exception_handlers={ProblemError: _problem, HTTPException: _http_error, Exception: _fault},
+    )
+    app.state.context = context
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(context: Context, app: Starlette) -> AsyncIterator[None]:
+    def on_published(published: Sequence[Published]) -> None:
+        # Read models first: whoever is woken or told by the others may ask them.
+        context.views.apply(published)
+        context.waiters.apply(published)
+        context.hub.apply(published)
+
+    context.views.load(context.log)
+    unlisten = context.log.listen(on_published)
+    context.is_loaded = True
+    try:
+        yield
+    finally:
+        unlisten()
+        context.hub.close()
+
+
+def _routes(context: Context) -> list[BaseRoute]:
+    openapi = msgspec.json.encode(document(TABLE, f"1.{SCHEMA_VERSION}"))
+
+    async def get_openapi(request: Request) -> Response:
+        return Response(openapi, media_type="application/json")
+
+    async def get_page(request: Request) -> Response:
+        return FileResponse(STATIC / "index.html")
+
+    async def get_docs(request: Request) -> Response:
+        return FileResponse(STATIC / "docs.html")
+
+    return [
+        *starlette_routes(TABLE, context),
+        Route("/openapi.json", get_openapi),
+        Route("/docs", get_docs),
+        Route("/", get_page),
+        WebSocketRoute("/ws", context.hub.serve),
+        Mount("/static", StaticFiles(directory=STATIC)),
+    ]
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    return problem_response(error, request.url.path)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = HTTPStatus(error.status_code).name.lower()
+    detail = f"{request.method} {request.url.path}: {error.detail}; see /docs for the routes"
+    problem = ProblemError(error.status_code, code, detail, headers=error.headers)
+    return problem_response(problem, request.url.path)
+
+
+async def _fault(request: Request, error: Exception) -> Response:
+    # Starlette raises the error again behind this answer, so the server's log has it; clients do not.
+    detail = "an error of the server; its log says more"
+    return problem_response(ProblemError(500, "internal_error", detail), request.url.path)

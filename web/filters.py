@@ -1,0 +1,50 @@
+"""Which records of a topic a subscriber wants."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from schemas.envelope import Header
+
+Names = Annotated[list[str], Meta(min_length=1, max_length=500)]
+
+
+class Filters(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Allowed values by field; ``type`` is the record's type, such as ``trade``.
+
+    A record without a field passes that field's filter, so one set of filters serves several topics.
+    """
+
+    type: Names | None = None
+    instrument_id: Names | None = None
+    account_id: Names | None = None
+    strategy_id: Names | None = None
+    client_order_id: Names | None = None
+    task_id: Names | None = None
+
+
+class Matcher:
+    """Filters, made quick to ask."""
+
+    __slots__ = ("_fields", "_types")
+
+    def __init__(self, filters: Filters) -> None:
+        self._types = None if filters.type is None else frozenset(filters.type)
+        self._fields = tuple(
+            (name, frozenset(values))
+            for name in filters.__struct_fields__
+            if name != "type" and (values := getattr(filters, name)) is not None
+        )
+
+    def matches(self, record: Header) -> bool:
+        """Return whether the subscriber wants ``record``."""
+        if self._types is not None and record.__struct_config__.tag not in self._types:
+            return False
+        for name, allowed in self._fields:
+            value = getattr(record, name, None)
+            if value is not None and value not in allowed:
+                return False
+        return True

@@ -1,0 +1,100 @@
+"""Serves the app inside the event loop that runs the engine: uvicorn without a process or signal handlers of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from schemas.errors import ConfigError, StorageError
+
+_BACKLOG = 2048
+_START_TIMEOUT_S = 30.0
+_STOP_TIMEOUT_S = 1.5
+_POLL_S = 0.01
+_WEBSOCKET_MAX_BYTES = 131_072
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that leaves signals to whoever runs the loop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+class WebServer:
+    """One app on one address; ``port`` 0 picks a free one."""
+
+    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+        self.host = host
+        self.port = port
+        config = uvicorn.Config(
+            app,
+            lifespan="on",
+            ws="websockets-sansio",
+            # The app refuses larger frames with an answer; this is the bound behind it.
+            ws_max_size=_WEBSOCKET_MAX_BYTES,
+            ws_per_message_deflate=False,
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=1,
+        )
+        self._server = _Server(config)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Bind and serve; returns when requests are answered.
+
+        Raises ConfigError if the address cannot be used, StorageError if the app does not start.
+        """
+        listener = self._bind()
+        self.port = int(listener.getsockname()[1])
+        self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                while not self._server.started and not self._task.done():
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            await self.stop()
+        if not self._server.started or self._task.done():
+            raise StorageError(
+                "the web app does not start", field="port", value=self.port, remedy="see the log for its error"
+            )
+
+    async def stop(self) -> None:
+        """Stop within 2 s: no new requests, open ones get a moment, WebSockets are closed."""
+        if self._task is None:
+            return
+        self._server.should_exit = True
+        done, _ = await asyncio.wait({self._task}, timeout=_STOP_TIMEOUT_S)
+        if not done:
+            self._server.force_exit = True
+            self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        self._task = None
+
+    def _bind(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((self.host, self.port))
+            listener.listen(_BACKLOG)
+        except OSError as error:
+            listener.close()
+            raise ConfigError(
+                f"cannot listen: {error.strerror or error}",
+                field="address",
+                value=f"{self.host}:{self.port}",
+                remedy="stop the program that uses it, or choose another port",
+            ) from error
+        listener.setblocking(False)
+        return listener

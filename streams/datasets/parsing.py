@@ -68,6 +68,9 @@ class TableParser:
             if is_text(column):
                 block.values[name], is_bad = numbers(column)
             else:
+                if pa.types.is_decimal(column.type):
+                    # Arrow's own cast of decimals is not correctly rounded; that of text is.
+                    column = pc.cast(column, pa.string())
                 typed = self._typed(column, pa.float64(), name).fill_null(np.nan)
                 block.values[name] = typed.to_numpy()
                 is_bad = np.isnan(block.values[name])
@@ -79,6 +82,7 @@ class TableParser:
             source = self._typed(columns["source"], pa.string(), "source").fill_null("")
             block.source = source.to_numpy(zero_copy_only=False)
         if is_by_start:
+            block.is_by_start = True
             block.start = block.ts
         elif "start" in columns:
             block.start, _, is_bad = self._times(columns["start"], "start")

@@ -57,6 +57,8 @@ class TableRows:
                 block.day[is_placed],
                 self._asked,
             )
+        if block.is_by_start:
+            block.ts = block.ts + INTERVAL_NS[INTERVALS.index(self._interval)]
         if self._interval != "1d":
             for row in np.flatnonzero(block.day > 0).tolist():
                 _unplaced(block, row, "the timestamp is a day without a time")
@@ -69,7 +71,8 @@ class TableRows:
     def _place_days(self, block: Block, symbol: str, rows: Ints) -> None:
         """Stamp the daily bars that say only their day at the close of its session."""
         instrument = self._ingest.instrument(symbol)
-        midnights = days_at_midnight(instrument, block.ts[rows])
+        stamped = block.start if block.is_by_start and block.start is not None else block.ts
+        midnights = days_at_midnight(instrument, stamped[rows])
         days = np.where(block.day[rows] > 0, block.day[rows], midnights)
         if block.start is None:
             block.start = block.ts - INTERVAL_NS[INTERVALS.index("1d")]

@@ -223,7 +223,10 @@ Text = Callable[[int], str]
 
 @dataclass(slots=True, kw_only=True)
 class Block:
-    """Consecutive parsed rows of a table; ``day`` is yyyymmdd where the timestamp is a plain date, else 0."""
+    """Consecutive parsed rows of a table; ``day`` is yyyymmdd where the timestamp is a plain date, else 0.
+
+    If it ``is_by_start``, ``ts`` is the open of bars until their interval is known.
+    """
 
     symbols: list[str]
     code: npt.NDArray[np.int32]
@@ -234,6 +237,7 @@ class Block:
     text: Text
     reasons: dict[int, str]
     unplaced: set[int]
+    is_by_start: bool = False
     start: Ints | None = None
     source: npt.NDArray[np.object_] | None = None
     seq: Ints | None = None

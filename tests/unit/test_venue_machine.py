@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -23,8 +24,16 @@ from agents.venue.config import (
 )
 from schemas.codec import encode
 from schemas.enums import InstrumentState
-from schemas.order_events import VenueReport
-from tests.unit.venue_reference import NaiveVenue, line
+from schemas.order_events import (
+    Fill,
+    VenueAccepted,
+    VenueCanceled,
+    VenueExpired,
+    VenueRejected,
+    VenueReplaced,
+    VenueReport,
+)
+from tests.unit.venue_reference import NaiveVenue, Order, line
 from tests.unit.venue_script import (
     HOUR,
     A,
@@ -47,11 +56,52 @@ TICKS = {A: Decimal("0.01"), B: Decimal("0.25")}
 LOTS = {A: Decimal("1"), B: Decimal("0.1")}
 
 names = st.sampled_from((A, A, A, B))
-steps = st.one_of(st.integers(-2, 6), st.sampled_from((HOUR, 8 * HOUR)))
-prices = st.integers(996, 1004)
-sides = st.one_of(prices, prices, prices, st.just(0))
+prices = st.integers(998, 1002)
 sizes = st.integers(0, 30)
-ids = st.integers(1, 12).map(lambda n: f"o{n}")
+
+
+class Move(NamedTuple):
+    """A random event: ``tier`` says of what kind, empty is the instrument's own."""
+
+    name: str
+    tier: str
+    step: int
+    four: tuple[int, int, int, int]
+    sizes: tuple[int, int]
+    length: int
+    is_revised: bool
+    is_one_sided: bool
+
+    def event(self, ts: int, tier: str) -> Event:
+        """Return the event, ``step`` after ``ts``."""
+        ts += self.step
+        first, second, *_ = self.four
+        if tier == "trade":
+            return Trade(ts, first, self.sizes[0], self.name)
+        if tier == "quote":
+            bid, ask = (0, second) if self.is_one_sided else (first, second)
+            if self.sizes[0] % 2:
+                bid, ask = ask, bid
+            return Quote(ts, bid, ask, *self.sizes, self.name)
+        high, low = max(self.four), min(self.four)
+        volume = sum(self.sizes)
+        return Bar(
+            ts, ts - self.length, first, high, low, second, volume, self.name, self.is_revised
+        )
+
+
+moves = st.builds(
+    Move,
+    names,
+    st.sampled_from(("", "", "", "", "", "trade", "quote", "bar")),
+    st.one_of(st.integers(0, 4), st.integers(-2, 6), st.sampled_from((4 * HOUR, 8 * HOUR))),
+    st.tuples(prices, prices, prices, prices),
+    st.tuples(sizes, sizes),
+    st.sampled_from((0, 1, 1, 2, 3, 5)),
+    st.sampled_from((False,) * 9 + (True,)),
+    st.sampled_from((False,) * 7 + (True,)),
+)
+picks = st.integers(0, 5)
 configs = st.builds(
     VenueConfig,
     execution_data=st.sampled_from(("trade", "quote", "bar")),
@@ -84,7 +134,7 @@ class VenueMachine(RuleBasedStateMachine):
         self.script: list[Event | Command] = []
         self.waiting: list[Event | Command] = []
         self.compared = 0
-        self.number = 0
+        self.number = self.orders = 0
         self.ts = HOUR
 
     def see(self, event: Event) -> None:
@@ -103,39 +153,11 @@ class VenueMachine(RuleBasedStateMachine):
         self.number += 1
         return f"c{self.number}"
 
-    @rule(step=steps, price=sides, size=sizes, name=names)
-    def trade(self, step: int, price: int, size: int, name: str) -> None:
-        self.see(Trade(self.ts + step, price, size, name))
-
-    @rule(step=steps, bid=sides, ask=sides, bid_size=sizes, ask_size=sizes, name=names)
-    def quote(
-        self, step: int, bid: int, ask: int, bid_size: int, ask_size: int, name: str
-    ) -> None:
-        self.see(Quote(self.ts + step, bid, ask, bid_size, ask_size, name))
-
-    @rule(
-        step=st.integers(0, 6),
-        length=st.integers(1, 6),
-        four=st.tuples(prices, prices, prices, prices),
-        volume=sizes,
-        name=names,
-        revision=st.sampled_from((0, 0, 0, 1)),
-    )
-    def bar(
-        self,
-        step: int,
-        length: int,
-        four: tuple[int, int, int, int],
-        volume: int,
-        name: str,
-        revision: int,
-    ) -> None:
-        ts = self.ts + step
-        opened, closed = four[:2]
-        bar = Bar(
-            ts, ts - length, opened, max(four), min(four), closed, volume, name, revision
-        )
-        self.see(bar)
+    @rule(moves=st.lists(moves, min_size=3, max_size=12))
+    def market(self, moves: list[Move]) -> None:
+        for move in moves:
+            tier = move.tier or self.config.tier(move.name)
+            self.see(move.event(self.ts, tier))
 
     @rule(step=st.integers(0, 3), state=st.sampled_from(list(InstrumentState)), name=names)
     def status(self, step: int, state: InstrumentState, name: str) -> None:
@@ -145,7 +167,7 @@ class VenueMachine(RuleBasedStateMachine):
     def reopen(self, name: str) -> None:
         self.see(Status(self.ts, InstrumentState.OPEN, name))
 
-    @rule(step=steps)
+    @rule(step=st.sampled_from((0, 1, 4, 8 * HOUR)))
     def watermark(self, step: int) -> None:
         self.see(Mark(self.ts + step))
 
@@ -155,7 +177,6 @@ class VenueMachine(RuleBasedStateMachine):
         self.see(Quote(self.ts, bad, 1000, 10, 10, name))
 
     @rule(
-        order_id=ids,
         side=st.sampled_from(("BUY", "SELL")),
         units=st.integers(1, 40),
         kind=st.sampled_from(("MARKET", "LIMIT", "LIMIT", "STOP", "STOP_LIMIT")),
@@ -170,7 +191,6 @@ class VenueMachine(RuleBasedStateMachine):
         self.order(**values)
 
     @rule(
-        order_id=ids,
         side=st.sampled_from(("BUY", "SELL")),
         units=st.integers(1, 40),
         kind=st.sampled_from(("MARKET", "LIMIT", "STOP")),
@@ -183,7 +203,6 @@ class VenueMachine(RuleBasedStateMachine):
 
     def order(
         self,
-        order_id: str,
         side: str,
         units: int,
         kind: str,
@@ -195,6 +214,8 @@ class VenueMachine(RuleBasedStateMachine):
         is_reduce_only: bool,
     ) -> None:
         """Give a new order."""
+        self.orders += 1
+        order_id = f"o{self.orders}"
         self.say(
             submit(
                 order_id,
@@ -210,9 +231,13 @@ class VenueMachine(RuleBasedStateMachine):
             )
         )
 
-    @rule(order_id=ids, units=st.integers(1, 40), limit=prices, stop=prices, same=st.booleans())
-    def replace(self, order_id: str, units: int, limit: int, stop: int, same: bool) -> None:
-        order = self.naive.orders.get(order_id)
+    @rule(quantity=st.sampled_from(("10", "0.5")), limit=st.sampled_from((None, "10.001")))
+    def submit_bad(self, quantity: str, limit: str | None) -> None:
+        self.say(submit("o1", quantity=quantity, limit=limit, event_id=self.tag()))
+
+    @rule(pick=picks, units=st.integers(1, 40), limit=prices, stop=prices, same=st.booleans())
+    def replace(self, pick: int, units: int, limit: int, stop: int, same: bool) -> None:
+        order_id, order = self.pick(pick)
         name = order.command.instrument_id if order else A
         has_limit = order is not None and order.limit is not None and not same
         has_stop = order is not None and order.stop is not None and not same
@@ -227,11 +252,16 @@ class VenueMachine(RuleBasedStateMachine):
             )
         )
 
-    @rule(order_id=ids)
-    def cancel(self, order_id: str) -> None:
-        order = self.naive.orders.get(order_id)
+    @rule(pick=picks)
+    def cancel(self, pick: int) -> None:
+        order_id, order = self.pick(pick)
         name = order.command.instrument_id if order else A
         self.say(cancel(order_id, name=name, event_id=self.tag()))
+
+    def pick(self, number: int) -> tuple[str, Order | None]:
+        """Return a working order, or one that is over."""
+        working = list(self.naive.orders.items())
+        return working[number] if number < len(working) else ("o1", None)
 
     @rule()
     def cut(self) -> None:
@@ -278,9 +308,27 @@ class VenueMachine(RuleBasedStateMachine):
 
 
 def check_lives(reports: list[VenueReport]) -> None:
-    """Check what holds of every order whatever the rules are."""
-    ids_seen = [report.event_id for report in reports]
-    assert len(ids_seen) == len(set(ids_seen))
+    """Check what holds of every order whatever the rules of a fill are."""
+    ids = [report.event_id for report in reports]
+    assert len(ids) == len(set(ids))
+    lives: dict[str, list[VenueReport]] = {}
+    for report in reports:
+        is_refused = isinstance(report, VenueRejected)
+        if not is_refused:
+            lives.setdefault(report.client_order_id, []).append(report)
+    for life in lives.values():
+        assert isinstance(life[0], VenueAccepted)
+        fills = [report for report in life if isinstance(report, Fill)]
+        ends = [
+            report
+            for report in life
+            if isinstance(report, VenueCanceled | VenueExpired)
+            or (isinstance(report, Fill) and not report.leaves_quantity)
+        ]
+        assert ends in ([], life[-1:])
+        for before, after in pairwise(fills):
+            is_replaced = any(isinstance(report, VenueReplaced) for report in life)
+            assert is_replaced or after.leaves_quantity == before.leaves_quantity - after.quantity
 
 
 TestVenueMachine = VenueMachine.TestCase

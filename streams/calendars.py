@@ -1,8 +1,10 @@
-"""Trading sessions and local days: the one place that asks ``exchange_calendars`` and the time-zone database.
+"""Trading sessions and local days.
 
-Processors are pure, so they get sessions as plain tables (``schemas.sessions``); importers need the close of a
-session and the local trading day of an instant. Calendars are always made with explicit first and last day, since the
-library's defaults depend on today.
+The one place that asks ``exchange_calendars`` and the time-zone database.
+
+Processors are pure, so they get sessions as plain tables (``schemas.sessions``); importers need the
+close of a session and the local trading day of an instant. Calendars are always made with explicit
+first and last day, since the library's defaults depend on today.
 """
 
 from __future__ import annotations
@@ -26,10 +28,12 @@ _EPOCH = date(1970, 1, 1)
 
 
 def sessions(calendar: str, first_day: date | str, last_day: date | str) -> SessionTable:
-    """Return the sessions of ``calendar`` (a name such as XNYS) from ``first_day`` to ``last_day``, both included.
+    """Return the sessions of ``calendar``.
 
-    Days are dates or ISO text. Raises NotFoundError for an unknown calendar and DataError for days that it does not
-    cover.
+    A name such as XNYS from ``first_day`` to ``last_day``, both included.
+
+    Days are dates or ISO text. Raises NotFoundError for an unknown calendar and DataError for days
+    that it does not cover.
     """
     first, last = _date(first_day), _date(last_day)
     table = _years(calendar, first.year, last.year)
@@ -39,9 +43,12 @@ def sessions(calendar: str, first_day: date | str, last_day: date | str) -> Sess
 
 
 def session_tables(universe: Universe, start_ns: int, end_ns: int) -> dict[str, SessionTable]:
-    """Return the sessions of every calendar of ``universe`` from ``start_ns`` to ``end_ns`` (ns UTC).
+    """Return the sessions of every calendar of ``universe`` from ``start_ns`` to ``end_ns``.
 
-    The range is padded by some days on both sides, so that the session before and after an instant is there.
+    Ns UTC.
+
+    The range is padded by some days on both sides, so that the session before and after an instant
+    is there.
     """
     first = day_of_ns(start_ns) - timedelta(days=_PADDING_DAYS)
     last = day_of_ns(end_ns) + timedelta(days=_PADDING_DAYS)
@@ -73,7 +80,9 @@ def local_days(ts: Ints, time_zone: str) -> Ints:
 
 
 def utc_offsets(ts: Ints, time_zone: str) -> Ints:
-    """Return what to add to each instant of ``ts`` (ns UTC) to get the local time in ``time_zone``, ns.
+    """Return what to add to each instant of ``ts``.
+
+    Ns UTC to get the local time in ``time_zone``, ns.
 
     Offsets change on full hours only, so that one look-up serves all neighbours within an hour.
     """
@@ -101,7 +110,10 @@ def day_numbers(days: Ints) -> Ints:
 
 
 def days_since_epoch(numbers: Ints) -> Ints:
-    """Return yyyymmdd as days since 1970; days past the end of their month run into the next one."""
+    """Return yyyymmdd as days since 1970.
+
+    Days past the end of their month run into the next one.
+    """
     months = (numbers // 10_000 - 1970) * 12 + numbers // 100 % 100 - 1
     out: Ints = months.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
     return out + numbers % 100 - 1
@@ -144,7 +156,10 @@ def _date(day: date | str) -> date:
 
 @lru_cache(maxsize=64)
 def _years(calendar: str, first_year: int, last_year: int) -> SessionTable:
-    """Return the sessions of whole years, so that neighbouring ranges share one entry of the cache."""
+    """Return the sessions of whole years.
+
+    So that neighbouring ranges share one entry of the cache.
+    """
     import exchange_calendars
     from exchange_calendars.errors import InvalidCalendarName
 

@@ -1,8 +1,8 @@
 """Imports files into a data-set folder, once and for all: what is there already is not added again.
 
-Files are first read into a hidden folder inside the target. Then new parts move to their places, and the index is
-replaced as the last step: a crash before that leaves the old state, and what it left behind is swept up by the next
-import.
+Files are first read into a hidden folder inside the target. Then new parts move to their places,
+and the index is replaced as the last step: a crash before that leaves the old state, and what it
+left behind is swept up by the next import.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from schemas.columns import Columns, Ints
-from schemas.errors import ConflictError, NotFoundError
+from schemas.errors import ConfigError, ConflictError, NotFoundError
 from schemas.instruments import Instrument, Universe
 from schemas.rows import TABLE_BY_KIND
 from streams.calendars import local_days
@@ -67,9 +67,10 @@ def import_files(
 ) -> ImportReport:
     """Import a file, or all files of their kind in a folder, into the data-set folder ``into``.
 
-    A trading day that is there with the same rows is not added again. Raises NotFoundError if there is nothing to
-    import, DataError for files that cannot be used, ConflictError if a day is there with other rows, and StorageError
-    if the disk refuses or another import is under way; ``into`` then holds what it held before.
+    A trading day that is there with the same rows is not added again. Raises NotFoundError if there
+    is nothing to import, DataError for files that cannot be used, ConflictError if a day is there
+    with other rows, and StorageError if the disk refuses or another import is under way; ``into``
+    then holds what it held before.
     """
     if not path.exists():
         raise NotFoundError(
@@ -121,7 +122,10 @@ def _import(
 
 
 def _sweep(into: Path, index: Index) -> None:
-    """Remove what the index does not name: staging folders and files of imports that did not end."""
+    """Remove what the index does not name.
+
+    Staging folders and files of imports that did not end.
+    """
     for left in into.glob(f"{_STAGING}*"):
         shutil.rmtree(left)
     named = {into / part.file for part in index.parts}
@@ -153,7 +157,10 @@ class _Merge:
         self._universe = Universe(_joined_instruments(old, fresh))
 
     def merged(self) -> Index:
-        """Move or write the new parts and return the index that names them; the old one stays valid."""
+        """Move or write the new parts and return the index that names them.
+
+        The old one stays valid.
+        """
         parts = {_partition(part): part for part in self._old.parts}
         for part in self._fresh.parts:
             present = parts.get(_partition(part))
@@ -183,7 +190,10 @@ class _Merge:
         return part
 
     def _joined(self, present: Part, part: Part) -> Part:
-        """Add the days of ``part`` that ``present`` does not have; raises ConflictError if another day differs."""
+        """Add the days of ``part`` that ``present`` does not have.
+
+        Raises ConflictError if another day differs.
+        """
         before, new = self._table(self._into, present), self._table(self._staging, part)
         days, new_days = self._days(before, present), self._days(new, part)
         is_new = ~np.isin(new_days, days)
@@ -225,13 +235,19 @@ class _Merge:
 
 
 def _partition(part: Part) -> str:
-    """Return the name of the partition that a part is: its file without the hash of a joined part."""
+    """Return the name of the partition that a part is.
+
+    Its file without the hash of a joined part.
+    """
     folder, _, name = part.file.rpartition("/")
     return f"{folder}/{name.split('.')[0]}.parquet"
 
 
 def _joined_instruments(old: Index, fresh: Index) -> list[Instrument]:
-    """Return all instruments, each once; of two increments the finer one, which both files lie on."""
+    """Return all instruments, each once.
+
+    Of two increments the finer one, which both files lie on.
+    """
     joined = {instrument.instrument_id: instrument for instrument in old.instruments}
     for instrument in fresh.instruments:
         known = joined.setdefault(instrument.instrument_id, instrument)
@@ -241,7 +257,10 @@ def _joined_instruments(old: Index, fresh: Index) -> list[Instrument]:
 
 
 def files_of(path: Path, suffixes: Sequence[str]) -> list[Path]:
-    """Return ``path`` if it is a file, else its files with one of ``suffixes``, by name; raises NotFoundError."""
+    """Return ``path`` if it is a file, else its files with one of ``suffixes``, by name.
+
+    Raises NotFoundError.
+    """
     if path.is_file():
         return [path]
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in suffixes)
@@ -258,6 +277,13 @@ def files_of(path: Path, suffixes: Sequence[str]) -> list[Path]:
 def _read_lean(
     ingest: Ingest, path: Path, symbols: Sequence[str] | None, interval: str | None
 ) -> None:
+    if interval is not None:
+        raise ConfigError(
+            "LEAN files say their interval themselves",
+            field="interval",
+            value=interval,
+            remedy="leave it out; choose it when the data is opened",
+        )
     read_lean(ingest, path, symbols=symbols)
 
 

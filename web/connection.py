@@ -105,13 +105,16 @@ class Connection:
         self._wake.set()
 
     async def _say_goodbye(self, ending: Ending) -> None:
+        """Send the last frame, with the cursor behind everything that was sent, and close."""
+        is_fault = ending.close_code in (UNSUPPORTED, POLICY, TOO_LARGE)
         frame = {
-            "op": "disconnect", "code": ending.code, "detail": ending.detail, "cursor": self.cursor(),
-            "epoch": self._log.epoch,
+            "op": "error" if is_fault else "disconnect", "id": "", "code": ending.code,
+            "detail": ending.detail, "cursor": self.cursor(), "epoch": self._log.epoch,
         }  # fmt: skip
+        text = control([frame] if self._is_batched else frame)
         try:
             async with asyncio.timeout(self._settings.goodbye_timeout_s):
-                await self._websocket.send_text(control(frame))
+                await self._websocket.send_text(text)
                 await self._websocket.close(ending.close_code, ending.code)
         except (TimeoutError, WebSocketDisconnect):
             return  # The peer takes nothing more; the server drops the socket.
@@ -186,7 +189,6 @@ class Connection:
             if ending is None and text is not None:
                 ending = self._answer(text)
             if ending is not None:
-                self._error("", ending.code, ending.detail)
                 self.end(ending)
                 return
 

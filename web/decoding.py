@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$?(?P<path>[^`]*)`)?$", re.DOTALL)
 _NAMED = re.compile(r"^Object (?P<kind>missing required|contains unknown) field `(?P<name>[^`]*)`")
-_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 
 
 def decode_body(data: bytes, kind: type[T]) -> T:
@@ -24,9 +24,7 @@ def decode_body(data: bytes, kind: type[T]) -> T:
     except msgspec.ValidationError as error:
         raise invalid([_field_error(str(error), _plain(data), "body")]) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProblemError(
-            400, "malformed_json", f"the body is not JSON: {error}; send one JSON object"
-        ) from error
+        raise _malformed(error) from error
 
 
 def decode_query(query: QueryParams, kind: type[T]) -> T:
@@ -44,10 +42,15 @@ def decode_query(query: QueryParams, kind: type[T]) -> T:
 
 
 def _plain(data: bytes) -> Any:
+    """Return the values of a body; wrong fields may stand before what is no JSON at all, which comes first then."""
     try:
         return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _malformed(error) from error
+
+
+def _malformed(error: Exception) -> ProblemError:
+    return ProblemError(400, "malformed_json", f"the body is not JSON: {error}; send one JSON object")
 
 
 def _field_error(message: str, document: Any, place: str) -> FieldError:

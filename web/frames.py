@@ -63,7 +63,7 @@ def id_of(text: str) -> str | int:
     """Return the id of a request that is wrong otherwise, or an empty one."""
     try:
         return msgspec.json.decode(text, type=_Named).id
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return ""
 
 

@@ -7,7 +7,7 @@ page came from must come from here.
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import re
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,6 +15,7 @@ from starlette.websockets import WebSocketClose
 
 from web.problems import ProblemError, problem_response
 
+_HOST = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:@]+))(?::\d+)?")
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'{style}; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -59,7 +60,8 @@ class Guards:
 
     def _refusal(self, headers: Headers) -> ProblemError | None:
         host = headers.get("host", "")
-        name = urlsplit(f"//{host}").hostname or "" if host.isprintable() and "@" not in host else ""
+        match = _HOST.fullmatch(host)
+        name = (match[1] or match[2]).lower() if match else ""
         if "*" not in self._allowed_hosts and name not in self._allowed_hosts:
             known = ", ".join(sorted(self._allowed_hosts))
             detail = f"host {host[:100]!r} is not served here; use one of {known}"

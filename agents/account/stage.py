@@ -40,6 +40,7 @@ from schemas.topics import (
     ORDER_EVENTS,
     ORDER_FILLS,
     RISK_BREAKER,
+    RISK_LIMITS,
     STRATEGY_INPUTS,
     SYSTEM_DEAD_LETTERS,
 )
@@ -107,6 +108,17 @@ class AccountStage:
         return Marks(self.config, self.book, self._sessions, self.accounts, self._on_snapshot)
 
     # ---- driving -----------------------------------------------------------------------------
+
+    def start(self, now_ns: int, out: Outbox) -> None:
+        """Publish the limits that the run begins with."""
+        for key, limits in self.book.limits.items():
+            scope, _, scope_id = key.partition("|")
+            cause = f"start:limits:{key}"
+            event_id = derived_id("account:limits", cause, 0)
+            out.append((
+                RISK_LIMITS,
+                SetLimits(event_id, now_ns, cause, cause, Scope(scope), scope_id, limits, "configuration"),
+            ))  # fmt: skip
 
     def load(self, batch: MarketBatch, prices: PriceColumns) -> None:
         """Take the reference prices of a batch."""

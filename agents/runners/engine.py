@@ -108,6 +108,7 @@ class Engine:
         decimal.setcontext(self._context)
         if not self._is_started:
             self._is_started = True
+            self.account.start(int(batch.clock[0]), outputs.records)
             self.strategies.start(int(batch.clock[0]), outputs.records)
             self._route(outputs.records, 0, -1, int(batch.clock[0]))
         for piece in _pieces(batch):

@@ -1,7 +1,7 @@
 """Corporate actions on what the venue has in mind: working orders and commands on their way.
 
-The order manager scales its copy of an order by the same rule: quantities down to the grid, prices to the
-nearest increment, half to even.
+The order manager scales its copy of an order by the same rule: quantities down to the grid, prices
+to the nearest increment, half to even.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def scale_units(units: int, ratio: Decimal) -> int:
 
 
 def scale_ticks(ticks: int, ratio: Decimal) -> int:
-    """Return a price on the new share count, rounded to the nearest tick, half to even, at least 1."""
+    """Return a price on the new share count: the nearest tick, half to even, at least 1."""
     numerator, denominator = ratio.as_integer_ratio()
     whole, rest = divmod(ticks * denominator, numerator)
     is_up = 2 * rest > numerator or (2 * rest == numerator and whole % 2 == 1)

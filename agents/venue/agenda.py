@@ -22,10 +22,10 @@ class Kind(StrEnum):
 
 
 class Task(msgspec.Struct):
-    """One thing to do at ``due_ns``: it happens at the first position whose clock is at ``seen_ns``.
+    """One thing to do at ``due_ns``.
 
-    ``number`` counts up with time and decides between tasks of one instant. ``command`` is what
-    takes effect then.
+    It happens at the first position whose clock is at or past ``seen_ns``. ``number`` counts up
+    with time and decides between tasks of one instant. ``command`` is what takes effect then.
     """
 
     number: int
@@ -57,7 +57,10 @@ class Agenda:
 
     def forget(self, client_order_id: str) -> None:
         """Drop what only concerns an order that has ended; commands on their way stay."""
-        for number in self._of_order.pop(client_order_id, ()):
+        numbers = self._of_order.pop(client_order_id, None)
+        if numbers is None:
+            return
+        for number in numbers:
             self._tasks.pop(number, None)
         if len(self._heap) > 2 * len(self._tasks) + 64:
             self._heap = [(task.seen_ns, task.number) for task in self._tasks.values()]

@@ -23,13 +23,13 @@ _DONE_KEPT = 4096
 class Resting(msgspec.Struct):
     """One working order.
 
-    ``sign`` 1 buys, -1 sells; ``limit`` and ``stop`` in ticks, ``quantity`` and ``filled`` in units.
-    ``priority`` counts up with time: the lower goes first at one price. It sees events at positions
-    after ``after`` of the loaded batch whose clock is at or past ``eligible_ns``. ``has_rested``: it
-    stands in the book as a limit order, so it makes liquidity.
+    ``sign`` 1 buys, -1 sells; ``limit`` and ``stop`` are in ticks, ``quantity`` and ``filled`` in
+    units. ``priority`` counts up with time: the lower goes first at one price. The order sees
+    events after position ``after`` of the loaded batch whose clock is at or past ``eligible_ns``.
+    ``has_rested``: it stands in the book as a limit order, so it makes liquidity.
 
-    ``at`` is the next position at which an event meets it; ``row`` and ``print_row`` are the rows of
-    the market's tapes up to which that was looked for (-1: not begun). These, ``after`` and
+    ``at`` is the next position at which an event meets it; ``row`` and ``print_row`` are the rows
+    of the market's tapes up to which that was looked for (-1: not begun). These, ``after`` and
     ``index`` (the universe's) belong to this process and the loaded batch.
     """
 
@@ -60,6 +60,10 @@ class Resting(msgspec.Struct):
     def is_stop(self) -> bool:
         """Return whether the order still waits for its trigger."""
         return self.stop is not None and not self.is_triggered
+
+    def takes_any(self) -> bool:
+        """Return whether the next event meets the order whatever its price: it has not rested."""
+        return not self.has_rested and (self.stop is None or self.is_triggered)
 
     def is_immediate(self) -> bool:
         """Return whether the first event decides the order's fate."""
@@ -110,9 +114,9 @@ _ENCODER = msgspec.json.Encoder(order="deterministic", decimal_format="string")
 class Book:
     """The state of the venue.
 
-    ``orders`` by client order id, in the order in which they came; ``positions`` in units by account,
-    strategy and instrument, made of the venue's own fills; ``states`` and ``last`` (known prices) by
-    instrument, as they were before the loaded batch.
+    ``orders`` by client order id, in the order in which they came; ``positions`` in units by
+    account, strategy and instrument, made of the venue's own fills; ``states`` and ``last`` (known
+    prices) by instrument, as they were before the loaded batch.
     """
 
     __slots__ = ("_counter", "_done", "agenda", "last", "orders", "positions", "states")

@@ -1,8 +1,8 @@
 """Executions: one market event meets the orders it reaches, and they share what it offers.
 
-Orders go by the instant within the event (the open of a bar before the rest), within a bar stops before
-limits (the adverse reading), then by price, then by arrival. Makers pay no slippage; slippage never
-goes beyond an order's limit.
+Orders go by the instant within the event (the open of a bar before the rest), within a bar stops
+before limits (the adverse reading), then by price, then by arrival. Makers pay no slippage, and
+slippage never goes beyond an order's limit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from agents.processor import Outbox
 from agents.venue.book import Resting
 from agents.venue.config import BAR, QUOTE, THROUGH, VenueConfig
 from agents.venue.matching import Event, Touch, touch, trigger
-from agents.venue.models import Share
+from agents.venue.models import NoSlippage, Share
 from agents.venue.reports import Reporter
 from agents.venue.tape import Tape
 from schemas.enums import TimeInForce
@@ -34,11 +34,11 @@ class Pool:
 
     def __init__(self, share: Share, tape: Tape, row: int, event: Event) -> None:
         if event.tier == QUOTE and not event.is_print:
-            sizes = {1: tape.size("ask_size", row), -1: tape.size("bid_size", row)}
+            sizes = {1: tape.units("ask_size", row), -1: tape.units("bid_size", row)}
             self._left = {sign: [share.floor(size)] for sign, size in sizes.items()}
         else:
             name = "volume" if event.tier == BAR else "size"
-            both = [share.floor(tape.size(name, row))]
+            both = [share.floor(tape.units(name, row))]
             self._left = {1: both, -1: both}
 
     def take(self, sign: int, units: int) -> None:
@@ -54,10 +54,10 @@ class Executor:
     """Fills orders by the venue's models; the book's positions follow the fills."""
 
     def __init__(self, config: VenueConfig, reporter: Reporter, positions: dict[str, int]) -> None:
-        self._config = config
         self._reporter = reporter
         self._positions = positions
         self._is_through = config.limit_fill == THROUGH
+        self._slippage = None if isinstance(config.slippage, NoSlippage) else config.slippage
         share = config.participation
         self._share = None if share is None else Share(share)
 
@@ -96,70 +96,71 @@ class Executor:
         out: Outbox,
     ) -> bool:
         """Let the event do to the order what was found; return whether the order is over."""
+        ts_ns = event.ts_ns if found is None else found.ts_ns
         is_reached = found is not None
-        if found is not None and order.is_stop():
+        if order.is_stop():
             order.is_triggered = True
-            self._reporter.triggered(order, found.ts_ns, market_id, out)
-            is_reached = order.limit is None or order.sign * (order.limit - found.price) >= 0
+            self._reporter.triggered(order, ts_ns, market_id, out)
+            is_reached = found is not None and not _is_beyond_limit(order, found.price)
         order.has_rested = order.limit is not None
-        if (
-            found is not None
-            and is_reached
-            and self._fill(order, found, event, pool, market_id, out)
-        ):
-            return True
+        if found is not None and is_reached:
+            units = self._units(order, pool)
+            if units:
+                self._fill(order, found, event, units, market_id, out)
+                if pool is not None:
+                    pool.take(order.sign, units)
+                if order.filled == order.quantity:
+                    return True
+            if order.is_reduce_only and not self._reducible(order):
+                self._reporter.canceled(order, "REDUCE_ONLY", ts_ns, market_id, out)
+                return True
         if order.is_immediate():
-            ts_ns = event.ts_ns if found is None else found.ts_ns
             self._reporter.canceled(order, order.time_in_force.value, ts_ns, market_id, out)
             return True
         return False
+
+    def _units(self, order: Resting, pool: Pool | None) -> int:
+        """Return how many units an order may fill now."""
+        units = order.quantity - order.filled
+        if order.is_reduce_only:
+            units = min(units, self._reducible(order))
+        if pool is not None:
+            units = min(units, pool.left(order.sign))
+        is_short = order.time_in_force is TimeInForce.FOK and units < order.quantity
+        return 0 if is_short else units
 
     def _fill(
         self,
         order: Resting,
         found: Touch,
         event: Event,
-        pool: Pool | None,
+        units: int,
         market_id: str,
         out: Outbox,
-    ) -> bool:
-        """Fill what can be filled; return whether the order is over."""
-        units = order.quantity - order.filled
-        if order.is_reduce_only:
-            units = min(units, self._reducible(order))
-            if not units:
-                self._reporter.canceled(order, "REDUCE_ONLY", found.ts_ns, market_id, out)
-                return True
-        if pool is not None:
-            units = min(units, pool.left(order.sign))
-        if not units or (order.time_in_force is TimeInForce.FOK and units < order.quantity):
-            return False
-        if pool is not None:
-            pool.take(order.sign, units)
+    ) -> None:
+        """Fill ``units``; the position follows."""
         order.filled += units
         self._reporter.fill(order, found, self._price(order, found, event), units, market_id, out)
         key = order.position_key()
         self._positions[key] = self._positions.get(key, 0) + order.sign * units
-        if order.filled == order.quantity:
-            return True
-        if order.is_reduce_only and not self._reducible(order):
-            self._reporter.canceled(order, "REDUCE_ONLY", found.ts_ns, market_id, out)
-            return True
-        return False
 
     def _price(self, order: Resting, found: Touch, event: Event) -> int:
         """Return the price of a fill in ticks: what was found, and slippage if the order takes."""
-        if found.is_maker:
+        if found.is_maker or self._slippage is None:
             return found.price
         spread = event.ask - event.bid if event.bid and event.ask else 0
-        price = found.price + order.sign * self._config.slippage.against(found.price, spread)
-        if order.limit is not None and order.sign * (price - order.limit) > 0:
+        price = found.price + order.sign * self._slippage.against(found.price, spread)
+        if order.limit is not None and _is_beyond_limit(order, price):
             return order.limit
         return max(price, 1)
 
     def _reducible(self, order: Resting) -> int:
         """Return how many units the order may fill without opening a position."""
         return max(-order.sign * self._positions.get(order.position_key(), 0), 0)
+
+
+def _is_beyond_limit(order: Resting, price: int) -> bool:
+    return order.limit is not None and order.sign * (price - order.limit) > 0
 
 
 def _rank(order: Resting, found: Touch | None, event: Event) -> tuple[int, bool, int, int]:

@@ -32,23 +32,42 @@ begins at or after the instant from which the order is eligible.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+
 from agents.venue.book import Resting
-from agents.venue.config import BAR, QUOTE
+from agents.venue.config import BAR, QUOTE, TRADE
 from agents.venue.tape import Market, Tape
 from agents.venue.usable import Bools
 from schemas.columns import Ints
 
 _CHUNK = 256
 
+_COLUMN = {
+    (TRADE, False, 1): "price",
+    (TRADE, False, -1): "price",
+    (TRADE, True, 1): "price",
+    (TRADE, True, -1): "price",
+    (QUOTE, False, 1): "ask",
+    (QUOTE, False, -1): "bid",
+    (QUOTE, True, 1): "ask",
+    (QUOTE, True, -1): "bid",
+    (BAR, False, 1): "low",
+    (BAR, False, -1): "high",
+    (BAR, True, 1): "high",
+    (BAR, True, -1): "low",
+}
+"""Which column decides whether a row meets an order: by tier, whether it is a stop, and sign."""
+
 
 class Event(NamedTuple):
     """One market event in integers of the grids.
 
-    ``bid`` and ``ask`` are both the price of a trade and the open of a bar; ``low`` and ``high`` differ
-    from them for bars only. A side that does not exist is 0. ``ts_ns`` is the instant of fills at bid
-    and ask, ``end_ns`` of those within a bar. ``is_print``: a trade on the quote tier.
+    ``bid`` and ``ask`` are both the price of a trade and the open of a bar; ``low`` and ``high``
+    differ from them for bars only. A side that does not exist is 0. ``ts_ns`` is the instant of
+    fills at bid and ask, ``end_ns`` of those within a bar. ``is_print``: a trade on the quote tier.
     """
 
     tier: str
@@ -62,7 +81,7 @@ class Event(NamedTuple):
 
 
 class Touch(NamedTuple):
-    """An event reached an order at ``price`` (ticks); ``is_maker``: the order stood there before."""
+    """An event reached an order at ``price`` (ticks); ``is_maker``: the order stood there."""
 
     price: int
     ts_ns: int
@@ -105,9 +124,9 @@ def touch(order: Resting, event: Event, is_through: bool) -> Touch | None:
         at = price if is_arriving or event.tier == BAR else limit
         return Touch(at, event.ts_ns, order.has_rested)
     extreme = event.low if order.sign > 0 else event.high
-    if event.tier == BAR and not order.is_immediate():
-        if _reaches(order.sign, limit, extreme, is_through):
-            return Touch(limit, event.end_ns, True)
+    is_within = event.tier == BAR and not order.is_immediate()
+    if is_within and _reaches(order.sign, limit, extreme, is_through):
+        return Touch(limit, event.end_ns, True)
     return None
 
 
@@ -141,86 +160,64 @@ def first_row(order: Resting, tape: Tape, clock: Ints) -> int:
 def look(order: Resting, market: Market, clock: Ints, is_through: bool) -> int:
     """Return the next position at which an event meets the order, ``len(clock)`` if none does.
 
-    An event meets an order that it fills or triggers, an arriving limit order and an immediate one
-    in any case. Scanning goes on where it stopped, in growing chunks.
+    An event meets an order that it fills or triggers, and an arriving or immediate one in any case.
     """
-    tape = market.tape
-    if order.row < 0:
-        order.row = first_row(order, tape, clock)
-    order.row = row = _next_row(order, market, order.row, is_through)
-    at = int(tape.pos[row]) if row < len(tape) else len(clock)
+    tape, tier = market.tape, market.tier
+    row = order.row
+    if row < 0:
+        row = first_row(order, tape, clock)
+    if not (tier == TRADE and order.takes_any()):
+        row = _scan(lambda start, stop: _meets(order, market, start, stop, is_through), row, tape)
+    order.row = row
+    at = tape.position(row)
     prints = market.prints
-    if prints is not None and order.limit is not None and order.has_rested:
+    if prints is not None and order.has_rested:
         if order.print_row < 0:
             order.print_row = first_row(order, prints, clock)
-        order.print_row = row = _next_print(order, prints, order.print_row)
-        if row < len(prints):
-            at = min(at, int(prints.pos[row]))
+        order.print_row = _scan(
+            lambda start, stop: _goes_through(order, prints, start, stop), order.print_row, prints
+        )
+        at = min(at, prints.position(order.print_row))
     return at
 
 
-def _next_row(order: Resting, market: Market, row: int, is_through: bool) -> int:
-    tape, n = market.tape, len(market.tape)
-    is_stop = order.is_stop()
-    if not is_stop and (order.limit is None or not order.has_rested):
-        if market.tier != BAR and (
-            market.tier != QUOTE or order.limit is not None or order.is_immediate()
-        ):
-            return row
+def _scan(hits: Callable[[int, int], Bools], row: int, tape: Tape) -> int:
+    """Return the first row from ``row`` on that hits, in growing chunks; the size if none does."""
     size = _CHUNK
-    while row < n:
-        stop = min(row + size, n)
-        hits = (
-            _triggers(order, market, row, stop)
-            if is_stop
-            else _meets(order, market, row, stop, is_through)
-        )
-        if market.tier == BAR:
-            hits = hits & (tape.part("start", row, stop) >= order.eligible_ns)
-        first = int(hits.argmax())
-        if hits[first]:
+    while row < tape.size:
+        stop = min(row + size, tape.size)
+        chunk = hits(row, stop)
+        first = int(chunk.argmax())
+        if chunk[first]:
             return row + first
         row = stop
         size *= 2
-    return n
-
-
-def _triggers(order: Resting, market: Market, start: int, stop: int) -> Bools:
-    """Return which rows trigger a stop."""
-    assert order.stop is not None
-    tape = market.tape
-    if order.sign > 0:
-        name = {BAR: "high", QUOTE: "ask"}.get(market.tier, "price")
-        return tape.ticks(name, start, stop) >= order.stop
-    name = {BAR: "low", QUOTE: "bid"}.get(market.tier, "price")
-    prices = tape.ticks(name, start, stop)
-    return (prices <= order.stop) & (prices > 0)
+    return tape.size
 
 
 def _meets(order: Resting, market: Market, start: int, stop: int, is_through: bool) -> Bools:
-    """Return which rows meet an order that waits for no trigger."""
-    tape = market.tape
-    if order.sign > 0:
-        name = {BAR: "low", QUOTE: "ask"}.get(market.tier, "price")
+    """Return which rows of the tape meet an order."""
+    tape, tier, sign = market.tape, market.tier, order.sign
+    is_stop = order.is_stop()
+    prices = tape.ticks(_COLUMN[tier, is_stop, sign], start, stop)
+    if is_stop:
+        assert order.stop is not None
+        hits = (sign * (prices - order.stop) >= 0) & (prices > 0)
+    elif order.limit is None and not order.is_immediate():
+        hits = prices > 0
+    elif order.takes_any():
+        hits = np.ones(stop - start, bool)
     else:
-        name = {BAR: "high", QUOTE: "bid"}.get(market.tier, "price")
-    prices = tape.ticks(name, start, stop)
-    if order.limit is None or not order.has_rested:
-        return prices > 0
-    gap = order.sign * (order.limit - prices)
-    return (gap > 0 if is_through else gap >= 0) & (prices > 0)
+        assert order.limit is not None
+        gap = sign * (order.limit - prices)
+        hits = (gap > 0 if is_through else gap >= 0) & (prices > 0)
+    if tier == BAR:
+        hits &= tape.part("start", start, stop) >= order.eligible_ns
+    return hits
 
 
-def _next_print(order: Resting, prints: Tape, row: int) -> int:
-    """Return the first trade that goes through a resting limit order on the quote tier."""
+def _goes_through(order: Resting, prints: Tape, start: int, stop: int) -> Bools:
+    """Return which trades go through a resting limit order on the quote tier."""
     assert order.limit is not None
-    n, size = len(prints), _CHUNK
-    while row < n:
-        stop = min(row + size, n)
-        hits = order.sign * (order.limit - prints.ticks("price", row, stop)) > 0
-        first = int(hits.argmax())
-        if hits[first]:
-            return row + first
-        row = stop
-        size *= 2
-    return n
+    hits: Bools = order.sign * (order.limit - prints.ticks("price", start, stop)) > 0
+    return hits

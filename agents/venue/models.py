@@ -2,10 +2,10 @@
 
 A model is a struct of its settings with one method. Configuration chooses by the field ``type``:
 
-    slippage       none | ticks | basis_points | spread_share      how many ticks against the order?
-    fee            none | per_share | basis_points | maker_taker   what does this execution cost?
-    latency        one                                             when does a command take effect?
-    participation  a share (``Share``)                             how much of an event may orders take?
+    slippage       none | ticks | basis_points | spread_share     how many ticks against the order?
+    fee            none | per_share | basis_points | maker_taker  what does this execution cost?
+    latency        one                                            when does a command take effect?
+    participation  a share (``Share``)                            what may orders take of an event?
 
 Slippage is rounded against the order to a whole price increment. Fees are exact products.
 """
@@ -158,8 +158,8 @@ Fee = NoFee | PerShareFee | BasisPointFee | MakerTakerFee
 class Latency(msgspec.Struct, frozen=True):
     """Time from a command to its effect at the venue, ns.
 
-    ``jitter_ns`` adds 0 to that much. It is drawn by a hash of seed and order, once for all commands
-    of an order, so commands of one kind never overtake each other.
+    ``jitter_ns`` adds 0 to that much. It is drawn by a hash of seed and order, once for all
+    commands of an order, so commands of one kind never overtake each other.
     """
 
     submit_ns: int = 0

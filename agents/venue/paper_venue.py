@@ -163,7 +163,7 @@ class PaperVenue:
         assert self._batch is not None
         tape = market.tape
         row = tape.row_from(pos)
-        if market.prints is not None and (row == len(tape) or tape.pos[row] != pos):
+        if market.prints is not None and tape.position(row) != pos:
             tape = market.prints
             row = tape.row_from(pos)
         event = read_event(market, tape, row, now_ns)
@@ -223,7 +223,7 @@ class PaperVenue:
         after: int,
         out: Outbox,
     ) -> None:
-        """Cancel or replace; the order sees the events after position ``after`` with its new terms."""
+        """Cancel or replace; the new terms hold for the events after position ``after``."""
         if order is None:
             detail = "the order is over, or was never here"
             self._reporter.rejected(command, "UNKNOWN_ORDER", detail, ts_ns, out)
@@ -274,7 +274,7 @@ class PaperVenue:
             if isinstance(terms, Refusal):
                 self._reporter.rejected(command, *terms, now_ns, out)
                 return
-        delay_ns = kind_ns + latency.jitter(self.config.seed, order_id)
+        delay_ns = self._delay_ns(kind_ns, order_id)
         if delay_ns and order is not None:
             due_ns = now_ns + delay_ns
             self._do_at(due_ns, Kind.COMMAND, order_id, order.instrument_id, command)
@@ -313,8 +313,7 @@ class PaperVenue:
         terms = read_terms(command, *self._grids(index))
         if isinstance(terms, Refusal):
             return terms
-        latency = self.config.latency
-        delay_ns = latency.submit_ns + latency.jitter(self.config.seed, order_id)
+        delay_ns = self._delay_ns(self.config.latency.submit_ns, order_id)
         return Resting(
             order_id,
             command.account_id,
@@ -333,6 +332,9 @@ class PaperVenue:
             has_rested=command.is_post_only,
             index=index,
         )
+
+    def _delay_ns(self, kind_ns: int, client_order_id: str) -> int:
+        return kind_ns + self.config.latency.jitter(self.config.seed, client_order_id)
 
     def _grids(self, index: int) -> tuple[Grid, Grid]:
         return self._universe.price_grids[index], self._universe.quantity_grids[index]

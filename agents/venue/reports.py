@@ -1,8 +1,8 @@
 """The venue's reports: one place that makes their ids, prices and fees.
 
-An answer to a command is caused by the command; a fill, trigger or end is caused by the market event
-or the instant that brought it about. Ids are derived from that cause and the order, so a second run
-makes the same ones.
+An answer to a command is caused by the command; a fill, trigger or end is caused by the market
+event or the instant that brought it about. Ids are derived from that cause and the order, so a
+second run makes the same ones.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Reporter:
     def fill(
         self, order: Resting, found: Touch, price: int, units: int, market_id: str, out: Outbox
     ) -> None:
-        """Report an execution of ``units`` at ``price`` (ticks); ``order.filled`` counts it already."""
+        """Report an execution of ``units`` at ``price`` (ticks), counted in ``order.filled``."""
         universe, index = self._universe, order.index
         instrument = universe.instruments[index]
         grid, lots = universe.price_grids[index], universe.quantity_grids[index]

@@ -1,7 +1,7 @@
 """What one instrument's orders can see of the loaded batch, in order.
 
-Prices and sizes become integers of the grids only where somebody looks. Rows that cannot be used, and
-rows during a halt, are left out.
+Prices and sizes become integers of the grids only where somebody looks. Rows that cannot be used,
+and rows during a halt, are left out.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _NO_ROWS = np.empty(0, np.intp)
 
 
 class Tape:
-    """Some rows of one table; ``pos`` (int64) says where each stands in the batch."""
+    """Some rows of one table, ``size`` of them; ``pos`` (int64): where each stands in the batch."""
 
-    __slots__ = ("_batch_size", "_grid", "_is_whole", "_lots", "_rows", "_table", "pos")
+    __slots__ = ("_batch_size", "_grid", "_is_whole", "_lots", "_rows", "_table", "pos", "size")
 
     def __init__(
         self, table: Columns, rows: Rows | None, grid: Grid, lots: Grid, batch_size: int
@@ -49,10 +49,8 @@ class Tape:
         self._lots = lots
         self._batch_size = batch_size
         self.pos: Ints = table.pos if rows is None else table.pos[rows]
-        self._is_whole = len(self.pos) == batch_size
-
-    def __len__(self) -> int:
-        return len(self.pos)
+        self.size = len(self.pos)
+        self._is_whole = self.size == batch_size
 
     def only(self, chosen: Bools) -> Tape:
         """Return the chosen rows."""
@@ -62,6 +60,12 @@ class Tape:
     def row_from(self, pos: int) -> int:
         """Return the first row at position ``pos`` or later."""
         return pos if self._is_whole else int(self.pos.searchsorted(pos))
+
+    def position(self, row: int) -> int:
+        """Return where ``row`` stands in the batch; after the last row, the batch's length."""
+        if self._is_whole:
+            return row
+        return int(self.pos[row]) if row < self.size else self._batch_size
 
     def part(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
         """Return the column ``name`` of the rows from ``start`` to ``stop``."""
@@ -80,12 +84,12 @@ class Tape:
         """Return one price in ticks."""
         return self._grid.to_unit(float(getattr(self._table, name)[self._at(row)]))
 
-    def size(self, name: str, row: int) -> int:
+    def units(self, name: str, row: int) -> int:
         """Return one size in units of the quantity grid."""
         return self._lots.to_unit(float(getattr(self._table, name)[self._at(row)]))
 
     def sides_before(self, pos: int) -> Sides | None:
-        """Return what a seller gets and a buyer pays after the event at ``pos``; None before all."""
+        """Return what a seller gets and a buyer pays after the event at ``pos``, or None."""
         row = int(self.pos.searchsorted(pos, side="right")) - 1
         return _sides(self._table, self._at(row)) if row >= 0 else None
 
@@ -138,7 +142,7 @@ class Tapes:
         tier = self._config.tier(instrument_id)
         known = self._tape(table_of(batch, tier), index)
         prints = self._tape(batch.trades, index) if tier == QUOTE else None
-        if not (len(known) or (prints is not None and len(prints))):
+        if not (known.size or (prints is not None and prints.size)):
             return None
         tape = self._without_halts(known, instrument_id)
         if prints is not None:

@@ -74,18 +74,26 @@ def _terms(
         return Refusal("OFF_GRID", f"quantity {quantity} is not a multiple of {lots.increment}")
     if units <= 0:
         return Refusal("INVALID_QUANTITY", f"quantity {quantity} is not positive")
-    prices: list[int | None] = []
-    for name, price, needs in (
-        ("limit", limit_price, kind in _NEEDS_LIMIT),
-        ("stop", stop_price, kind in _NEEDS_STOP),
-    ):
-        if (price is not None) is not needs:
-            want = "needs a" if needs else "takes no"
-            return Refusal("INVALID_PRICE", f"a {kind.value} order {want} {name} price")
-        ticks = None if price is None else grid.from_decimal(price)
-        if price is not None and ticks is None:
-            return Refusal("OFF_GRID", f"{name} {price} is not a multiple of {grid.increment}")
-        if ticks is not None and ticks <= 0:
-            return Refusal("INVALID_PRICE", f"{name} {price} is not positive")
-        prices.append(ticks)
-    return Terms(units, prices[0], prices[1])
+    limit = _ticks("limit", limit_price, kind, kind in _NEEDS_LIMIT, grid)
+    if isinstance(limit, Refusal):
+        return limit
+    stop = _ticks("stop", stop_price, kind, kind in _NEEDS_STOP, grid)
+    if isinstance(stop, Refusal):
+        return stop
+    return Terms(units, limit, stop)
+
+
+def _ticks(
+    name: str, price: Decimal | None, kind: OrderType, is_needed: bool, grid: Grid
+) -> int | Refusal | None:
+    if (price is not None) is not is_needed:
+        want = "needs a" if is_needed else "takes no"
+        return Refusal("INVALID_PRICE", f"a {kind.value} order {want} {name} price")
+    if price is None:
+        return None
+    ticks = grid.from_decimal(price)
+    if ticks is None:
+        return Refusal("OFF_GRID", f"{name} {price} is not a multiple of {grid.increment}")
+    if ticks <= 0:
+        return Refusal("INVALID_PRICE", f"{name} {price} is not positive")
+    return ticks

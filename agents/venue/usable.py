@@ -50,10 +50,10 @@ class Usable:
             good = self._fit(table, prices, sizes) & (table.price > 0)
         else:
             good = np.zeros(len(table), bool)
-        return None if good.all() else good
+        return None if bool(good.all()) else good
 
     def _bars(self, table: BarColumns) -> Bools:
-        good = self._fit(table, (table.high,), (table.volume,)) & (table.revision == 0)
+        good: Bools = self._fit(table, (table.high,), (table.volume,)) & (table.revision == 0)
         good &= (table.low > 0) & (table.low <= table.open) & (table.open <= table.high)
         good &= (table.low <= table.close) & (table.close <= table.high)
         if self._interval >= 0:
@@ -65,8 +65,8 @@ class Usable:
         if not len(prices[0]):
             return True
         top, most = self._prices.min(), self._sizes.min()
-        return all(c.min() >= 0 and c.max() < top for c in prices) and all(
-            c.min() >= 0 and c.max() < most for c in sizes
+        return all(bool(c.min() >= 0 and c.max() < top) for c in prices) and all(
+            bool(c.min() >= 0 and c.max() < most) for c in sizes
         )
 
     def _fit(self, table: Columns, prices: tuple[Floats, ...], sizes: tuple[Floats, ...]) -> Bools:

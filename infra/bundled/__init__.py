@@ -1,0 +1,1 @@
+"""The bundled data sets, and the script that made them."""

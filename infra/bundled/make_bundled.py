@@ -1,8 +1,11 @@
-"""Make the bundled data sets from LEAN's sample data; run as ``python -m infra.bundled.make_bundled SOURCE``.
+"""Make the bundled data sets from LEAN's sample data.
 
-SOURCE is the folder ``equity/usa`` of that data. ``demo`` has IBM's trades and quotes and SPY's trades of 7 October 2013
-from 09:30 to 16:00 New York time, cut off at ``DEMO_END``; rows keep the ids of the whole day. ``daily`` has all daily
-bars of both with their corporate actions. The same source gives the same rows again.
+Run as ``python -m infra.bundled.make_bundled SOURCE``.
+
+SOURCE is the folder ``equity/usa`` of that data. ``demo`` has IBM's trades and quotes and SPY's
+trades of 7 October 2013 from 09:30 to 16:00 New York time, cut off at ``DEMO_END``; rows keep the
+ids of the whole day. ``daily`` has all daily bars of both with their corporate actions. The same
+source gives the same rows again.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""What a data set is: market history of some instruments that can be played in one order, again and again.
+"""What a data set is: market history that can be played in one order, again and again.
 
-Command line, backtests, web and importers know data sets by this protocol alone, whatever files stand behind it.
+Command line, backtests, web and importers know data sets by this protocol alone, whatever files
+stand behind it.
 """
 
 from __future__ import annotations
@@ -18,15 +19,19 @@ from schemas.instruments import CorporateAction, Universe
 
 BATCH_EVENTS = 65_536
 KINDS: tuple[str, ...] = ("trade", "quote", "bar")
-"""Kinds of market data; at equal times their rows are played in this order, since a print changes the quote."""
+"""Kinds of market data; at equal times their rows are played in this order.
+
+Since a print changes the quote.
+"""
 
 
 class DataSet(Protocol):
     """Market history: trades, quotes and bars of the instruments of ``universe``.
 
-    Times are int64 ns UTC; ``start_ns`` is included, ``end_ns`` is not. ``symbols`` selects instruments by symbol or
-    instrument id, None means all. Every method that takes them raises NotFoundError for an unknown symbol, and
-    ``batches``, ``inputs`` and ``total`` raise DataError if nothing is left in the range.
+    Times are int64 ns UTC; ``start_ns`` is included, ``end_ns`` is not. ``symbols`` selects
+    instruments by symbol or instrument id, None means all. Every method that takes them raises
+    NotFoundError for an unknown symbol, and ``batches``, ``inputs`` and ``total`` raise DataError
+    if nothing is left in the range.
     """
 
     @property
@@ -72,8 +77,9 @@ class DataSet(Protocol):
     ) -> Iterator[MarketBatch]:
         """Yield the selected events in the order of ``schemas.columns.merge``, in batches of ``size``.
 
-        The clock is carried from batch to batch; corporate actions of the selected instruments stand among the
-        events as records. Values do not depend on ``size``, memory does not grow with the length of the history.
+        The clock is carried from batch to batch; corporate actions of the selected instruments
+        stand among the events as records. Values do not depend on ``size``, memory does not grow
+        with the length of the history.
         """
         ...
 
@@ -83,7 +89,9 @@ class DataSet(Protocol):
         end_ns: int | None = None,
         symbols: Sequence[str] | None = None,
     ) -> list[InputRange]:
-        """Return what was selected, one entry an instrument, kind and interval, with content hashes (xxh3-128).
+        """Return what was selected.
+
+        One entry an instrument, kind and interval, with content hashes (xxh3-128).
 
         Equal rows give equal hashes, whatever the file format and batch size.
         """
@@ -112,7 +120,10 @@ def bounds(start_ns: int | None, end_ns: int | None) -> tuple[int, int]:
 
 
 def select_ids(universe: Universe, symbols: Sequence[str] | None) -> frozenset[str]:
-    """Return the instrument ids that ``symbols`` name; raises NotFoundError for one that names none."""
+    """Return the instrument ids that ``symbols`` name.
+
+    Raises NotFoundError for one that names none.
+    """
     if symbols is None:
         return frozenset(i.instrument_id for i in universe.instruments)
     chosen: set[str] = set()

@@ -12,7 +12,7 @@ from schemas.instruments import CorporateAction, Instrument
 from schemas.market_data import INTERVAL_NS, INTERVALS
 from schemas.values import Grid
 from streams.datasets.base import time_text
-from streams.datasets.known import CENT
+from streams.datasets.known import CENT, is_known
 from streams.datasets.quality import DAILY_GAP_NS, JUMP_LIMIT, TICK_GAP_NS, QualityReport
 
 _PRICES = {
@@ -22,13 +22,23 @@ _PRICES = {
 }
 _SIZES = {"trade": ("size",), "quote": ("bid_size", "ask_size"), "bar": ("volume",)}
 _CENTS = Grid(CENT)
+HIGHEST = 1e11
+"""Highest price that is taken of any instrument; above it 0.0001 is no longer exact in float64."""
+
+HIGHEST_KNOWN = 1e5
+"""Highest price of a known instrument.
+
+Two orders above anything they traded at, one below fixed-point prices.
+"""
 
 
 def faults_of(kind: str, values: dict[str, Floats], reasons: dict[int, str]) -> dict[int, str]:
-    """Return by row why it cannot be used: ``reasons`` and what the values of the row show; the first one wins.
+    """Return by row why it cannot be used: ``reasons`` and what the values of the row show.
 
-    Prices must be finite and positive, but a side of a quote may be 0 (it does not exist); sizes must not be negative;
-    a bar's low and high must enclose its open and close.
+    The first one wins.
+
+    Prices must be finite and positive, but a side of a quote may be 0 (it does not exist); sizes
+    must not be negative; a bar's low and high must enclose its open and close.
     """
     found = dict(reasons)
 
@@ -54,7 +64,10 @@ def faults_of(kind: str, values: dict[str, Floats], reasons: dict[int, str]) -> 
 
 
 class SeriesChecks:
-    """Watches the rows of one series pass by; ``is_on_cents`` while every price lies on whole cents."""
+    """Watches the rows of one series pass by.
+
+    ``is_on_cents`` while every price lies on whole cents.
+    """
 
     def __init__(
         self,
@@ -70,6 +83,7 @@ class SeriesChecks:
         self._instrument = instrument
         self._actions = actions
         self._grid = instrument.price_grid()
+        self._limit = HIGHEST_KNOWN if is_known(instrument) else HIGHEST
         self._gap_ns = _gap_limit_ns(interval)
         self._is_daily = interval == "1d"
         self._found = QualityReport()
@@ -89,7 +103,9 @@ class SeriesChecks:
         report.off_grid += found.off_grid
 
     def look(self, table: Columns, days: Ints, line: Ints) -> npt.NDArray[np.bool_]:
-        """Look at the next rows, with their trading days (yyyymmdd) and lines; return which to keep.
+        """Look at the next rows, with their trading days (yyyymmdd) and lines.
+
+        Return which to keep.
 
         Raises DataError for bars whose time runs backwards, and for prices far beyond the grid.
         """
@@ -125,6 +141,17 @@ class SeriesChecks:
         is_off = np.zeros(len(table), np.bool_)
         for name in _PRICES[self._kind]:
             values = getattr(table, name)
+            highest = float(values.max())
+            # Prices are compared with the limit first, so that every value fits the integers of
+            # both grids.
+            if highest > self._limit:
+                raise DataError(
+                    f"{self._file}: a price of {self._instrument.symbol} is far too high",
+                    field=name,
+                    value=highest,
+                    remedy=f"check the price scale: prices are in {self._instrument.currency}, "
+                    "not in cents or 1/10,000",
+                )
             is_off |= self._grid.to_floats(self._grid.to_units(values)) != values
             if self.is_on_cents:
                 cents = _CENTS.to_floats(_CENTS.to_units(values))
@@ -171,7 +198,10 @@ class SeriesChecks:
 
 
 def _gap_limit_ns(interval: str) -> int:
-    """Return the longest step that is no gap: two intervals of intraday bars, but no less than for ticks."""
+    """Return the longest step that is no gap.
+
+    Two intervals of intraday bars, but no less than for ticks.
+    """
     if not interval:
         return TICK_GAP_NS
     if interval == "1d":

@@ -1,7 +1,9 @@
-"""CSV files with a header line, read as a stream; the columns are those of ``streams.datasets.tabular``.
+"""CSV files with a header line, read as a stream.
 
-A timestamp is RFC 3339 with offset, an integer (s, ms, us or ns since 1970 by magnitude, one unit for the whole file),
-or for daily bars a day (yyyy-mm-dd or yyyymmdd).
+The columns are those of ``streams.datasets.tabular``.
+
+A timestamp is RFC 3339 with offset, an integer (s, ms, us or ns since 1970 by magnitude, one unit
+for the whole file), or for daily bars a day (yyyy-mm-dd or yyyymmdd).
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ def read_csv(
 ) -> None:
     """Hand the rows of a CSV file to ``ingest``.
 
-    Raises DataError if the file cannot be read as a whole: empty, no header, a column missing, no readable timestamp.
+    Raises DataError if the file cannot be read as a whole: empty, no header, a column missing, no
+    readable timestamp.
     """
     file = path.name
     ingest.begin_file(file)

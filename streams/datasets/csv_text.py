@@ -30,7 +30,10 @@ _SHORT_INTEGER = r"^[+-]?\d{1,18}$"
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
-    """Consecutive rows: arrow arrays (CSV: trimmed text) by column name, and the line of each row, from 1."""
+    """Consecutive rows: arrow arrays.
+
+    CSV: trimmed text by column name, and the line of each row, from 1.
+    """
 
     columns: dict[str, Any]
     line: Ints
@@ -44,12 +47,17 @@ class TextTable:
 
 
 def text_tables(
-    ingest: Ingest, file: str, source: Path | BinaryIO, names: Sequence[str], *, header_lines: int = 0
+    ingest: Ingest,
+    file: str,
+    source: Path | BinaryIO,
+    names: Sequence[str],
+    *,
+    header_lines: int = 0,
 ) -> Iterator[TextTable]:
     """Yield the rows of ``source`` as text, blank lines left out.
 
-    Lines with another number of fields than ``names`` has are rejected. Raises DataError if there are no rows, or if
-    the text cannot be read as CSV, and StorageError if the disk refuses.
+    Lines with another number of fields than ``names`` has are rejected. Raises DataError if there
+    are no rows, or if the text cannot be read as CSV, and StorageError if the disk refuses.
     """
     skipped: list[Any] = []
 
@@ -141,7 +149,10 @@ def numbers(column: Any) -> tuple[Floats, Mask]:
 
 
 def integers(column: Any, chosen: Mask | None = None) -> tuple[Ints, Mask]:
-    """Return the chosen fields (default all) as int64, 0 elsewhere, and which of the chosen are no integers."""
+    """Return the chosen fields.
+
+    Default all as int64, 0 elsewhere, and which of the chosen are no integers.
+    """
     wanted = np.ones(len(column), np.bool_) if chosen is None else chosen
     is_good = wanted & matches(column, _INTEGER)
     try:

@@ -1,7 +1,8 @@
 """Factor files of the LEAN engine as corporate actions.
 
-A row is: last day on which it holds, price factor (dividends), split factor, close of that day. Adjusted price = raw
-price x both factors, so a change from one row to the next tells what took effect after the first one's day:
+A row is: last day on which it holds, price factor (dividends), split factor, close of that day.
+Adjusted price = raw price x both factors, so a change from one row to the next tells what took
+effect after the first one's day:
 
     split ratio = split factor of the next row / split factor of the row
     dividend    = close x (1 - price factor of the row / price factor of the next row)
@@ -15,6 +16,7 @@ import csv
 from datetime import timedelta
 from decimal import ROUND_HALF_EVEN, Decimal, DecimalException
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,14 +43,17 @@ class _Row(NamedTuple):
 
 
 def read_factor_file(path: Path, instrument: Instrument) -> list[CorporateAction]:
-    """Return the splits and dividends of a factor file, by time; raises DataError for a line that is none."""
+    """Return the splits and dividends of a factor file, by time.
+
+    Raises DataError for a line that is none.
+    """
     rows = _read(path)
     if len(rows) < 2:
         return []
     first, last = date_of_number(rows[0].day), date_of_number(rows[-2].day)
     table = sessions(instrument.calendar, first, last + timedelta(days=_SEARCH_DAYS))
     actions: list[CorporateAction] = []
-    for row, following in zip(rows, rows[1:], strict=False):
+    for row, following in pairwise(rows):
         effective_ns = _next_open_ns(table, row.day)
         if row.split_factor != following.split_factor:
             # Factors are rounded (a third is 0.3333333), ratios are small fractions.

@@ -1,4 +1,7 @@
-"""Content hash of market-data columns: equal rows give equal hashes, whatever file or batch they came in."""
+"""Content hash of market-data columns.
+
+Equal rows give equal hashes, whatever file or batch they came in.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ _LEFT_OUT = frozenset({"pos", "instrument", "source"})
 
 
 class ContentHasher:
-    """Hash rows of one series as they come by; ``count``, ``first_ts_ns`` and ``last_ts_ns`` are known on the way."""
+    """Hash rows of one series as they come by.
+
+    ``count``, ``first_ts_ns`` and ``last_ts_ns`` are known on the way.
+    """
 
     def __init__(self) -> None:
         self.count = 0

@@ -1,8 +1,8 @@
 """From parsed rows to parts on disk: judge each row, number it, sort it into its series, write.
 
-Every file format ends here, so that the same rows get the same ids, times and values whatever file they came in.
-Rows are put in order by trading day; within a day they stay in file order. Memory is bounded: when too many rows wait,
-they are written out as pieces, and joined at the end.
+Every file format ends here, so that the same rows get the same ids, times and values whatever file
+they came in. Rows are put in order by trading day; within a day they stay in file order. Memory is
+bounded: when too many rows wait, they are written out as pieces, and joined at the end.
 """
 
 from __future__ import annotations
@@ -38,12 +38,15 @@ Progress = Callable[[str, int], None]
 
 @dataclass(slots=True, kw_only=True)
 class Rows:
-    """Consecutive rows of one file and kind, parsed and not yet judged; all arrays have the same length.
+    """Consecutive rows of one file and kind, parsed and not yet judged.
 
-    ``code`` is the index into ``symbols``; ``ts`` int64 ns UTC (bars: the close); ``values`` float64 by column name,
-    NaN where a field was no number; ``reasons`` says by row why it could not be parsed; rows of ``unplaced`` have no
-    symbol or time. ``line`` counts from 1. ``text`` gives the words of a row. ``source`` and ``seq`` are there if the
-    file has them, ``start`` the open instants of bars if they are not the close less the interval.
+    All arrays have the same length.
+
+    ``code`` is the index into ``symbols``; ``ts`` int64 ns UTC (bars: the close); ``values``
+    float64 by column name, NaN where a field was no number; ``reasons`` says by row why it could
+    not be parsed; rows of ``unplaced`` have no symbol or time. ``line`` counts from 1. ``text``
+    gives the words of a row. ``source`` and ``seq`` are there if the file has them, ``start`` the
+    open instants of bars if they are not the close less the interval.
     """
 
     kind: str
@@ -64,11 +67,16 @@ class Rows:
 class Ingest:
     """Writes the rows of one or more files as a new data-set folder.
 
-    ``add`` the rows, then ``finish``. ``universe`` numbers instruments and sources on the way; it is private.
+    ``add`` the rows, then ``finish``. At most ``waiting_rows_max`` rows and one block wait in
+    memory.
     """
 
     def __init__(
-        self, folder: Path, rejects: RejectFile, on_progress: Progress | None = None
+        self,
+        folder: Path,
+        rejects: RejectFile,
+        on_progress: Progress | None = None,
+        waiting_rows_max: int = WAITING_ROWS,
     ) -> None:
         self.quality = QualityReport()
         self._folder = folder
@@ -80,6 +88,7 @@ class Ingest:
         self._checks: dict[Series, SeriesChecks] = {}
         self._waiting: dict[tuple[Series, int], list[Columns]] = {}
         self._waiting_rows = 0
+        self._waiting_rows_max = waiting_rows_max
         self._pieces: dict[tuple[Series, int], list[Part]] = {}
         self._piece_count = 0
         self._file_rows = 0
@@ -130,7 +139,7 @@ class Ingest:
         self._file_rows += count
         if self._on_progress is not None:
             self._on_progress(self._file, self._file_rows)
-        if self._waiting_rows >= WAITING_ROWS:
+        if self._waiting_rows >= self._waiting_rows_max:
             self._write_waiting()
 
     def finish(self) -> Index:
@@ -171,11 +180,15 @@ class Ingest:
         self._rejects.add(rejects)
 
     def _add_series(self, rows: Rows, symbol: str, chosen: Ints, reasons: dict[int, str]) -> None:
-        """Take in the rows ``chosen`` of one symbol; adds to ``reasons`` what only the series can tell."""
+        """Take in the rows ``chosen`` of one symbol.
+
+        Adds to ``reasons`` what only the series can tell.
+        """
         instrument = self.instrument(symbol)
         series = (rows.kind, instrument.instrument_id, rows.interval)
         ts = rows.ts[chosen]
-        # A bar that closes at midnight belongs to the day before, like every instant that it covers.
+        # A bar that closes at midnight belongs to the day before, like every instant that it
+        # covers.
         days = local_days(ts - 1 if rows.kind == "bar" else ts, instrument.time_zone)
         seq = self._numbered(series, days) if rows.seq is None else rows.seq[chosen]
         is_good = np.array([row not in reasons for row in chosen.tolist()]) if reasons else None
@@ -197,18 +210,16 @@ class Ingest:
     def _numbered(self, series: Series, days: Ints) -> Ints:
         """Return sequence numbers: day and ordinal within it, going on where the last rows ended.
 
-        The ordinals of bars begin at the index of their interval times 10**9, so that bars of two intervals never
-        share an id.
+        The ordinals of bars begin at the index of their interval times 10**9, so that bars of two
+        intervals never share an id.
         """
         seq = np.empty(len(days), np.int64)
-        starts = np.flatnonzero(np.diff(days, prepend=-1))
         first = INTERVALS.index(series[2]) * _INTERVAL_FACTOR if series[2] else 0
-        for start, stop in zip(starts, np.append(starts[1:], len(days)), strict=True):
-            key = (series, int(days[start]))
-            ordinal = self._next.get(key, first)
-            base = source_sequence(key[1], ordinal)
-            seq[start:stop] = np.arange(base, base + stop - start)
-            self._next[key] = ordinal + int(stop - start)
+        for day, rows in _groups(days):
+            ordinal = self._next.get((series, day), first)
+            base = source_sequence(day, ordinal)
+            seq[rows] = np.arange(base, base + len(rows))
+            self._next[series, day] = ordinal + len(rows)
         return seq
 
     def _table(
@@ -235,15 +246,20 @@ class Ingest:
         return TABLE_BY_KIND[rows.kind](**columns)
 
     def _put(self, series: Series, table: Columns, days: Ints) -> None:
-        """Let the rows wait by series and partition: the day for ticks, the year for bars, all for daily bars."""
+        """Let the rows wait by series and partition.
+
+        The day for ticks, the year for bars, all for daily bars.
+        """
         if not len(table):
             return
         kind, _, interval = series
-        part = days if kind != "bar" else np.zeros_like(days) if interval == "1d" else days // 10_000
-        starts = np.flatnonzero(np.diff(part, prepend=-1))
-        for start, stop in zip(starts, np.append(starts[1:], len(part)), strict=True):
-            key = (series, int(part[start]))
-            self._waiting.setdefault(key, []).append(table.take(slice(start, stop)))
+        part = (
+            days if kind != "bar" else np.zeros_like(days) if interval == "1d" else days // 10_000
+        )
+        for number, rows in _groups(part):
+            whole = len(rows) == len(table)
+            taken = table if whole else table.take(rows)
+            self._waiting.setdefault((series, number), []).append(taken)
         self._waiting_rows += len(table)
 
     def _write_waiting(self) -> None:
@@ -308,8 +324,20 @@ def write_series(
     )
 
 
+def _groups(numbers: Ints) -> Iterator[tuple[int, Ints]]:
+    """Yield each of ``numbers`` with the rows at which it stands, in their order."""
+    if not len(numbers):
+        return
+    order = np.argsort(numbers, kind="stable")
+    found, starts = np.unique(numbers[order], return_index=True)
+    yield from zip(found.tolist(), np.split(order, starts[1:]), strict=True)
+
+
 def _bar_defaults(rows: Rows, chosen: Ints, ts: Ints, columns: dict[str, Any]) -> dict[str, Any]:
-    """Return the columns of bars that files need not have; a bar without vwap gets its typical price (H + L + C) / 3."""
+    """Return the columns of bars that files need not have.
+
+    A bar without vwap gets its typical price (H + L + C) / 3.
+    """
     size = len(chosen)
     interval = INTERVALS.index(rows.interval)
     start = ts - INTERVAL_NS[interval] if rows.start is None else rows.start[chosen]

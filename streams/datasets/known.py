@@ -1,7 +1,10 @@
-"""Instruments that data files name by symbol alone: what is known about them, and what holds for the others.
+"""Instruments that data files name by symbol alone.
 
-The price increment of the known ones is 0.0001: quotes stand on whole cents, but consolidated prints may lie between
-(43 highs and lows of the bundled daily bars do), and a column must convert to the grid and back unchanged.
+What is known about them, and what holds for the others.
+
+The price increment of the known ones is 0.0001: quotes stand on whole cents, but consolidated
+prints may lie between (43 highs and lows of the bundled daily bars do), and a column must convert
+to the grid and back unchanged.
 """
 
 from __future__ import annotations
@@ -24,10 +27,13 @@ _KNOWN = {
 
 
 def instrument_of(symbol: str, *, is_us_equity: bool = False) -> Instrument:
-    """Return the definition of ``symbol``, or of a full instrument id such as ``IBM.XNYS``; case does not matter.
+    """Return the definition of ``symbol``, or of a full instrument id such as ``IBM.XNYS``.
 
-    An unknown symbol becomes ``SYMBOL.XXXX`` with increment 0.0001. Without a calendar it trades around the clock and
-    its days are those of UTC; if its source says ``is_us_equity``, it gets the calendar of the New York exchanges.
+    Case does not matter.
+
+    An unknown symbol becomes ``SYMBOL.XXXX`` with increment 0.0001. Without a calendar it trades
+    around the clock and its days are those of UTC; if its source says ``is_us_equity``, it gets the
+    calendar of the New York exchanges.
     """
     symbol = symbol.upper()
     name, _, venue = symbol.rpartition(".")
@@ -60,8 +66,13 @@ def instrument_of(symbol: str, *, is_us_equity: bool = False) -> Instrument:
     )
 
 
+def is_known(instrument: Instrument) -> bool:
+    """Return whether the table above has the instrument."""
+    return instrument.symbol in _KNOWN and instrument.venue == _KNOWN[instrument.symbol][0]
+
+
 def with_increment(instrument: Instrument, *, is_on_cents: bool) -> Instrument:
     """Return an unknown instrument with increment 0.01 if every price of its files lies on whole cents."""
-    if not is_on_cents or instrument.symbol in _KNOWN:
+    if not is_on_cents or is_known(instrument):
         return instrument
     return msgspec.structs.replace(instrument, price_increment=CENT)

@@ -1,10 +1,12 @@
 """Files of the LEAN engine: zips of one CSV each, below ``equity/usa``, and their factor files.
 
-The name of the CSV inside says what it is: ``20131007_spy_Trade_Tick.csv``, ``20131007_spy_minute_trade.csv``,
-``spy.csv`` (daily or hourly). Prices are in 1/10,000 dollar, times are New York's: ms since midnight, or day and time.
-Bars are stamped at their start there and at their close here; daily bars at the close of the session. A quote row
-updates one side: it becomes a full quote with the last state of the other side, whatever exchange that came from, and
-a side that was not quoted yet that day is 0. All rows are kept, those flagged suspicious as well; they are counted.
+The name of the CSV inside says what it is: ``20131007_spy_Trade_Tick.csv``,
+``20131007_spy_minute_trade.csv``, ``spy.csv`` (daily or hourly). Prices are in 1/10,000 dollar,
+times are New York's: ms since midnight, or day and time. Bars are stamped at their start there and
+at their close here; daily bars at the close of the session. A quote row updates one side: it
+becomes a full quote with the last state of the other side, whatever exchange that came from, and a
+side that was not quoted yet that day is 0. All rows are kept, those flagged suspicious as well;
+they are counted.
 """
 
 from __future__ import annotations
@@ -40,8 +42,12 @@ from streams.datasets.tabular import closes_of_days
 PRICE_SCALE = 10_000.0
 _DAY_NS = 86_400_000_000_000
 _NEW_YORK = "America/New_York"
-_TICKS = re.compile(r"^(?P<day>\d{8})_(?P<symbol>.+)_(?P<kind>trade|quote)_(?P<step>tick|second|minute)\.csv$")
-_STEPS = re.compile(r"^(?P<day>\d{8})_(?P<symbol>.+)_(?P<step>tick|second|minute)_(?P<kind>trade|quote)\.csv$")
+_TICKS = re.compile(
+    r"^(?P<day>\d{8})_(?P<symbol>.+)_(?P<kind>trade|quote)_(?P<step>tick|second|minute)\.csv$"
+)
+_STEPS = re.compile(
+    r"^(?P<day>\d{8})_(?P<symbol>.+)_(?P<step>tick|second|minute)_(?P<kind>trade|quote)\.csv$"
+)
 _SERIES = re.compile(r"^(?P<symbol>[^_]+)\.csv$")
 _INTERVALS = {"second": "1s", "minute": "1m"}
 _COLUMNS = {
@@ -70,11 +76,14 @@ def is_lean_folder(path: Path) -> bool:
 def read_lean(ingest: Ingest, path: Path, *, symbols: Sequence[str] | None = None) -> None:
     """Hand the rows of a LEAN zip, or of all zips of a folder, to ``ingest``, factor files first.
 
-    Raises NotFoundError if there is no zip for ``symbols``, and DataError for a zip that cannot be read.
+    Raises NotFoundError if there is no zip for ``symbols``, and DataError for a zip that cannot be
+    read.
     """
     wanted = None if symbols is None else {symbol.partition(".")[0].lower() for symbol in symbols}
     files = [path] if path.is_file() else sorted(path.rglob("*.zip"))
-    chosen = [file for file in files if path.is_file() or wanted is None or _symbol_of(file) in wanted]
+    chosen = [
+        file for file in files if path.is_file() or wanted is None or _symbol_of(file) in wanted
+    ]
     missing = set() if wanted is None else wanted - {_symbol_of(file) for file in files}
     if not chosen or (missing and path.is_dir()):
         have = ", ".join(sorted({_symbol_of(file).upper() for file in files})) or "no zip at all"
@@ -96,7 +105,10 @@ def read_lean(ingest: Ingest, path: Path, *, symbols: Sequence[str] | None = Non
 
 
 def _symbol_of(file: Path) -> str:
-    """Return the symbol of a zip by its place: the file's name, or its folder's if the name begins with a day."""
+    """Return the symbol of a zip by its place.
+
+    The file's name, or its folder's if the name begins with a day.
+    """
     return file.parent.name.lower() if re.match(r"\d{8}_", file.name) else file.stem.lower()
 
 
@@ -207,7 +219,8 @@ def _series_rows(source: Source, instrument: Instrument, interval: str, table: T
         _reject(rows, ~is_session, f"no session of {instrument.calendar}", is_unplaced=True)
         return rows
     local = days_since_epoch(day) * _DAY_NS + (hour * 60 + minute) * 60_000_000_000
-    # The offset is that of the instant, which the local time less its own offset meets but around changes of clocks.
+    # The offset is that of the instant, which the local time less its own offset meets but around
+    # changes of clocks.
     guess = local - utc_offsets(local, _NEW_YORK)
     start = local - utc_offsets(guess, _NEW_YORK)
     rows = _empty_rows(source, interval, table, start + INTERVAL_NS[INTERVALS.index(interval)])
@@ -268,6 +281,9 @@ class _Quotes:
 
 
 def _carried(values: Floats, is_new: Mask, before: float) -> Floats:
-    """Return the last of ``values`` at which ``is_new`` held, at each row; ``before`` where there is none yet."""
+    """Return the last of ``values`` at which ``is_new`` held, at each row.
+
+    ``before`` where there is none yet.
+    """
     last = np.maximum.accumulate(np.where(is_new, np.arange(len(values)), -1))
     return np.where(last >= 0, values[last], before)

@@ -1,7 +1,8 @@
 """Merges series of rows into one stream of events, chunk by chunk.
 
-The order is that of ``schemas.columns.merge`` over whole series: the running maximum of event time within each series,
-then the rank of the series, then the row. Only a chunk or two of each series is in memory at a time.
+The order is that of ``schemas.columns.merge`` over whole series: the running maximum of event time
+within each series, then the rank of the series, then the row. Only a chunk or two of each series is
+in memory at a time.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from streams.journal.batches import Piece, running_clock, table_piece
 
 
 class _Feed:
-    """One series: rows that are read and not yet merged, with the series' own clock (int64 ns UTC)."""
+    """One series: rows that are read and not yet merged, with the series' own clock.
+
+    Int64 ns UTC.
+    """
 
     __slots__ = ("_chunks", "_clock_ns", "clock", "is_done", "table")
 
@@ -62,7 +66,9 @@ class _Feed:
 def merged_pieces(
     series: Sequence[Iterable[Columns]], actions: Sequence[CorporateAction]
 ) -> Iterator[Piece]:
-    """Yield the rows of ``series`` (each in its own order; its place is its rank) and ``actions`` (by time) as events.
+    """Yield the rows of ``series`` (each in its own order.
+
+    Its place is its rank) and ``actions`` (by time) as events.
 
     At equal time actions come first, for they take effect before the data of their instant.
     """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import gettempdir, mkdtemp
 
@@ -27,11 +28,12 @@ def open_data(
 ) -> DataSet:
     """Open a data set by name or path.
 
-    ``spec`` is the name of a bundled set (``demo``, ``daily``), a CSV, Parquet or LEAN zip file, a LEAN folder, an
-    imported folder, or the folder of a run. ``symbols`` leaves only these instruments (it names the one of a file
-    without a symbol column). ``interval`` says what the bars of a CSV or Parquet file are, and leaves only those of
-    other sets. A file is read once as a whole here, into a temporary folder that lives as long as the data set; its
-    rejected rows are counted in ``quality``. Raises NotFoundError if there is no such set, DataError if it cannot be
+    ``spec`` is the name of a bundled set (``demo``, ``daily``), a CSV, Parquet or LEAN zip file, a
+    LEAN folder, an imported folder, or the folder of a run. ``symbols`` leaves only these
+    instruments (it names the one of a file without a symbol column). ``interval`` says what the
+    bars of a CSV or Parquet file are, and leaves only those of other sets. A file is read once as a
+    whole here, into a temporary folder that lives as long as the data set; its rejected rows are
+    counted in ``quality``. Raises NotFoundError if there is no such set, DataError if it cannot be
     used.
     """
     if spec in BUNDLED:
@@ -65,24 +67,12 @@ def _open_files(
     spec: str, path: Path, symbols: Sequence[str] | None, interval: str | None
 ) -> StoredDataSet:
     """Read files into a temporary data-set folder and open that."""
+    read = _reader(spec, path, interval)
     with disk_errors("cannot be made", Path(gettempdir())):
         folder = Path(mkdtemp(prefix="millrace-data-"))
     try:
         ingest = Ingest(folder, RejectFile(folder))
-        suffix = path.suffix.lower()
-        if path.is_dir() or suffix == ".zip":
-            read_lean(ingest, path, symbols=symbols)
-        elif suffix in {".csv", ".txt"}:
-            read_csv(ingest, path, symbols=symbols, interval=interval)
-        elif suffix in {".parquet", ".pq"}:
-            read_parquet(ingest, path, symbols=symbols, interval=interval)
-        else:
-            raise DataError(
-                "the kind of this file is not known by its name",
-                field="data",
-                value=spec,
-                remedy="name it .csv, .parquet or .zip",
-            )
+        read(ingest, path, symbols=symbols)
         ingest.finish()
         return StoredDataSet(
             spec,
@@ -95,3 +85,20 @@ def _open_files(
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _reader(spec: str, path: Path, interval: str | None) -> Callable[..., None]:
+    """Return what reads ``path``, by its suffix."""
+    suffix = path.suffix.lower()
+    if path.is_dir() or suffix == ".zip":
+        return read_lean
+    if suffix in {".csv", ".txt"}:
+        return partial(read_csv, interval=interval)
+    if suffix in {".parquet", ".pq"}:
+        return partial(read_parquet, interval=interval)
+    raise DataError(
+        "the kind of this file is not known by its name",
+        field="data",
+        value=spec,
+        remedy="name it .csv, .parquet or .zip",
+    )

@@ -1,7 +1,10 @@
-"""Parquet files with the columns of ``streams.datasets.tabular``, typed: timestamps as int64 or Arrow timestamps.
+"""Parquet files with the columns of ``streams.datasets.tabular``, typed.
 
-Integer timestamps have their unit by magnitude as in CSV; Arrow timestamps say theirs, and one without time zone is
-taken as UTC, as Arrow defines its instants. A ``date32`` column, or strings as in CSV, say the day of daily bars.
+Timestamps as int64 or Arrow timestamps.
+
+Integer timestamps have their unit by magnitude as in CSV; Arrow timestamps say theirs, and one
+without time zone is taken as UTC. A ``date32`` column, or strings as in CSV, say the day of daily
+bars.
 """
 
 from __future__ import annotations
@@ -34,7 +37,8 @@ def read_parquet(
 ) -> None:
     """Hand the rows of a Parquet file to ``ingest``; lines of the report are row numbers, from 1.
 
-    Raises DataError if the file cannot be read as a whole: damaged, empty, a column missing or of a wrong type.
+    Raises DataError if the file cannot be read as a whole: damaged, empty, a column missing or of a
+    wrong type.
     """
     file = path.name
     ingest.begin_file(file)

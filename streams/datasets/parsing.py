@@ -24,7 +24,10 @@ _NAIVE = r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}"
 
 
 class TableParser:
-    """Turn tables of text or typed columns into blocks; the unit of integer timestamps is settled by the first."""
+    """Turn tables of text or typed columns into blocks.
+
+    The unit of integer timestamps is settled by the first.
+    """
 
     def __init__(self, file: str, layout: Layout, symbols: Sequence[str] | None) -> None:
         self._file = file
@@ -35,7 +38,9 @@ class TableParser:
 
     def block(self, table: TextTable) -> Block:
         """Return the rows of ``table``."""
-        columns = {name: _plain(table.columns[column]) for name, column in self._layout.columns.items()}
+        columns = {
+            name: _plain(table.columns[column]) for name, column in self._layout.columns.items()
+        }
         size = len(table)
         reasons: dict[int, str] = {}
         unplaced: set[int] = set()
@@ -70,8 +75,10 @@ class TableParser:
             else:
                 if pa.types.is_decimal(column.type):
                     # Arrow's own cast of decimals is not correctly rounded; that of text is.
-                    column = pc.cast(column, pa.string())
-                typed = self._typed(column, pa.float64(), name).fill_null(np.nan)
+                    exact = pc.cast(column, pa.string())
+                else:
+                    exact = column
+                typed = self._typed(exact, pa.float64(), name).fill_null(np.nan)
                 block.values[name] = typed.to_numpy()
                 is_bad = np.isnan(block.values[name])
             _note(is_bad, f"{name} is not a number", block.reasons)
@@ -108,7 +115,7 @@ class TableParser:
             return day, np.where(is_null, 0, day_numbers(days.astype(np.int64))), is_null
         if pa.types.is_timestamp(column.type):
             instants = self._typed(column, pa.timestamp("ns", column.type.tz), name)
-            return pc.cast(instants, pa.int64()).fill_null(0).to_numpy(), day, is_null
+            return pc.cast(instants, pa.int64()).fill_null(0).to_numpy().copy(), day, is_null
         numbers = self._typed(column, pa.int64(), name).fill_null(0).to_numpy()
         ts, is_other = self._scaled(numbers, ~is_null)
         return ts, day, is_null | is_other
@@ -152,10 +159,11 @@ class TableParser:
             is_bad |= is_wrong
         return ts, day, is_bad
 
-    def _scaled(
-        self, numbers: Ints, is_number: Mask
-    ) -> tuple[Ints, Mask]:
-        """Return integer times in ns, and which have a magnitude of another unit than the file's first."""
+    def _scaled(self, numbers: Ints, is_number: Mask) -> tuple[Ints, Mask]:
+        """Return integer times in ns.
+
+        And which have a magnitude of another unit than the file's first.
+        """
         if not self._unit:
             first = int(numbers[np.argmax(is_number)])
             self._unit = unit_of(first)
@@ -202,10 +210,11 @@ def _note(
             unplaced.add(row)
 
 
-def _instants(
-    column: Any, chosen: Mask
-) -> tuple[Ints, Mask]:
-    """Return the chosen RFC 3339 fields as ns UTC, 0 elsewhere, and which of them are no instants."""
+def _instants(column: Any, chosen: Mask) -> tuple[Ints, Mask]:
+    """Return the chosen RFC 3339 fields as ns UTC, 0 elsewhere.
+
+    And which of them are no instants.
+    """
     kind = pa.timestamp("ns", "UTC")
     text = pc.if_else(pa.array(chosen), pc.utf8_upper(column), "1970-01-01T00:00:00Z")
     is_bad = np.zeros(len(column), np.bool_)
@@ -221,4 +230,4 @@ def _instants(
                 parsed.append(0)
                 is_bad[row] = True
         return np.array(parsed, np.int64), is_bad
-    return pc.cast(values, pa.int64()).to_numpy(), is_bad
+    return pc.cast(values, pa.int64()).to_numpy().copy(), is_bad

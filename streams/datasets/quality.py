@@ -1,7 +1,9 @@
-"""What was wrong with imported rows: counted by kind, and the rows that cannot be used kept word for word.
+"""What was wrong with imported rows.
 
-Nothing is dropped in silence: ``rows_read`` is always ``rows_kept`` plus ``rows_rejected``, and every rejected row
-stands in the reject file with its line and the reason.
+Counted by kind, and the rows that cannot be used kept word for word.
+
+Nothing is dropped in silence: ``rows_read`` is always ``rows_kept`` plus ``rows_rejected``, and
+every rejected row stands in the reject file with its line and the reason.
 """
 
 from __future__ import annotations
@@ -22,7 +24,10 @@ TICK_GAP_NS = 600_000_000_000
 """Trades and quotes: longest silence within a trading day that is no gap (10 minutes)."""
 
 DAILY_GAP_NS = 8 * 86_400_000_000_000
-"""Daily bars: longest step that is no gap; the longest closure in the sample (September 2001) is seven days."""
+"""Daily bars: longest step that is no gap.
+
+The longest closure in the sample (September 2001) is seven days.
+"""
 
 
 class Reject(msgspec.Struct, frozen=True):
@@ -37,8 +42,9 @@ class Reject(msgspec.Struct, frozen=True):
 class QualityReport(msgspec.Struct, kw_only=True):
     """Counts over all files of one import.
 
-    Rows out of order are kept in file order. ``duplicates`` equal the row before them; of ticks they are kept, for
-    equal prints are common, of bars they are rejected. ``off_grid`` prices are no multiple of the price increment.
+    Rows out of order are kept in file order. ``duplicates`` equal the row before them; of ticks
+    they are kept, for equal prints are common, of bars they are rejected. ``off_grid`` prices are
+    no multiple of the price increment.
     """
 
     rows_read: int = 0

@@ -1,4 +1,7 @@
-"""The market history in the journal of a run, as a data set, in the order in which the run consumed it."""
+"""The market history in the journal of a run, as a data set.
+
+In the order in which the run consumed it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import numpy as np
 from schemas.columns import Columns, MarketBatch
 from schemas.control import InputRange
 from schemas.errors import DataError
-from schemas.instruments import CorporateAction, Universe
+from schemas.instruments import CorporateAction
 from schemas.market_data import INTERVALS
 from schemas.topics import REFERENCE_ACTIONS
 from streams.datasets.base import BATCH_EVENTS, bounds, empty_range, select_ids
@@ -23,7 +26,10 @@ _TOPICS = frozenset({REFERENCE_ACTIONS})
 
 
 class RecordedDataSet:
-    """Market events of a journal; a ``DataSet``. Books, status and watermarks of the recording come as records."""
+    """Market events of a journal.
+
+    A ``DataSet``. Books, status and watermarks of the recording come as records.
+    """
 
     def __init__(self, name: str, folder: Path, *, symbols: Sequence[str] | None = None) -> None:
         self.name = name

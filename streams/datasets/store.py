@@ -1,7 +1,8 @@
 """Rows on disk: one Parquet file a part of a series, and the index that says which parts there are.
 
-An imported folder, the bundled sets and the temporary form of an opened CSV file are all this. The index is written
-last, so a folder is what its index says, and files that it does not name do not exist.
+An imported folder, the bundled sets and the temporary form of an opened CSV file are all this. The
+index is written last, so a folder is what its index says, and files that it does not name do not
+exist.
 """
 
 from __future__ import annotations
@@ -87,12 +88,15 @@ def write_index(folder: Path, index: Index) -> None:
 
 
 def write_part(path: Path, tables: Iterable[Columns], sources: list[str]) -> None:
-    """Write the rows of ``tables`` (all of one kind) to ``path`` at once; ``sources`` are the names of their codes."""
+    """Write the rows of ``tables`` (all of one kind) to ``path`` at once.
+
+    ``sources`` are the names of their codes.
+    """
 
     def write(temporary: Path) -> None:
         writer: Any = None
         try:
-            for table in tables:
+            for table in _joined(tables):
                 data = _to_arrow(table, sources)
                 if writer is None:
                     writer = _writer(temporary, data.schema)
@@ -105,7 +109,9 @@ def write_part(path: Path, tables: Iterable[Columns], sources: list[str]) -> Non
 
 
 def read_part(folder: Path, part: Part, universe: Universe) -> Iterator[Columns]:
-    """Yield the rows of ``part`` in pieces of a bounded size, with codes of ``universe``; ``pos`` counts from 0.
+    """Yield the rows of ``part`` in pieces of a bounded size, with codes of ``universe``.
+
+    ``pos`` counts from 0.
 
     Raises DataError if the file is damaged or missing.
     """
@@ -177,8 +183,26 @@ def _stored_columns(kind: str) -> list[str]:
     return [name for name in TABLE_BY_KIND[kind].names() if name not in said]
 
 
+def _joined(tables: Iterable[Columns]) -> Iterator[Columns]:
+    """Yield the rows of ``tables`` in tables that fill a row group.
+
+    So that small blocks make no small groups.
+    """
+    held: list[Columns] = []
+    for table in tables:
+        held.append(table)
+        if sum(map(len, held)) >= ROW_GROUP_ROWS:
+            yield type(table).concat(held)
+            held = []
+    if held:
+        yield type(held[0]).concat(held)
+
+
 def _writer(path: Path, schema: Any) -> Any:
-    """Return a writer whose files are small: times and numbers rise by small steps, prices repeat."""
+    """Return a writer whose files are small.
+
+    Times and numbers rise by small steps, prices repeat.
+    """
     rising = {"ts", "seq", "start"} & set(schema.names)
     return pq.ParquetWriter(
         path,

@@ -31,8 +31,8 @@ Series = tuple[str, str, str]
 class StoredDataSet:
     """Market history in ``folder``; a ``DataSet``.
 
-    ``interval`` leaves only the bars of that interval. A folder that ``is_temporary`` goes with the data set.
-    ``quality`` is the report of reading its files, None for what was imported before.
+    ``interval`` leaves only the bars of that interval. A folder that ``is_temporary`` goes with the
+    data set. ``quality`` is the report of reading its files, None for what was imported before.
     """
 
     def __init__(
@@ -72,7 +72,8 @@ class StoredDataSet:
         self.kinds = frozenset(part.kind for part in parts)
         self.intervals = frozenset(part.interval for part in parts if part.interval)
         self._range = (min(p.first_ts_ns for p in parts), max(p.last_ts_ns for p in parts))
-        # A factor file may reach far beyond the rows; what lies outside of them is no part of the set.
+        # A factor file may reach far beyond the rows; what lies outside of them is no part of the
+        # set.
         self._actions = sorted(
             (
                 action
@@ -182,7 +183,10 @@ class StoredDataSet:
 
 
 def input_range(key: Series, hasher: ContentHasher) -> InputRange:
-    """Return the entry of a manifest for one series; bars name their interval in ``kind`` as "bar/1d"."""
+    """Return the entry of a manifest for one series.
+
+    Bars name their interval in ``kind`` as "bar/1d".
+    """
     kind, instrument_id, interval = key
     return InputRange(
         source=hasher.source_names(),
@@ -196,7 +200,10 @@ def input_range(key: Series, hasher: ContentHasher) -> InputRange:
 
 
 def series_rank(key: Series) -> tuple[int, str, int]:
-    """Return the rank of a series at equal times: its kind, then the instrument, then the interval."""
+    """Return the rank of a series at equal times.
+
+    Its kind, then the instrument, then the interval.
+    """
     kind, instrument_id, interval = key
     return KINDS.index(kind), instrument_id, INTERVALS.index(interval) if interval else -1
 

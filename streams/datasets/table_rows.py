@@ -1,4 +1,7 @@
-"""From the parsed blocks of a table to the rows that ``ingest`` takes: interval, close instants, plain dates."""
+"""From the parsed blocks of a table to the rows that ``ingest`` takes.
+
+Interval, close instants, plain dates.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from streams.datasets.tabular import Block, closes_of_days, days_at_midnight, in
 
 
 class TableRows:
-    """Feeds the blocks of one file of ``kind`` to ``ingest``; the interval of bars is settled by the first block."""
+    """Feeds the blocks of one file of ``kind`` to ``ingest``.
+
+    The interval of bars is settled by the first block.
+    """
 
     def __init__(self, ingest: Ingest, file: str, kind: str, interval: str | None) -> None:
         self._ingest = ingest

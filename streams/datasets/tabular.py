@@ -1,4 +1,6 @@
-"""Tables with named columns, from CSV or Parquet: which column means what, and rows as ``ingest`` takes them.
+"""Tables with named columns, from CSV or Parquet.
+
+Which column means what, and rows as ``ingest`` takes them.
 
 | column | also known as | kinds |
 |---|---|---|
@@ -16,7 +18,8 @@
 | start | open_time, ts_start | bar, optional: the open instant; then the timestamp may be missing |
 | source, seq | source_seq | optional: where the row stood in its first source |
 
-Names are compared in lower case. The kind follows from the columns. ``timestamp`` of a bar is its close.
+Names are compared in lower case. The kind follows from the columns. ``timestamp`` of a bar is its
+close.
 """
 
 from __future__ import annotations
@@ -73,7 +76,10 @@ class Layout:
 
 
 def layout_of(file: str, header: Sequence[str], symbols: Sequence[str] | None) -> Layout:
-    """Return what the columns of a file mean; raises DataError for one that is missing or named twice."""
+    """Return what the columns of a file mean.
+
+    Raises DataError for one that is missing or named twice.
+    """
     by_name: dict[str, str] = {}
     for name in header:
         key = name.strip().lower()
@@ -154,7 +160,9 @@ def unit_of(value: int) -> str:
 def interval_of(
     file: str, code: npt.NDArray[np.int32], ts: Ints, days: Ints, interval: str | None
 ) -> str:
-    """Return the interval of bars: the one given, else the commonest step between bars of one symbol.
+    """Return the interval of bars.
+
+    The one given, else the commonest step between bars of one symbol.
 
     Raises DataError if there is no such interval.
     """
@@ -187,10 +195,10 @@ def interval_of(
     )
 
 
-def closes_of_days(
-    instrument: Instrument, days: Ints
-) -> tuple[Ints, Ints, npt.NDArray[np.bool_]]:
-    """Return open and close instants (ns UTC) of the sessions of ``days`` (yyyymmdd), and which days are sessions.
+def closes_of_days(instrument: Instrument, days: Ints) -> tuple[Ints, Ints, npt.NDArray[np.bool_]]:
+    """Return open and close instants.
+
+    Ns UTC of the sessions of ``days`` (yyyymmdd), and which days are sessions.
 
     Without a calendar the day is that of UTC, from midnight to midnight.
     """
@@ -209,7 +217,8 @@ def closes_of_days(
 def days_at_midnight(instrument: Instrument, ts: Ints) -> Ints:
     """Return the day (yyyymmdd) of each instant that is midnight in UTC or in the instrument's time zone, else 0.
 
-    Many files of daily bars write the day like this; a bar of that day is not known before its close.
+    Many files of daily bars write the day like this; a bar of that day is not known before its
+    close.
     """
     local = ts + utc_offsets(ts, instrument.time_zone)
     at = np.where(ts % _DAY_NS == 0, ts, np.where(local % _DAY_NS == 0, local, -1))
@@ -223,7 +232,9 @@ Text = Callable[[int], str]
 
 @dataclass(slots=True, kw_only=True)
 class Block:
-    """Consecutive parsed rows of a table; ``day`` is yyyymmdd where the timestamp is a plain date, else 0.
+    """Consecutive parsed rows of a table.
+
+    ``day`` is yyyymmdd where the timestamp is a plain date, else 0.
 
     If it ``is_by_start``, ``ts`` is the open of bars until their interval is known.
     """

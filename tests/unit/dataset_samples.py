@@ -1,4 +1,7 @@
-"""Small files of market data for the tests of data sets and importers, and batches as plain values."""
+"""Small files of market data for the tests of data sets and importers.
+
+And batches as plain values.
+"""
 
 from __future__ import annotations
 

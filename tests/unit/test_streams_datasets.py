@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
@@ -32,7 +33,9 @@ def test_trades_of_two_symbols_come_in_the_order_of_their_running_times(tmp_path
     assert found["trade.price"] == [182.01, 167.42, 167.43, 167.41, 182.02, 167.41, 166.0]
     assert found["clock"] == sorted(found["clock"])
     assert found["trade.source"] == ["trades"] * 7
-    spy = [s for s, i in zip(found["trade.seq"], found["trade.instrument"], strict=True) if i[0] == "S"]
+    spy = [
+        s for s, i in zip(found["trade.seq"], found["trade.instrument"], strict=True) if i[0] == "S"
+    ]
     first = 20131007 * 10**10
     assert spy == [first, first + 1, first + 2, first + 3, 20131008 * 10**10]
 
@@ -115,7 +118,8 @@ def test_quotes_are_known_by_other_column_names(tmp_path: Path) -> None:
 
 def test_daily_bars_of_days_stand_at_the_close_of_their_session(tmp_path: Path) -> None:
     text = (
-        "date,open,high,low,close,volume\n2013-07-02,1,2,1,2,10\n2013-07-03,1,2,1,2,10\n2013-07-05,1,2,1,2,9\n"
+        "date,open,high,low,close,volume\n2013-07-02,1,2,1,2,10\n"
+        "2013-07-03,1,2,1,2,10\n2013-07-05,1,2,1,2,9\n"
     )
     data = open_data(str(write(tmp_path / "d.csv", text)), symbols=["SPY"])
     found = columns(data)
@@ -127,9 +131,23 @@ def test_daily_bars_of_days_stand_at_the_close_of_their_session(tmp_path: Path) 
     assert midnight == 1_372_809_600 * SECOND_NS
 
 
+@pytest.mark.parametrize("kind", [pa.date32(), pa.timestamp("ns"), pa.timestamp("ms", "UTC")])
+def test_days_in_parquet_are_daily_bars(tmp_path: Path, kind: pa.DataType) -> None:
+    days = pa.array([date(2013, 7, 2), date(2013, 7, 3)]).cast(kind)
+    values = {name: [1.0, 2.0] for name in ("open", "high", "low", "close", "volume")}
+    pq.write_table(
+        pa.table({"date": days, "symbol": ["SPY", "SPY"], **values}), tmp_path / "d.parquet"
+    )
+    data = open_data(str(tmp_path / "d.parquet"))
+    hours = [(ts // SECOND_NS) % 86_400 / 3600 for ts in columns(data)["bar.ts"]]
+    assert (set(data.intervals), hours) == ({"1d"}, [20.0, 17.0])
+
+
 def test_minute_bars_are_known_by_their_spacing(tmp_path: Path) -> None:
     rows = "".join(f"{1381152660 + 60 * i},SPY,1,2,1,2,10\n" for i in range(3))
-    data = open_data(str(write(tmp_path / "m.csv", "ts,symbol,open,high,low,close,volume\n" + rows)))
+    data = open_data(
+        str(write(tmp_path / "m.csv", "ts,symbol,open,high,low,close,volume\n" + rows))
+    )
     found = columns(data)
     assert data.intervals == {"1m"}
     assert found["bar.start"][0] == START_NS
@@ -143,7 +161,9 @@ def test_an_open_time_column_stamps_bars_at_their_close(tmp_path: Path) -> None:
 
 
 def test_the_grid_of_an_unknown_symbol_follows_from_its_prices(tmp_path: Path) -> None:
-    text = "ts,symbol,price,size\n1381152600,AA,1.25,1\n1381152600,BB,1.255,1\n1381152600,SPY,1.25,1\n"
+    text = (
+        "ts,symbol,price,size\n1381152600,AA,1.25,1\n1381152600,BB,1.255,1\n1381152600,SPY,1.25,1\n"
+    )
     data = open_data(str(write(tmp_path / "t.csv", text)))
     increments = {i.instrument_id: str(i.price_increment) for i in data.universe.instruments}
     assert increments == {"AA.XXXX": "0.01", "BB.XXXX": "0.0001", "SPY.ARCX": "0.0001"}
@@ -164,7 +184,7 @@ def test_an_unknown_symbol_is_answered_with_those_there_are() -> None:
 
 def test_an_empty_range_is_answered_with_the_range_there_is() -> None:
     data = open_data("daily")
-    with pytest.raises(DataError, match="1998-01-02T21:00:00Z to 2021-"):
+    with pytest.raises(DataError, match=r"1998-01-02T21:00:00Z to 2021-"):
         data.batches(start_ns=0, end_ns=1)
     with pytest.raises(DataError, match="no data in this range"):
         data.inputs(start_ns=0, end_ns=1)
@@ -197,7 +217,11 @@ def test_ibm_split_of_may_1999_stands_before_the_first_bar_after_it() -> None:
                 if record is split or record == split:
                     assert topic == REFERENCE_ACTIONS
                     seen = batch.first_offset + pos
-            if seen is not None and len(batch.bars) and seen < batch.first_offset + batch.bars.pos[-1]:
+            if (
+                seen is not None
+                and len(batch.bars)
+                and seen < batch.first_offset + batch.bars.pos[-1]
+            ):
                 row = int(np.searchsorted(batch.bars.pos + batch.first_offset, seen))
                 assert batch.bars.close[row] == 116.06
                 break
@@ -208,7 +232,9 @@ def test_ibm_split_of_may_1999_stands_before_the_first_bar_after_it() -> None:
 def test_reinvested_dividends_reproduce_the_price_factor(symbol: str) -> None:
     """A price factor is the product of 1 - dividend / close over all later dividends."""
     data = open_data("daily", symbols=[symbol])
-    closes = [(ts, c) for b in data.batches() for ts, c in zip(b.bars.ts, b.bars.close, strict=True)]
+    closes = [
+        (ts, c) for b in data.batches() for ts, c in zip(b.bars.ts, b.bars.close, strict=True)
+    ]
     times = np.array([ts for ts, _ in closes])
     product = 1.0
     for action in data.actions():

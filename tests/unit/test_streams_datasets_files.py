@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import DataError, NotFoundError, StorageError
+from schemas.errors import DataError, StorageError
 from streams.datasets import open_data
 from streams.datasets.csv_files import read_csv
 from streams.datasets.ingest import Ingest
@@ -90,7 +90,8 @@ def test_a_second_bar_of_one_instant_and_an_open_bar_are_rejected(tmp_path: Path
 
 def test_noteworthy_rows_are_kept_and_counted(tmp_path: Path) -> None:
     text = HEADER + (
-        "1381152600,SPY,100.00005,1\n1381152600,SPY,100.00005,1\n1381153300,SPY,150,1\n1381239600,SPY,150,1\n"
+        "1381152600,SPY,100.00005,1\n1381152600,SPY,100.00005,1\n"
+        "1381153300,SPY,150,1\n1381239600,SPY,150,1\n"
     )
     quality, _ = ingested(tmp_path, text)
     assert (quality.rows_kept, quality.duplicates, quality.gaps) == (4, 1, 1)
@@ -111,11 +112,15 @@ def test_noteworthy_rows_are_kept_and_counted(tmp_path: Path) -> None:
         ("timestamp,price,size\n1,1,2\n", "has no column symbol"),
         ("a,b\n1,2\n", "neither trades, quotes nor bars"),
         ("timestamp,symbol,price,size,Price\n1,SPY,1,1,1\n", "two columns of one name"),
-        ("timestamp,symbol,price,size,seq\n1,SPY,1,1,1\n", "only one of the columns source and seq"),
+        (
+            "timestamp,symbol,price,size,seq\n1,SPY,1,1,1\n",
+            "only one of the columns source and seq",
+        ),
         (HEADER + "2013-10-07T09:30:00,SPY,1,1\n", "it has no offset.*append Z"),
         (HEADER + "noon,SPY,1,1\n", "timestamp cannot be read.*'noon'"),
         (HEADER + "1,SPY,x,1\n", "no usable row.*1 of 1 rows were bad"),
         (HEADER + "1,SPY,1e300,1\n", "price scale"),
+        (HEADER + "1,SPY,1674200,1\n", "t.csv: a price of SPY is far too high.*1/10,000"),
         (BARS + "1,SPY,1,1,1,1,1\n", "interval of the bars cannot be told"),
     ],
 )
@@ -146,7 +151,8 @@ def test_the_unit_of_integer_timestamps_follows_from_their_magnitude(
 
 def test_impossible_instants_cost_their_row_only(tmp_path: Path) -> None:
     text = HEADER + (
-        "2013-10-07T13:30:00Z,SPY,1,1\n2013-13-07T13:30:00Z,SPY,1,1\n2013-10-07t09:30:00.25-04:00,SPY,1,1\n"
+        "2013-10-07T13:30:00Z,SPY,1,1\n2013-13-07T13:30:00Z,SPY,1,1\n"
+        "2013-10-07t09:30:00.25-04:00,SPY,1,1\n"
     )
     quality, rejects = ingested(tmp_path, text)
     assert quality.rows_kept == 2
@@ -154,7 +160,10 @@ def test_impossible_instants_cost_their_row_only(tmp_path: Path) -> None:
 
 
 def test_a_day_without_session_is_rejected(tmp_path: Path) -> None:
-    text = "date,symbol,open,high,low,close,volume\n2013-10-05,SPY,1,1,1,1,1\n2013-10-07,SPY,1,1,1,1,1\n"
+    text = (
+        "date,symbol,open,high,low,close,volume\n2013-10-05,SPY,1,1,1,1,1\n"
+        "2013-10-07,SPY,1,1,1,1,1\n"
+    )
     quality, rejects = ingested(tmp_path, text)
     assert quality.rows_kept == 1
     assert "20131005 is no session of the calendar of SPY" in rejects[0]
@@ -167,7 +176,7 @@ def test_text_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_of_unknown_kind_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="name it .csv, .parquet or .zip"):
+    with pytest.raises(DataError, match=r"name it \.csv, \.parquet or \.zip"):
         open_data(str(write(tmp_path / "t.xlsx", "hello")))
 
 
@@ -180,5 +189,20 @@ def test_a_folder_that_cannot_be_written_gives_a_storage_error(tmp_path: Path) -
 
 
 def test_a_missing_interval_is_answered_with_those_there_are() -> None:
-    with pytest.raises((DataError, NotFoundError), match="it has 1d"):
+    with pytest.raises(DataError, match="it has 1d"):
         open_data("daily", interval="1m")
+
+
+def test_rows_written_out_in_pieces_make_the_same_set(tmp_path: Path) -> None:
+    """Many more rows than may wait, in several blocks of the reader, on two days of two symbols."""
+    days = ("2013-10-07T13:30", "2013-10-08T13:30")
+    rows = [
+        f"{days[i % 2]}:00Z,{'SPY' if i % 3 else 'IBM'},{100 + i % 7},1\n" for i in range(300_000)
+    ]
+    path = write(tmp_path / "t.csv", HEADER + "".join(rows))
+    ingest = Ingest(tmp_path / "set", RejectFile(tmp_path / "set"), waiting_rows_max=50_000)
+    read_csv(ingest, path)
+    ingest.finish()
+    pieced = open_data(str(tmp_path / "set"))
+    assert pieced.inputs() == open_data(str(path)).inputs()
+    assert not list((tmp_path / "set").glob("piece-*"))

@@ -53,7 +53,7 @@ from tests.unit.venue_script import (
 )
 
 TICKS = {A: Decimal("0.01"), B: Decimal("0.25")}
-LOTS = {A: Decimal("1"), B: Decimal("0.1")}
+LOTS = {A: Decimal(1), B: Decimal("0.1")}
 
 names = st.sampled_from((A, A, A, B))
 prices = st.integers(998, 1002)
@@ -109,7 +109,12 @@ configs = st.builds(
     limit_fill=st.sampled_from(("touch", "through")),
     participation=st.sampled_from((None, Decimal("0.5"), Decimal(1))),
     slippage=st.sampled_from(
-        (NoSlippage(), TickSlippage(2), BasisPointSlippage(Decimal(7)), SpreadSlippage(Decimal("0.3")))
+        (
+            NoSlippage(),
+            TickSlippage(2),
+            BasisPointSlippage(Decimal(7)),
+            SpreadSlippage(Decimal("0.3")),
+        )
     ),
     fee=st.sampled_from(
         (
@@ -128,6 +133,7 @@ class VenueMachine(RuleBasedStateMachine):
 
     @initialize(config=configs)
     def start(self, config: VenueConfig) -> None:
+        """Begin with a random configuration."""
         self.config = config
         self.player = Player(config)
         self.naive = NaiveVenue(config, make_universe())
@@ -155,24 +161,29 @@ class VenueMachine(RuleBasedStateMachine):
 
     @rule(moves=st.lists(moves, min_size=3, max_size=12))
     def market(self, moves: list[Move]) -> None:
+        """Show some events."""
         for move in moves:
             tier = move.tier or self.config.tier(move.name)
             self.see(move.event(self.ts, tier))
 
     @rule(step=st.integers(0, 3), state=st.sampled_from(list(InstrumentState)), name=names)
     def status(self, step: int, state: InstrumentState, name: str) -> None:
+        """Open, halt or close an instrument."""
         self.see(Status(self.ts + step, state, name))
 
     @rule(name=names)
     def reopen(self, name: str) -> None:
+        """Open an instrument."""
         self.see(Status(self.ts, InstrumentState.OPEN, name))
 
     @rule(step=st.sampled_from((0, 1, 4, 8 * HOUR)))
     def watermark(self, step: int) -> None:
+        """Let time pass."""
         self.see(Mark(self.ts + step))
 
     @rule(bad=st.sampled_from((float("nan"), -5.0)), name=names)
     def broken_data(self, bad: float, name: str) -> None:
+        """Show data that cannot be used."""
         self.see(Trade(self.ts, bad, 10, name))
         self.see(Quote(self.ts, bad, 1000, 10, 10, name))
 
@@ -188,6 +199,7 @@ class VenueMachine(RuleBasedStateMachine):
         is_reduce_only=st.sampled_from((False, False, False, True)),
     )
     def submit(self, **values: Any) -> None:
+        """Give a new order of any kind."""
         self.order(**values)
 
     @rule(
@@ -199,6 +211,7 @@ class VenueMachine(RuleBasedStateMachine):
         is_reduce_only=st.booleans(),
     )
     def submit_plain(self, **values: Any) -> None:
+        """Give a new order that lives long."""
         self.order(name=A, tif="GTC", is_post_only=False, **values)
 
     def order(
@@ -233,10 +246,12 @@ class VenueMachine(RuleBasedStateMachine):
 
     @rule(quantity=st.sampled_from(("10", "0.5")), limit=st.sampled_from((None, "10.001")))
     def submit_bad(self, quantity: str, limit: str | None) -> None:
+        """Give an order that is refused."""
         self.say(submit("o1", quantity=quantity, limit=limit, event_id=self.tag()))
 
     @rule(pick=picks, units=st.integers(1, 40), limit=prices, stop=prices, same=st.booleans())
     def replace(self, pick: int, units: int, limit: int, stop: int, same: bool) -> None:
+        """Change an order."""
         order_id, order = self.pick(pick)
         name = order.command.instrument_id if order else A
         has_limit = order is not None and order.limit is not None and not same
@@ -254,6 +269,7 @@ class VenueMachine(RuleBasedStateMachine):
 
     @rule(pick=picks)
     def cancel(self, pick: int) -> None:
+        """Cancel an order."""
         order_id, order = self.pick(pick)
         name = order.command.instrument_id if order else A
         self.say(cancel(order_id, name=name, event_id=self.tag()))
@@ -265,10 +281,12 @@ class VenueMachine(RuleBasedStateMachine):
 
     @rule()
     def cut(self) -> None:
+        """End a batch."""
         self.flush()
 
     @rule()
     def restart(self) -> None:
+        """End a batch and go on with a restored venue."""
         self.flush()
         self.player.restart()
 
@@ -284,10 +302,12 @@ class VenueMachine(RuleBasedStateMachine):
 
     @invariant()
     def fills_never_exceed_the_order(self) -> None:
+        """Check that nothing is overfilled."""
         if hasattr(self, "naive"):
             assert all(o.filled < o.quantity for o in self.naive.orders.values())
 
     def teardown(self) -> None:
+        """Compare what is left; play all of it in one batch, and event by event."""
         if not hasattr(self, "naive"):
             return
         self.flush()

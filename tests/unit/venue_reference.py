@@ -107,7 +107,9 @@ class NaiveVenue:
 
     def pass_time(self) -> None:
         """Do the tasks that are due, one after another."""
-        while due := [task for task in sorted(self.tasks, key=lambda t: t[:2]) if task[0] <= self.clock]:
+        while due := [
+            task for task in sorted(self.tasks, key=lambda t: t[:2]) if task[0] <= self.clock
+        ]:
             task = due[0]
             self.tasks.remove(task)
             _, _, instant, order_id, what = task
@@ -280,7 +282,11 @@ class NaiveVenue:
             return None
         out = {
             name: Decimal(int(value))
-            * (instrument.quantity_increment if "size" in name or name == "volume" else instrument.price_increment)
+            * (
+                instrument.quantity_increment
+                if "size" in name or name == "volume"
+                else instrument.price_increment
+            )
             for name, value in raw.items()
         }
         if isinstance(event, Trade):
@@ -317,18 +323,11 @@ class NaiveVenue:
             if found is not None:
                 self.take(found, event, prices, pools, market_id)
             if order.command.client_order_id in self.orders:
-                is_open = order.limit is None and self.is_first_without_side(order, event, prices)
                 order.rested = order.limit is not None
-                if order.command.time_in_force in ("IOC", "FOK") and (found or is_own or is_open):
+                tif = order.command.time_in_force
+                if tif in ("IOC", "FOK"):
                     ts = event.start if isinstance(event, Bar) else self.clock
-                    self.end(
-                        order, "canceled", found.ts if found else ts, order.command.time_in_force.value
-                    )
-
-    @staticmethod
-    def is_first_without_side(order: Order, event: Event, prices: dict[str, Decimal]) -> bool:
-        """Return whether an event has nothing that a market order could take."""
-        return not (prices["ask"] if order.buy else prices["bid"])
+                    self.end(order, "canceled", found.ts if found else ts, tif.value)
 
     def offer(
         self, order: Order, event: Event, prices: dict[str, Decimal], is_own: bool

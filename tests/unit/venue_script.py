@@ -6,7 +6,7 @@ Prices and sizes of events are in ticks and units of the instrument's grids, tim
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any
 
@@ -88,7 +88,7 @@ Event = Trade | Quote | Bar | Status | Mark
 
 
 def make_universe(multiplier: str = "1") -> Universe:
-    """Return two instruments: A in cents and whole shares, B in 0.25 and tenths, without calendar."""
+    """Return A, in cents and whole shares, and B, in 0.25 and tenths and without a calendar."""
     universe = Universe(
         [
             Instrument(
@@ -128,7 +128,7 @@ def event_id(event: Event, number: int) -> str:
 def make_batch(
     universe: Universe, events: Sequence[Event], first: int = 0, clock_ns: int = 0
 ) -> MarketBatch:
-    """Return ``events`` as a batch; ``first`` events stand before it, up to the clock ``clock_ns``."""
+    """Return ``events`` as a batch; ``first`` events stand before it, up to ``clock_ns``."""
     clock = np.maximum.accumulate(np.array([clock_ns, *(e.ts for e in events)], np.int64))[1:]
     records: list[tuple[int, str, Header]] = []
     for pos, event in enumerate(events):
@@ -155,9 +155,11 @@ _SIZES = {"size", "bid_size", "ask_size", "volume"}
 _OTHERS = {"start", "revision", "interval"}
 
 
-def _columns(universe: Universe, events: Sequence[Event], kind: type, first: int) -> dict[str, Any]:
-    chosen = [(pos, event) for pos, event in enumerate(events) if isinstance(event, kind)]
-    indexes = [universe.index(getattr(event, "name")) or 0 for _, event in chosen]
+def _columns(
+    universe: Universe, events: Sequence[Event], kind: type[Trade | Quote | Bar], first: int
+) -> dict[str, Any]:
+    chosen: list[tuple[int, Any]] = [(i, e) for i, e in enumerate(events) if isinstance(e, kind)]
+    indexes = [universe.index(event.name) or 0 for _, event in chosen]
     columns: dict[str, list[Any]] = {
         "pos": [pos for pos, _ in chosen],
         "ts": [event.ts for _, event in chosen],
@@ -168,7 +170,7 @@ def _columns(universe: Universe, events: Sequence[Event], kind: type, first: int
         "partial": [False] * len(chosen),
         "vwap": [1.0] * len(chosen),
     }
-    for name in kind.__dataclass_fields__:
+    for name in (entry.name for entry in fields(kind)):
         values = [getattr(event, name) for _, event in chosen]
         if name in _PRICES:
             columns[name] = [
@@ -262,7 +264,7 @@ def cancel(order_id: str = "o1", *, name: str = A, event_id: str = "") -> VenueC
 class Player:
     """Plays scripts on a venue the way the engine does, and keeps what came out."""
 
-    config: VenueConfig = VenueConfig()
+    config: VenueConfig = field(default_factory=VenueConfig)
     universe: Universe = field(default_factory=make_universe)
     out: Outbox = field(default_factory=list)
     played: int = 0

@@ -1,0 +1,126 @@
+"""Imports: whole or not at all, and each row once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import ConflictError, DataError, NotFoundError, StorageError
+from streams.datasets import open_data
+from streams.importing import import_files
+from streams.journal.locking import FolderLock
+from tests.unit.dataset_samples import QUOTES, TRADES, columns, write
+
+BARS = "timestamp,symbol,open,high,low,close,volume\n"
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Return all files of a folder by name."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_an_import_keeps_every_row_and_a_second_one_adds_nothing(tmp_path: Path) -> None:
+    source, into = write(tmp_path / "t.csv", TRADES + "x,SPY,1,1\n"), tmp_path / "set"
+    seen: list[tuple[str, int]] = []
+    first = import_files("csv", source, into, on_progress=lambda *done: seen.append(done))
+    before = snapshot(into)
+    second = import_files("csv", source, into)
+    assert (first.rows_added, first.rows_present, first.quality.rows_rejected) == (7, 0, 1)
+    assert (second.rows_added, second.rows_present, second.parts_added) == (0, 7, 0)
+    assert snapshot(into) == before
+    assert seen == [("t.csv", 8)]
+    assert columns(open_data(str(into))) == columns(open_data(str(source)))
+    assert Path(first.quality.reject_file).read_text().count("\n") == 2
+
+
+def test_new_days_join_those_that_are_there(tmp_path: Path) -> None:
+    into = tmp_path / "set"
+    rows = [f"2013-10-{day:02},SPY,{day},{day},{day},{day},1\n" for day in (7, 8, 9, 10)]
+    whole = open_data(str(write(tmp_path / "all.csv", BARS + "".join(rows))))
+    import_files("csv", write(tmp_path / "b.csv", BARS + rows[1] + rows[2]), into)
+    report = import_files("csv", write(tmp_path / "a.csv", BARS + "".join(rows)), into)
+    assert (report.rows_added, report.rows_present) == (2, 2)
+    assert columns(open_data(str(into))) == columns(whole)
+    assert open_data(str(into)).inputs() == whole.inputs()
+    assert len(list(into.glob("*/*.parquet"))) == 1
+    again = import_files("csv", tmp_path / "b.csv", into)
+    assert (again.rows_added, again.rows_present) == (0, 2)
+
+
+def test_another_content_of_a_day_is_a_conflict_and_changes_nothing(tmp_path: Path) -> None:
+    into = tmp_path / "set"
+    import_files("csv", write(tmp_path / "t.csv", TRADES), into)
+    before = snapshot(into)
+    other = write(tmp_path / "u.csv", TRADES.replace("167.43", "167.44"))
+    with pytest.raises(ConflictError, match=r"other trades of SPY.ARCX.*20131007"):
+        import_files("csv", other, into)
+    assert snapshot(into) == before
+
+
+def test_kinds_and_symbols_of_several_imports_stand_together(tmp_path: Path) -> None:
+    into = tmp_path / "set"
+    import_files("csv", write(tmp_path / "in" / "t.csv", TRADES), into)
+    import_files("csv", write(tmp_path / "q.csv", QUOTES), into)
+    data = open_data(str(into))
+    assert data.kinds == {"trade", "quote"}
+    assert data.total() == 10
+    assert open_data(str(into), symbols=["SPY"]).total() == 5
+
+
+def test_a_folder_of_files_is_imported_as_one(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "a.csv", TRADES)
+    write(tmp_path / "in" / "b.csv", QUOTES)
+    assert import_files("csv", tmp_path / "in", tmp_path / "set").rows_added == 10
+    with pytest.raises(NotFoundError, match="no files of this kind"):
+        import_files("parquet", tmp_path / "in", tmp_path / "set")
+
+
+def test_a_failed_import_leaves_the_old_state(tmp_path: Path) -> None:
+    into = tmp_path / "set"
+    import_files("csv", write(tmp_path / "t.csv", TRADES), into)
+    before = snapshot(into)
+    with pytest.raises(DataError):
+        import_files("csv", write(tmp_path / "bad.csv", "timestamp,symbol,price\n"), into)
+    assert snapshot(into) == before
+
+
+def test_what_a_crash_left_behind_is_swept_up(tmp_path: Path) -> None:
+    source, into = write(tmp_path / "t.csv", TRADES), tmp_path / "set"
+    import_files("csv", source, into)
+    before = snapshot(into)
+    write(into / ".import-x" / "SPY.ARCX" / "trades.parquet", "half")
+    write(into / "SPY.ARCX" / "trades-20131009.parquet", "moved, not indexed")
+    assert open_data(str(into)).total() == 7
+    import_files("csv", source, into)
+    assert snapshot(into) == before
+
+
+def test_two_imports_into_one_folder_do_not_mix(tmp_path: Path) -> None:
+    source, into = write(tmp_path / "t.csv", TRADES), tmp_path / "set"
+    into.mkdir()
+    lock = FolderLock(into)
+    with pytest.raises(StorageError):
+        import_files("csv", source, into)
+    lock.release()
+    assert import_files("csv", source, into).rows_added == 7
+
+
+def test_a_target_that_is_a_file_is_a_storage_error(tmp_path: Path) -> None:
+    source = write(tmp_path / "t.csv", TRADES)
+    with pytest.raises(StorageError, match="cannot be made"):
+        import_files("csv", source, source)
+    with pytest.raises(NotFoundError, match="no such file"):
+        import_files("csv", tmp_path / "none.csv", tmp_path / "set")
+
+
+def test_a_damaged_part_is_refused_on_reading(tmp_path: Path) -> None:
+    into = tmp_path / "set"
+    import_files("csv", write(tmp_path / "t.csv", TRADES), into)
+    part = into / "SPY.ARCX" / "trades-20131007.parquet"
+    part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(DataError, match="is damaged"):
+        list(open_data(str(into)).batches())
+    write(into / "dataset.json", "{")
+    with pytest.raises(DataError, match="index of the data set cannot be read"):
+        open_data(str(into))

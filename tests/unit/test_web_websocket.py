@@ -1,0 +1,448 @@
+"""The WebSocket: snapshot, updates, filters, resume, gaps, and what happens to clients that break a rule."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient, WebSocketTestSession
+from starlette.websockets import WebSocketDisconnect
+
+from schemas import topics as t
+from schemas.envelope import Header
+from schemas.topics import CATALOGUE
+from streams.memory_log import MemoryLog
+from tests.unit.web_run import (
+    START_NS,
+    Run,
+    accepted,
+    fast,
+    filled,
+    filled_run,
+    mark,
+    submit,
+    submitted,
+    trade,
+)
+
+
+class Socket:
+    """A client of ``/ws`` that has taken the hello."""
+
+    def __init__(self, session: WebSocketTestSession) -> None:
+        self.session = session
+        self.hello = self.receive()
+
+    def receive(self) -> Any:
+        """Return the next frame."""
+        return json.loads(self.session.receive_text())
+
+    def send(self, **request: Any) -> None:
+        """Send a request."""
+        self.session.send_text(json.dumps(request))
+
+    def ask(self, **request: Any) -> Any:
+        """Send a request and return the next frame."""
+        self.send(**request)
+        return self.receive()
+
+    def subscribe(self, *topics: str, **fields: Any) -> Any:
+        """Subscribe and return the answer."""
+        return self.ask(op="subscribe", id="s", topics=list(topics), **fields)
+
+    def drain(self) -> list[Any]:
+        """Return the frames up to the answer of a ping."""
+        self.send(op="ping", id="drain")
+        frames = []
+        while (frame := self.receive())["op"] != "pong":
+            frames.append(frame)
+        return frames
+
+    def close_code(self) -> int:
+        """Return the code with which the server closes."""
+        with pytest.raises(WebSocketDisconnect) as caught:
+            self.receive()
+        return caught.value.code
+
+
+@contextmanager
+def connect(client: TestClient) -> Iterator[Socket]:
+    """Give a connected client."""
+    with client.websocket_connect("ws://localhost/ws") as session:
+        yield Socket(session)
+
+
+@pytest.fixture
+def run() -> Run:
+    """Return a run with a little session."""
+    run = Run()
+    run.log.append(filled_run())
+    return run
+
+
+@pytest.fixture
+def client(run: Run) -> Iterator[TestClient]:
+    """Give an HTTP client of ``run``."""
+    with run.client() as client:
+        yield client
+
+
+def events(count: int, *, start: int = 0) -> list[tuple[str, Header]]:
+    """Return order events, each of an order of its own."""
+    return [(t.ORDER_EVENTS, submitted(submit(f"n-{i}"))) for i in range(start, start + count)]
+
+
+def offsets(frames: list[Any]) -> list[int]:
+    """Return the offsets of the data frames."""
+    return [frame["offset"] for frame in frames if frame["op"] == "data"]
+
+
+# ---- subscriptions
+
+
+def test_hello_tells_run_limits_and_the_class_of_every_topic(client: TestClient) -> None:
+    with connect(client) as socket:
+        hello = socket.hello
+
+    assert (hello["op"], hello["run_id"], hello["epoch"]) == ("hello", "run-1", "run-1")
+    assert hello["heartbeat_ms"] == 5000
+    assert hello["topics"] == {topic.name: topic.websocket for topic in CATALOGUE}
+
+
+def test_updates_follow_a_subscription_with_their_place_in_the_log(run: Run, client: TestClient) -> None:
+    with connect(client) as socket:
+        answer = socket.subscribe(t.ORDER_EVENTS)
+        run.append(client, events(2))
+        frames = [socket.receive(), socket.receive()]
+
+    assert answer["op"] == "subscribed"
+    assert answer["cursor"] == {t.ORDER_EVENTS: {"0": 5}}
+    assert set(frames[0]) == {"op", "topic", "partition", "offset", "epoch", "data"}
+    assert offsets(frames) == [5, 6]
+    assert frames[0]["data"]["type"] == "order_submitted"
+    assert frames[0]["data"]["quantity"] == "10"
+
+
+def test_every_client_gets_the_same_text(run: Run, client: TestClient) -> None:
+    with connect(client) as one, connect(client) as two:
+        one.subscribe(t.ORDER_EVENTS)
+        two.subscribe(t.ORDER_EVENTS, filters={"account_id": ["paper"]})
+        run.append(client, events(1))
+
+        assert one.session.receive_text() == two.session.receive_text()
+
+
+@pytest.mark.parametrize("topic", [topic.name for topic in CATALOGUE])
+def test_every_topic_can_be_subscribed_with_a_snapshot(client: TestClient, topic: str) -> None:
+    with connect(client) as socket:
+        answer = socket.subscribe(topic, snapshot=True)
+        snapshot = socket.receive()
+
+    assert answer["op"] == "subscribed"
+    assert (snapshot["op"], snapshot["topic"], snapshot["is_last"]) == ("snapshot", topic, True)
+
+
+def test_snapshot_holds_the_newest_of_each_key_and_updates_go_on_from_it(run: Run, client: TestClient) -> None:
+    with connect(client) as socket:
+        run.append(client, [(t.MARKET_EVENTS, trade(165.2, at=1)), (t.MARKET_EVENTS, trade(165.3, at=2))])
+        answer = socket.subscribe(t.MARKET_EVENTS, snapshot=True)
+        snapshot = socket.receive()
+        run.append(client, [(t.MARKET_EVENTS, trade(165.4, at=3))])
+        update = socket.receive()
+
+    assert [item["data"].get("price") for item in snapshot["records"]] == [None, 165.3]
+    assert [item["offset"] for item in snapshot["records"]] == [1, 3]
+    assert update["offset"] == answer["cursor"][t.MARKET_EVENTS]["0"] == 4
+
+
+def test_long_snapshot_comes_in_parts(run: Run, client: TestClient) -> None:
+    marks = [(t.MARKET_EVENTS, trade(1.0, instrument_id=f"S{i}.X")) for i in range(450)]
+    run.append(client, marks)
+    with connect(client) as socket:
+        socket.subscribe(t.MARKET_EVENTS, snapshot=True)
+        parts = [socket.receive() for _ in range(3)]
+
+    assert [part["is_last"] for part in parts] == [False, False, True]
+    assert sum(len(part["records"]) for part in parts) == 452
+
+
+def test_filters_leave_out_other_values_and_spare_records_without_the_field(run: Run, client: TestClient) -> None:
+    with connect(client) as socket:
+        filters = {"instrument_id": ["SPY.ARCX"], "type": ["trade", "equity_mark"]}
+        socket.subscribe(t.MARKET_EVENTS, t.PORTFOLIO_EQUITY, filters=filters)
+        run.append(client, [
+            (t.MARKET_EVENTS, trade(184.0, instrument_id="IBM.XNYS", at=5)),
+            (t.MARKET_EVENTS, trade(165.5, at=6)),
+            (t.PORTFOLIO_EQUITY, mark(10001.0, at=70)),
+        ])  # fmt: skip
+        frames = socket.drain()
+
+    assert [frame["data"].get("instrument_id") for frame in frames] == ["SPY.ARCX", None]
+
+
+def test_filters_hold_for_snapshots_and_history_too(client: TestClient) -> None:
+    with connect(client) as socket:
+        filters = {"strategy_id": ["manual"]}
+        socket.subscribe(t.ORDER_EVENTS, filters=filters, snapshot=True, **{"from": "earliest"})
+        snapshot = socket.receive()
+        history = socket.drain()
+
+    assert [item["data"]["client_order_id"] for item in snapshot["records"]] == ["o-3"]
+    assert offsets(history) == [2]
+
+
+def test_second_subscription_to_a_topic_takes_the_place_of_the_first(run: Run, client: TestClient) -> None:
+    with connect(client) as socket:
+        socket.subscribe(t.ORDER_EVENTS, filters={"account_id": ["other"]})
+        socket.subscribe(t.ORDER_EVENTS)
+        run.append(client, events(1))
+
+        assert offsets(socket.drain()) == [5]
+
+
+def test_nothing_comes_after_unsubscribe(run: Run, client: TestClient) -> None:
+    with connect(client) as socket:
+        socket.subscribe(t.ORDER_EVENTS, t.ORDER_FILLS)
+        answer = socket.ask(op="unsubscribe", id=7, topics=[t.ORDER_EVENTS, t.MARKET_BARS])
+        run.append(client, events(3))
+
+        assert answer == {"op": "unsubscribed", "id": 7, "topics": [t.ORDER_EVENTS]}
+        assert socket.drain() == []
+
+
+def test_batched_client_gets_arrays(run: Run, client: TestClient) -> None:
+    with connect(client) as socket:
+        socket.subscribe(t.ORDER_EVENTS, batch=True)
+        run.append(client, events(5))
+        frames: list[Any] = []
+        while len(frames) < 5:
+            content = socket.receive()
+            assert isinstance(content, list)
+            frames += content
+
+    assert offsets(frames) == [5, 6, 7, 8, 9]
+
+
+# ---- resume
+
+
+def test_cursor_resumes_exactly_behind_the_last_frame(run: Run, client: TestClient) -> None:
+    with connect(client) as socket:
+        socket.subscribe(t.ORDER_EVENTS)
+        run.append(client, events(3))
+        seen = [socket.receive()["offset"] for _ in range(2)]
+    run.append(client, events(1500, start=3))
+
+    with connect(client) as socket:
+        cursor = {t.ORDER_EVENTS: {"0": seen[-1] + 1}}
+        socket.subscribe(t.ORDER_EVENTS, epoch="run-1", **{"from": cursor})
+        seen += [socket.receive()["offset"] for _ in range(1501)]
+        run.append(client, events(2))
+        seen += [socket.receive()["offset"] for _ in range(2)]
+
+    assert seen == list(range(5, 5 + 3 + 1500 + 2))
+
+
+def test_records_that_are_published_while_history_is_read_come_once_and_in_order(run: Run, client: TestClient) -> None:
+    run.append(client, events(2000))
+    with connect(client) as socket:
+        socket.subscribe(t.ORDER_EVENTS, **{"from": "earliest"})
+        for start in range(0, 500, 50):
+            run.append(client, events(50, start=start))
+        seen = [socket.receive()["offset"] for _ in range(2505)]
+
+    assert seen == list(range(2505))
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"from": {t.ORDER_EVENTS: {"0": 0}}, "epoch": "run-0"}, "epoch_changed"),
+        ({"from": {t.ORDER_EVENTS: {"0": 999}}}, "bad_cursor"),
+        ({"from": {t.ORDER_EVENTS: {"1": 0}}}, "bad_cursor"),
+        ({"from": {t.ORDER_FILLS: {"0": 0}}}, "bad_cursor"),
+        ({"from": {t.ORDER_EVENTS: {"0": -1}}}, "invalid_request"),
+        ({"from": "yesterday"}, "invalid_request"),
+    ],
+)
+def test_cursor_that_cannot_be_resumed_is_an_error(client: TestClient, fields: dict[str, Any], code: str) -> None:
+    with connect(client) as socket:
+        answer = socket.subscribe(t.ORDER_EVENTS, **fields)
+
+        assert (answer["op"], answer["id"], answer["code"]) == ("error", "s", code)
+        assert socket.drain() == []
+
+
+def test_cursor_behind_what_is_kept_is_an_error_on_complete_topics_and_a_gap_on_others() -> None:
+    run = Run(log=MemoryLog("run-1", lambda: START_NS, history_max=10))
+    with run.client() as client:
+        trades = [(t.MARKET_EVENTS, trade(1.0, at=i)) for i in range(30)]
+        run.append(client, [*events(30), *trades])
+        with connect(client) as socket:
+            refused = socket.subscribe(t.ORDER_EVENTS, **{"from": {t.ORDER_EVENTS: {"0": 3}}})
+            socket.subscribe(t.MARKET_EVENTS, **{"from": {t.MARKET_EVENTS: {"0": 3}}})
+            frames = socket.drain()
+
+    assert refused["code"] == "cursor_expired"
+    assert "from offset 20" in refused["detail"]
+    assert (frames[0]["op"], frames[0]["from"], frames[0]["to"]) == ("gap", 3, 19)
+    assert offsets(frames) == list(range(20, 30))
+
+
+# ---- requests that are wrong
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"op": "shout", "id": "s"},
+        {"op": "subscribe", "id": "s"},
+        {"op": "subscribe", "id": "s", "topics": []},
+        {"op": "subscribe", "id": "s", "topics": "orders.events.v1"},
+        {"op": "subscribe", "id": "s", "topics": ["nope.v1"]},
+        {"op": "subscribe", "id": "s", "topics": [t.ORDER_EVENTS], "filters": {"color": ["red"]}},
+        {"op": "subscribe", "id": "s", "topics": [t.ORDER_EVENTS], "max_hz": 5},
+        {"op": "ping", "id": "s", "extra": 1},
+        {"id": "s"},
+    ],
+)
+def test_wrong_request_is_answered_and_the_connection_stays(client: TestClient, request_: dict[str, Any]) -> None:
+    with connect(client) as socket:
+        answer = socket.ask(**request_)
+
+        assert (answer["op"], answer["id"]) == ("error", "s")
+        assert answer["detail"]
+        assert socket.ask(op="ping", id=1)["op"] == "pong"
+
+
+@pytest.mark.parametrize("text", ["", "{", "hello", "[" * 5000, '{"op":"ping","id":"' + "\\ud800"])
+def test_malformed_frame_is_answered_and_closes(client: TestClient, text: str) -> None:
+    with connect(client) as socket:
+        socket.session.send_text(text)
+        frame = socket.receive()
+
+        assert frame["op"] == "error"
+        if frame["code"] == "malformed_frame":
+            assert socket.close_code() == 1008
+
+
+def test_deeply_nested_request_is_an_error(client: TestClient) -> None:
+    with connect(client) as socket:
+        socket.session.send_text('{"op":"ping","zzz":1,"deep":' + "[" * 20_000)
+
+        assert socket.receive()["op"] == "error"
+
+
+def test_binary_frame_is_answered_and_closes(client: TestClient) -> None:
+    with connect(client) as socket:
+        socket.session.send_bytes(b"\x00")
+
+        assert socket.receive()["code"] == "binary_frame"
+        assert socket.close_code() == 1003
+
+
+def test_frame_that_is_too_large_is_answered_and_closes(client: TestClient) -> None:
+    with connect(client) as socket:
+        socket.session.send_text('"' + "x" * 65_536 + '"')
+
+        assert socket.receive()["code"] == "frame_too_large"
+        assert socket.close_code() == 1009
+
+
+def test_client_that_asks_too_often_is_closed() -> None:
+    with Run(fast(inbound_ops_burst=3, inbound_ops_per_s=0.001)).client() as client, connect(client) as socket:
+        answers = [socket.ask(op="ping") for _ in range(4)]
+
+        assert [answer["op"] for answer in answers] == ["pong", "pong", "pong", "error"]
+        assert answers[-1]["code"] == "rate_limited"
+        assert socket.close_code() == 1008
+
+
+def test_page_of_another_site_cannot_connect(client: TestClient) -> None:
+    headers = {"origin": "http://evil.example"}
+    with (
+        pytest.raises(WebSocketDisconnect) as caught,
+        client.websocket_connect("ws://localhost/ws", headers=headers),
+    ):
+        pass
+
+    assert caught.value.code == 1008
+
+
+def test_one_client_too_many_is_closed() -> None:
+    with Run(fast(clients_max=1)).client() as client, connect(client):
+        with client.websocket_connect("ws://localhost/ws") as second, pytest.raises(WebSocketDisconnect) as caught:
+            second.receive_text()
+
+        assert caught.value.code == 1013
+
+
+def test_idle_client_gets_heartbeats() -> None:
+    with Run(fast(heartbeat_s=0.01)).client() as client, connect(client) as socket:
+        assert socket.receive()["op"] == "heartbeat"
+        assert socket.receive()["op"] == "heartbeat"
+
+
+# ---- clients that fall behind
+
+
+def test_slow_client_of_a_complete_topic_is_cut_off_with_its_cursor_and_others_are_not_delayed() -> None:
+    run = Run(fast(outbox_max_frames=50))
+    with run.client() as client, connect(client) as slow, connect(client) as quick:
+        slow.subscribe(t.ORDER_EVENTS)
+        quick.subscribe(t.ORDER_FILLS)
+        run.append(client, events(2))
+        first = [slow.receive()["offset"] for _ in range(2)]
+        # One group is offered in one go, so no writer can keep up with more than its outbox holds.
+        run.append(client, events(60, start=2))
+        frames = []
+        while (frame := slow.receive())["op"] == "data":
+            frames.append(frame)
+
+        assert (frame["op"], frame["code"]) == ("disconnect", "slow_consumer")
+        assert frame["cursor"] == {t.ORDER_EVENTS: {"0": len(first) + len(frames)}}
+        assert slow.close_code() == 4408
+        assert quick.ask(op="ping")["op"] == "pong"
+
+
+def test_slow_client_of_a_conflated_topic_gets_the_newest_and_an_announced_gap() -> None:
+    run = Run(fast(conflate_after_frames=10))
+    with run.client() as client, connect(client) as socket:
+        socket.subscribe(t.MARKET_EVENTS)
+        run.append(client, [(t.MARKET_EVENTS, trade(100.0 + i, at=i)) for i in range(40)])
+        frames = socket.drain()
+
+    gaps = [frame for frame in frames if frame["op"] == "gap"]
+    left = offsets(frames)
+    assert left == sorted(left)
+    assert left[-1] == 39
+    assert len(left) < 40
+    missing = set(range(40)) - set(left)
+    assert missing <= {n for gap in gaps for n in range(gap["from"], gap["to"] + 1)}
+    assert all(gap["reason"] == "slow_client" for gap in gaps)
+
+
+def test_clients_are_told_when_the_server_stops() -> None:
+    run = Run()
+    with run.client() as client, connect(client) as socket:
+        socket.subscribe(t.ORDER_EVENTS)
+        run.append(client, [(t.ORDER_EVENTS, accepted(submit("o"))), (t.ORDER_EVENTS, filled(submit("o")))])
+        seen = offsets([socket.receive(), socket.receive()])
+        run.on_loop(client, run.context.hub.close)
+
+        frame = socket.receive()
+        assert (frame["op"], frame["code"]) == ("disconnect", "server_stops")
+        assert frame["cursor"] == {t.ORDER_EVENTS: {"0": seen[-1] + 1}}
+        assert socket.close_code() == 1001
+
+
+def test_clients_are_forgotten_when_they_leave(run: Run, client: TestClient) -> None:
+    with connect(client) as socket:
+        socket.subscribe(t.ORDER_EVENTS)
+        assert client.get("/api/system").json()["websocket_clients"] == 1
+
+    run.append(client, events(1))
+    assert client.get("/api/system").json()["websocket_clients"] == 0

@@ -27,6 +27,7 @@ from infra.tables import show_backtest
 from infra.times import NS, parse_time
 from schemas.errors import ConfigError, MillraceError
 from schemas.topics import CATALOGUE
+from streams.importing import SourceKind
 
 app = App(
     name="millrace",
@@ -284,7 +285,7 @@ def runs_list() -> None:
         console.print(line, markup=False)
 
 
-def _import(kind: str, path: str, into: Path, symbols: str) -> None:
+def _import(kind: SourceKind, path: str, into: Path, symbols: str) -> None:
     from infra.imports import run_import
 
     run_import(kind, Path(path), into, _symbols(symbols), console=console, errors=errors)

@@ -10,10 +10,10 @@ import numpy as np
 
 from agents.account.config import AccountConfig, AccountStageConfig
 from agents.market.config import MarketConfig
-from agents.venue.config import VenueConfig
 from agents.runners.engine import EngineConfig
 from agents.strategy.api import Strategy
 from agents.strategy.config import StrategyConfig
+from agents.venue.config import VenueConfig
 from infra.settings import Settings, StrategySettings
 from infra.strategies import resolve_strategy
 from schemas.columns import Ints

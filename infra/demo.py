@@ -11,8 +11,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from agents.venue.config import Latency, PerShareFee
 from agents.runners.parity import Rerun, rerun
+from agents.venue.config import Latency, PerShareFee
 from infra.display import progress_bar
 from infra.parity import load_classes
 from infra.screen import Screen

@@ -16,8 +16,8 @@ from typing import Any
 
 import msgspec
 
-from agents.venue.config import Fee, Latency, NoFee, NoSlippage, Slippage
 from agents.strategy.parameters import ParameterValue
+from agents.venue.config import Fee, Latency, NoFee, NoSlippage, Slippage
 from schemas.enums import AccountKind, AutonomyMode
 from schemas.errors import ConfigError
 from schemas.risk import LimitSet

@@ -22,6 +22,7 @@ MONEY_CONTEXT = Context(prec=38, rounding=ROUND_HALF_EVEN)
 """
 
 ZERO = Decimal(0)
+ONE = Decimal(1)
 
 
 class Grid:
@@ -86,9 +87,13 @@ class Grid:
             )
         return round(scaled)
 
+    def nearest(self, value: float) -> Decimal:
+        """Return one float as the nearest Decimal on the grid, as ``to_unit`` rounds it."""
+        return self.to_unit(value) * self.increment
+
     def to_floats(self, units: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Return int64 grid ``units`` as float64 values."""
-        return units * self._factor / self._divisor
+        return (units * self._factor / self._divisor).astype(np.float64, copy=False)
 
     def to_float(self, units: int) -> float:
         """Return one number of grid units as float64."""
@@ -107,6 +112,13 @@ class Grid:
         except DecimalException:
             return None
         return None if rest else int(units)
+
+    def holds(self, value: Decimal) -> bool:
+        """Return whether ``value`` lies on the grid."""
+        try:
+            return not value % self.increment
+        except DecimalException:
+            return False
 
     def floor(self, value: Decimal) -> Decimal:
         """Return the largest multiple of the increment that is not above ``value``."""

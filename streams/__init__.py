@@ -1,4 +1,4 @@
-"""What carries records: journal, importers, data sets, calendars; later Kafka, database and broker links.
+"""What carries records: journal, importers, data sets, calendars.
 
 Imports schemas and nothing else of ours. All I/O of the engine stands here.
 """

@@ -1,6 +1,7 @@
-"""A log in memory: the port of ``streams.log`` without a disk, for tests and demonstrations of what reads topics.
+"""A log in memory: the port of ``streams.log`` without a disk, for tests of what reads topics.
 
-Each topic keeps its newest records only, so memory is bounded; offsets go on counting, as on a topic with retention.
+Each topic keeps its newest records only, so memory is bounded; offsets go on counting, as on a
+topic with retention.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class MemoryLog:
     def append(self, records: Iterable[tuple[str, Header]]) -> None:
         """Append a group of (topic, record) and tell the listeners of all of them at once.
 
-        A listener may append as well: what it appends is told after the group that it is being told of.
+        A listener may append as well: what it appends is told after the group that it is being told
+        of.
         """
         self._untold.append([self._store(topic, record) for topic, record in records])
         if self._is_telling:
@@ -80,7 +82,7 @@ class MemoryLog:
         return lambda: self._listeners.remove(listener)
 
     def read(self, topic: str, offset: int, limit: int) -> list[Published]:
-        """Return up to ``limit`` records of ``topic`` from ``offset`` on; what is no longer kept is left out."""
+        """Return up to ``limit`` records of ``topic`` from ``offset`` on, of those still kept."""
         history = self._history.get(topic)
         if not history:
             return []

@@ -1,7 +1,7 @@
 """The circuit breaker: a latching state for each scope, and an epoch that counts the changes.
 
-ACTIVE lets orders pass, REDUCING only those that reduce exposure, HALTED none (cancels always pass). The strictest of
-all scopes that concern an order holds. A breaker never resets itself.
+ACTIVE lets orders pass, REDUCING only those that reduce exposure, HALTED none (cancels always
+pass). The strictest of all scopes that concern an order holds. A breaker never resets itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Breakers(msgspec.Struct, gc=True):
     epoch: int = 0
 
     def change(self, scope: Scope, scope_id: str, state: BreakerState, reason: str) -> bool:
-        """Put one scope into ``state``; return whether anything changed. A trip never makes a state milder."""
+        """Put one scope into ``state``; return whether anything changed."""
         key = f"{scope}|{scope_id}"
         known = self.states.get(key, BreakerState.ACTIVE)
         if known == state:

@@ -13,7 +13,8 @@ from schemas.risk import LimitSet
 class AccountConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One account: its kind, its base currency and the cash it starts with.
 
-    ``calendar`` names the session calendar whose days the daily loss is counted by; empty: UTC days.
+    ``calendar`` names the session calendar whose days the daily loss is counted by; empty: UTC
+    days.
     """
 
     account_id: str
@@ -26,9 +27,10 @@ class AccountConfig(msgspec.Struct, frozen=True, kw_only=True):
 class AccountStageConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The account stage's settings.
 
-    ``mark_interval_s``: equity is marked once in each such interval of event time. ``snapshot_interval_s``: a full
-    AccountSnapshot once in each such interval. ``closed_order_retention_s``: how long closed orders and their ids are
-    remembered, which is the time in which a repeated client order id is recognised.
+    ``mark_interval_s``: equity is marked once in each such interval of event time.
+    ``snapshot_interval_s``: a full AccountSnapshot once in each such interval.
+    ``closed_order_retention_s``: how long closed orders and their ids are remembered, which is the
+    time in which a repeated client order id is recognised.
     """
 
     accounts: tuple[AccountConfig, ...]

@@ -1,13 +1,15 @@
 """Marks: reference prices consumed in order, and the equity of every account at the mark instants.
 
-A mark stands at each boundary of ``mark_interval_s`` in event time that a reference price passes: it values positions and
-cash as they are at that place of the stage's input, at the last prices before the boundary. Marks are made lazily, before
-anything else at a later place is handled, so the order of effects is the order of the input.
+A mark stands at each boundary of ``mark_interval_s`` in event time that a reference price passes:
+it values positions and cash as they are at that place of the stage's input, at the last prices
+before the boundary. Marks are made lazily, before anything else at a later place is handled, so the
+order of effects is the order of the input.
 
-Marks feed the peak and the day's starting equity, which the loss checks need, and the equity curve, which is published as
-float64 columns. Each mark is one expression over the current cash and prices, never a running sum, so no cut of the input
-shows in it. Between two fills only a span of marks is noted; ``settle`` computes all noted spans at once, when somebody asks
-for the peak or the batch ends.
+Marks feed the peak and the day's starting equity, which the loss checks need, and the equity curve,
+which is published as float64 columns. Each mark is one expression over the current cash and prices,
+never a running sum, so no cut of the input shows in it. Between two fills only a span of marks is
+noted; ``settle`` computes all noted spans at once, when somebody asks for the peak or the batch
+ends.
 """
 
 from __future__ import annotations
@@ -33,11 +35,20 @@ _SCALAR_MARKS = 16  # Fewer marks than this are quicker in plain Python than in 
 class _Line:
     """One equity line: an account as a whole, or one strategy of it, as cash plus weighted prices.
 
-    ``parts`` are (instrument index, holding or position, value of one price unit in base currency, its rate).
-    ``spans`` are noted marks: (first bound, last bound, cash, weights).
+    ``parts`` are (instrument index, holding or position, value of one price unit in base currency,
+    its rate). ``spans`` are noted marks: (first bound, last bound, cash, weights).
     """
 
-    __slots__ = ("account", "cash", "is_dirty", "parts", "source", "spans", "strategy_id", "weights")
+    __slots__ = (
+        "account",
+        "cash",
+        "is_dirty",
+        "parts",
+        "source",
+        "spans",
+        "strategy_id",
+        "weights",
+    )
 
     def __init__(self, account: Account, strategy_id: str, source: int) -> None:
         self.account = account
@@ -50,7 +61,10 @@ class _Line:
         self.spans: list[tuple[int, int, float, list[tuple[int, float]]]] = []
 
     def refresh(self, rates: Mapping[str, Decimal]) -> None:
-        """Compute cash and weights from the exact state; ``rates`` are the account's currencies in base currency."""
+        """Compute cash and weights from the exact state.
+
+        ``rates`` are those of the account's currencies to its base currency.
+        """
         weights: list[tuple[int, float]] = []
         cash = 0.0
         if not self.strategy_id:
@@ -117,7 +131,7 @@ class Marks:
         self._carried = dict(self._book.prices)
         buckets = batch.clock[prices.pos] // self._interval_ns
         previous = np.empty_like(buckets)
-        previous[0] = self.bucket if self.bucket else buckets[0]
+        previous[0] = self.bucket or buckets[0]
         previous[1:] = buckets[:-1]
         self._bound_rows = np.flatnonzero(buckets > previous)
         self._bounds = self._bound_rows.tolist()
@@ -136,7 +150,7 @@ class Marks:
         return found
 
     def split(self, instrument_id: str, ratio: float) -> None:
-        """Bring the last price of an instrument onto its new share count, from this place of the input on."""
+        """Bring the last price of an instrument onto its new share count, from this place on."""
         index = self._book.universe.index(instrument_id)
         price = self._book.prices.get(instrument_id)
         if index is None or price is None:
@@ -165,7 +179,7 @@ class Marks:
         self._shapes.clear()
 
     def advance(self, pos: int, out: Outbox) -> None:
-        """Consume all reference prices at or before ``pos``, note the marks they pass, and take due snapshots."""
+        """Consume all reference prices up to ``pos``: note marks, take due snapshots."""
         if pos == self._pos or self._row >= self._n_rows:
             return
         self._pos = pos
@@ -251,7 +265,8 @@ class Marks:
             places = rows.searchsorted(self._bound_rows)
             known = values[places]
             for at, ratio in self._splits.get(index, ()):
-                # A price from before the split stands until the first one after it, on the new share count.
+                # A price from before the split stands until the first one after it, on the new
+                # share count.
                 is_old = (self._bound_rows >= at) & (np.concatenate(([-1], rows))[places] < at)
                 known = np.where(is_old, known / ratio, known)
             self._at_bounds[index] = known
@@ -266,7 +281,7 @@ class Marks:
         return 0.0
 
     def _lines_of(self, account: Account) -> list[_Line]:
-        """Return the lines of an account, made anew when it has new strategies, instruments or currencies."""
+        """Return the lines of an account, made anew when what it holds has new parts."""
         account_id = account.config.account_id
         shape = (len(account.positions), len(account.cash))
         if self._shapes.get(account_id) == shape:
@@ -298,7 +313,7 @@ class Marks:
         return lines
 
     def settle(self, account: Account) -> None:
-        """Compute the noted marks of an account and its strategies: equity rows, peaks, the day's starting equity."""
+        """Compute the noted marks of an account and of its strategies."""
         for line in self._lines.get(account.config.account_id, ()):
             if line.spans:
                 self._settle_line(line)
@@ -318,7 +333,9 @@ class Marks:
         for index, weight in line.weights:
             instrument_id = self._book.universe.instruments[index].instrument_id
             price = self._book.prices.get(instrument_id)
-            equity += weight * (self._average_cost(account, instrument_id) if price is None else price)
+            equity += weight * (
+                self._average_cost(account, instrument_id) if price is None else price
+            )
         return equity
 
     def _settle_line(self, line: _Line) -> None:
@@ -389,7 +406,11 @@ class Marks:
             equity += value
             net += value
             gross += np.abs(value)
-        known = account.strategy_peaks.get(line.strategy_id, 0.0) if line.strategy_id else account.peak_equity
+        known = (
+            account.strategy_peaks.get(line.strategy_id, 0.0)
+            if line.strategy_id
+            else account.peak_equity
+        )
         peaks = np.maximum.accumulate(np.concatenate(([known], equity)))
         tops = peaks[1:]
         if line.strategy_id:
@@ -428,7 +449,8 @@ class Marks:
         rows, self._rows = self._rows, []
         ts = np.concatenate([row[0] for row in rows])
         source = np.concatenate([row[1] for row in rows])
-        # Lines are settled one after another; in the stream they stand mark by mark, whatever the cut.
+        # Lines are settled one after another; in the stream they stand mark by mark, whatever the
+        # cut.
         order = np.lexsort((source, ts))
         columns = {
             name: np.concatenate([row[k] for row in rows])[order]

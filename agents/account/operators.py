@@ -1,7 +1,8 @@
 """What operators may do to the account stage: limits, breaker, and the three acts of stopping.
 
-Stop entries puts the breaker into REDUCING, cancel all asks the venue to take out every open order, flatten sends
-reduce-only market orders against every position. They are different acts and none implies another.
+Stop entries puts the breaker into REDUCING, cancel all asks the venue to take out every open order,
+flatten sends reduce-only market orders against every position. They are different acts and none
+implies another.
 """
 
 from __future__ import annotations
@@ -35,27 +36,41 @@ def set_breaker(stage: AccountStage, command: SetBreaker, now_ns: int, out: Outb
     if not is_stricter and not command.reason.strip():
         stage.dead_letter(command, "a breaker is not reset without a reason", out)
         return
-    stage.change_breaker(
-        command.scope, command.scope_id, command.state, command.operator, command.reason,
-        command.event_id, now_ns, out,
-    )  # fmt: skip
+    stage.gate.change_breaker(
+        command.scope,
+        command.scope_id,
+        command.state,
+        command.operator,
+        command.reason,
+        command.event_id,
+        now_ns,
+        out,
+    )
 
 
 def kill(stage: AccountStage, command: Kill, now_ns: int, out: Outbox) -> None:
     """Carry out one of the three acts of stopping within its scope."""
     if command.action is KillAction.STOP_ENTRIES:
         if stage.breakers.is_stricter(command.scope, command.scope_id, BreakerState.REDUCING):
-            stage.change_breaker(
-                command.scope, command.scope_id, BreakerState.REDUCING, command.operator, command.reason,
-                command.event_id, now_ns, out,
-            )  # fmt: skip
+            stage.gate.change_breaker(
+                command.scope,
+                command.scope_id,
+                BreakerState.REDUCING,
+                command.operator,
+                command.reason,
+                command.event_id,
+                now_ns,
+                out,
+            )
         return
     ordinal = 0
     for account in stage.accounts.values():
         if command.action is KillAction.CANCEL_ALL:
             for order_id in list(account.open_orders):
                 order = account.orders[order_id]
-                if _is_concerned(command, account, order.command.strategy_id, order.command.instrument_id):
+                if _is_concerned(
+                    command, account, order.command.strategy_id, order.command.instrument_id
+                ):
                     stage.request_cancel(account, order, command, ordinal, now_ns, out)
                     ordinal += 1
         else:
@@ -80,10 +95,19 @@ def _flatten(
             continue
         event_id = derived_id(f"flatten:{account.config.account_id}", command.event_id, ordinal)
         submit = SubmitOrder(
-            event_id, now_ns, event_id, command.event_id, account.config.account_id, strategy_id,
-            f"flatten-{event_id}", instrument_id, Side.SELL if position.quantity > 0 else Side.BUY,
-            abs(position.quantity), OrderType.MARKET, is_reduce_only=True,
-        )  # fmt: skip
+            event_id,
+            now_ns,
+            event_id,
+            command.event_id,
+            account.config.account_id,
+            strategy_id,
+            f"flatten-{event_id}",
+            instrument_id,
+            Side.SELL if position.quantity > 0 else Side.BUY,
+            abs(position.quantity),
+            OrderType.MARKET,
+            is_reduce_only=True,
+        )
         stage.submit(submit, now_ns, out)
         ordinal += 1
     return ordinal
@@ -92,7 +116,7 @@ def _flatten(
 def scale_orders(
     account: Account, holding: Holding, action: CorporateAction, instrument: Instrument
 ) -> None:
-    """Scale the open orders of an instrument by a split, as the venue does: quantities down to the grid."""
+    """Scale the open orders of an instrument by a split, as the venue does."""
     quantity_grid, price_grid = instrument.quantity_grid(), instrument.price_grid()
     holding.working_buy = holding.working_sell = ZERO
     for order_id in account.open_orders:
@@ -104,7 +128,9 @@ def scale_orders(
         for name in ("limit_price", "stop_price"):
             price = getattr(order, name)
             if price is not None:
-                units = (price / action.ratio / price_grid.increment).to_integral_value(ROUND_HALF_EVEN)
+                units = (price / action.ratio / price_grid.increment).to_integral_value(
+                    ROUND_HALF_EVEN
+                )
                 setattr(order, name, units * price_grid.increment)
         if order.command.side is Side.BUY:
             holding.working_buy += order.leaves()

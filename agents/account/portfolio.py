@@ -1,16 +1,17 @@
 """The portfolio: what fills, splits, dividends and symbol changes do to positions and cash.
 
-Invariants, checked on every change: an account's holding in an instrument is the sum of its strategies' positions, and
-cash moves by exactly what was paid and received.
+Invariants, checked on every change: an account's holding in an instrument is the sum of its
+strategies' positions, and cash moves by exactly what was paid and received.
 """
 
 from __future__ import annotations
 
 from decimal import Decimal
 
+from agents.account.exposure import Exposure
 from agents.account.slots import Book, Slot
 from agents.account.state import Account, Holding
-from agents.account.valuation import Valuation
+from agents.account.valuation import Valuation, in_base
 from agents.domain.position import Position
 from agents.processor import Outbox
 from schemas.enums import AccountKind, Side
@@ -32,14 +33,26 @@ def apply_fill(account: Account, slot: Slot, fill: Fill, base: str, out: Outbox)
     multiplier = slot.instrument.multiplier
     amount = signed * fill.price if multiplier == 1 else signed * fill.price * multiplier
     account.cash[currency] = account.cash.get(currency, ZERO) - amount - fill.fee
-    out.append((
-        PORTFOLIO_POSITIONS,
-        PositionChanged(
-            f"{base}-1", fill.ts_event_ns, fill.client_order_id, fill.event_id, fill.account_id, fill.strategy_id,
-            fill.instrument_id, position.quantity, position.average_price(), position.realized,
-            position.realized_fifo, position.fees, currency,
-        ),
-    ))  # fmt: skip
+    out.append(
+        (
+            PORTFOLIO_POSITIONS,
+            PositionChanged(
+                f"{base}-1",
+                fill.ts_event_ns,
+                fill.client_order_id,
+                fill.event_id,
+                fill.account_id,
+                fill.strategy_id,
+                fill.instrument_id,
+                position.quantity,
+                position.average_price(),
+                position.realized,
+                position.realized_fifo,
+                position.fees,
+                currency,
+            ),
+        )
+    )
 
 
 def check_sums(account: Account) -> None:
@@ -59,9 +72,14 @@ def check_sums(account: Account) -> None:
 
 
 def apply_action(
-    account: Account, book: Book, action: CorporateAction, instrument: Instrument, base: str, out: Outbox
+    account: Account,
+    book: Book,
+    action: CorporateAction,
+    instrument: Instrument,
+    base: str,
+    out: Outbox,
 ) -> None:
-    """Apply a split, dividend or symbol change to every position of the account in its instrument."""
+    """Apply a corporate action to every position of the account in its instrument."""
     suffix = f"|{action.instrument_id}"
     keys = [key for key in account.positions if key.endswith(suffix)]
     for ordinal, key in enumerate(keys):
@@ -77,15 +95,27 @@ def apply_action(
             account.positions[f"{strategy_id}|{action.new_symbol}"] = account.positions.pop(key)
         if not position.quantity and action.kind != "SPLIT":
             continue
-        out.append((
-            PORTFOLIO_POSITIONS,
-            PositionChanged(
-                f"{base}-{ordinal}", action.ts_event_ns, action.event_id, action.event_id,
-                account.config.account_id, strategy_id, action.instrument_id, position.quantity,
-                position.average_price(), position.realized, position.realized_fifo, position.fees,
-                instrument.currency, action.kind.value.lower(),
-            ),
-        ))  # fmt: skip
+        out.append(
+            (
+                PORTFOLIO_POSITIONS,
+                PositionChanged(
+                    f"{base}-{ordinal}",
+                    action.ts_event_ns,
+                    action.event_id,
+                    action.event_id,
+                    account.config.account_id,
+                    strategy_id,
+                    action.instrument_id,
+                    position.quantity,
+                    position.average_price(),
+                    position.realized,
+                    position.realized_fifo,
+                    position.fees,
+                    instrument.currency,
+                    action.kind.value.lower(),
+                ),
+            )
+        )
     if action.kind == "SYMBOL_CHANGE":
         if action.instrument_id in account.holdings:
             account.holdings[action.new_symbol] = account.holdings.pop(action.instrument_id)
@@ -94,11 +124,15 @@ def apply_action(
 
 
 def _split(
-    account: Account, book: Book, action: CorporateAction, instrument: Instrument, position: Position
+    account: Account,
+    book: Book,
+    action: CorporateAction,
+    instrument: Instrument,
+    position: Position,
 ) -> None:
     last = book.prices.get(action.instrument_id)
     # The caller has brought the last price onto the new share count already.
-    price = instrument.price_grid().to_decimal(instrument.price_grid().to_unit(last)) if last else ZERO
+    price = instrument.price_grid().nearest(last) if last else ZERO
     if not price:
         price = position.average_price() / action.ratio
     in_lieu = position.apply_split(action.ratio, instrument.quantity_increment, price)
@@ -117,27 +151,54 @@ def _sum_holding(account: Account, instrument_id: str) -> None:
 
 
 def snapshot_account(
-    account: Account, book: Book, initial_margin: Decimal, ts_ns: int, event_id: str, cause: str, out: Outbox
+    account: Account,
+    book: Book,
+    initial_margin: Decimal,
+    ts_ns: int,
+    event_id: str,
+    cause: str,
+    out: Outbox,
 ) -> None:
     """Publish the account as it stands, valued exactly at the last reference prices."""
     check_sums(account)
     value = Valuation.of(account, book)
+    exposure = Exposure(account, book)
+    exposure.refresh()
     realized = fees = ZERO
-    for position in account.positions.values():
-        realized += position.realized + position.dividends
-        fees += position.fees
+    for key, position in account.positions.items():
+        instrument_id = key.split("|", 1)[1]
+        gained = position.realized + position.dividends
+        realized += in_base(gained, instrument_id, account, book)
+        fees += in_base(position.fees, instrument_id, account, book)
     if account.config.kind is AccountKind.CASH:
-        power = value.free_cash
+        power = exposure.free_cash()
     else:
-        power = value.excess(initial_margin) / initial_margin
+        power = exposure.excess(initial_margin) / initial_margin
     equity = float(value.equity)
     peak = max(account.peak_equity, equity)
-    out.append((
-        PORTFOLIO_ACCOUNTS,
-        AccountSnapshot(
-            event_id, ts_ns, cause, cause, account.config.account_id, "", account.config.base_currency,
-            dict(account.cash), value.equity, realized, value.unrealized, fees, value.gross, value.net, power,
-            Decimal(repr(peak)), (equity - peak) / peak if peak > 0 else 0.0,
-            value.equity - Decimal(repr(account.day_start_equity)), value.missing,
-        ),
-    ))  # fmt: skip
+    out.append(
+        (
+            PORTFOLIO_ACCOUNTS,
+            AccountSnapshot(
+                event_id,
+                ts_ns,
+                cause,
+                cause,
+                account.config.account_id,
+                "",
+                account.config.base_currency,
+                dict(account.cash),
+                value.equity,
+                realized,
+                value.unrealized,
+                fees,
+                value.gross,
+                value.net,
+                power,
+                Decimal(repr(peak)),
+                (equity - peak) / peak if peak > 0 else 0.0,
+                value.equity - Decimal(repr(account.day_start_equity)),
+                value.missing,
+            ),
+        )
+    )

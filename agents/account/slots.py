@@ -1,6 +1,7 @@
 """Slots: everything a check or a fill needs about one account, strategy and instrument, found once.
 
-A slot is derived state: it points into accounts and is built anew after a restore or a change of limits.
+A slot is derived state: it points into accounts and is built anew after a restore, and when limits,
+instruments or exchange rates change.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agents.account.breaker import Breakers
 from agents.account.state import Account, Holding
@@ -18,17 +19,44 @@ from schemas.enums import InstrumentState, Scope
 from schemas.instruments import Instrument, Universe
 from schemas.risk import LimitSet
 from schemas.sessions import SessionTable
-from schemas.values import Grid
+from schemas.values import ONE, Grid
+
+if TYPE_CHECKING:
+    from agents.account.exposure import Exposure
 
 
 class Slot:
-    """One account, strategy and instrument with its positions, grids and effective limits."""
+    """One account, strategy and instrument with its positions, grids and effective limits.
+
+    ``factor`` is what one unit of price is worth in the account's base currency (multiplier times
+    exchange rate, None without a rate), ``is_plain`` whether that is exactly 1. ``exposure`` holds
+    the sums of the whole account.
+    """
 
     __slots__ = (
-        "account", "breakers", "checks", "close_ns", "holding", "index", "instrument", "instrument_id", "limits",
-        "max_daily_loss", "max_drawdown", "open_ns", "position", "price_grid", "quantity_grid", "scopes", "session_closes", "session_opens",
+        "account",
+        "breakers",
+        "checks",
+        "close_ns",
+        "exposure",
+        "factor",
+        "holding",
+        "index",
+        "instrument",
+        "instrument_id",
+        "is_plain",
+        "limits",
+        "max_daily_loss",
+        "max_drawdown",
+        "open_ns",
+        "position",
+        "price_grid",
+        "quantity_grid",
+        "scopes",
+        "session_closes",
+        "session_opens",
         "strategy_id",
-    )  # fmt: skip
+    )
 
     def __init__(
         self,
@@ -40,8 +68,13 @@ class Slot:
         breakers: Breakers,
         grids: tuple[Grid, Grid],
         sessions: SessionTable | None,
+        rate: Decimal | None,
+        exposure: Exposure,
     ) -> None:
         self.account = account
+        self.factor = None if rate is None else instrument.multiplier * rate
+        self.is_plain = self.factor == 1
+        self.exposure = exposure
         self.strategy_id = strategy_id
         self.instrument = instrument
         self.instrument_id = instrument.instrument_id
@@ -49,8 +82,9 @@ class Slot:
         self.limits = limits = effective.limits
         self.checks: tuple[Callable[[Any], Any], ...] | None = None
         # Marks are float64, and so is what they are compared with.
-        self.max_daily_loss = None if limits.max_daily_loss is None else float(limits.max_daily_loss)
-        self.max_drawdown = None if limits.max_drawdown is None else float(limits.max_drawdown)
+        loss, fall = limits.max_daily_loss, limits.max_drawdown
+        self.max_daily_loss = None if loss is None else float(loss)
+        self.max_drawdown = None if fall is None else float(fall)
         self.scopes = effective
         self.breakers = breakers
         self.price_grid, self.quantity_grid = grids
@@ -82,7 +116,7 @@ class Slot:
 
 
 class Book:
-    """The reference data of the stage: universe, limits by scope, halts, exchange rates, last prices."""
+    """The stage's reference data: universe, limits by scope, halts, exchange rates, last prices."""
 
     def __init__(
         self, universe: Universe, sessions: Mapping[str, SessionTable], limits: LimitSet
@@ -110,9 +144,17 @@ class Book:
         return found
 
     def slot(
-        self, account: Account, strategy_id: str, instrument_id: str, breakers: Breakers
+        self,
+        account: Account,
+        strategy_id: str,
+        instrument_id: str,
+        breakers: Breakers,
+        exposure: Exposure,
     ) -> Slot | None:
-        """Build the slot of one account, strategy and instrument; None if the instrument is not known."""
+        """Build the slot of one account, strategy and instrument.
+
+        None if the instrument is not known.
+        """
         index = self.universe.index(instrument_id)
         if index is None:
             return None
@@ -127,12 +169,14 @@ class Book:
             breakers,
             (self.universe.price_grids[index], self.universe.quantity_grids[index]),
             self.sessions.get(instrument.calendar) if instrument.calendar else None,
+            self.rate(instrument.currency, account.config.base_currency),
+            exposure,
         )
 
     def rate(self, currency: str, base: str) -> Decimal | None:
-        """Return how many units of ``base`` one unit of ``currency`` is worth, or None if nobody said."""
+        """Return how many units of ``base`` one unit of ``currency`` is worth; None if unknown."""
         if currency == base:
-            return Decimal(1)
+            return ONE
         direct = self.rates.get(f"{currency}/{base}")
         if direct is not None:
             return direct
@@ -142,4 +186,4 @@ class Book:
     def price(self, slot: Slot) -> Decimal | None:
         """Return the last reference price of a slot's instrument on its grid, or None."""
         last = self.prices.get(slot.instrument_id)
-        return None if last is None else slot.price_grid.to_decimal(slot.price_grid.to_unit(last))
+        return None if last is None else slot.price_grid.nearest(last)

@@ -1,7 +1,7 @@
 """What the account stage knows: orders, positions with their working quantities, accounts.
 
-Everything that must survive a restart is a field of a msgspec struct and goes into the snapshot; what is derived from
-it (slots, compiled checks) is built anew.
+Everything that must survive a restart is a field of a msgspec struct and goes into the snapshot;
+what is derived from it (slots, compiled checks) is built anew.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from schemas.values import ZERO
 class Order(msgspec.Struct, gc=True):
     """One order as the order manager knows it.
 
-    ``command`` is the submit as it was asked for; ``quantity`` and prices are what holds now. ``pending_increase`` is what
-    an approved replace on its way to the venue would add.
+    ``command`` is the submit as it was asked for; ``quantity`` and prices are what holds now.
+    ``pending_increase`` is what an approved replace on its way to the venue would add.
     """
 
     command: SubmitOrder
@@ -56,9 +56,9 @@ class Holding(msgspec.Struct, gc=True):
 class Account(msgspec.Struct, gc=True):
     """One account.
 
-    ``positions`` is keyed by strategy and instrument (``strategy|instrument``), ``holdings`` by instrument: their sums
-    agree at all times. ``day_start_equity`` belongs to trading day ``day``; ``sent`` are the instants of recent
-    orders (ns), for the order rate.
+    ``positions`` is keyed by strategy and instrument (``strategy|instrument``), ``holdings`` by
+    instrument: their sums agree at all times. ``day_start_equity`` belongs to trading day ``day``;
+    ``sent`` are the instants of recent orders (ns), for the order rate.
     """
 
     config: AccountConfig

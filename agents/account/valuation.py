@@ -1,7 +1,7 @@
 """What an account is worth at an instant, exactly, in its base currency.
 
-Holdings are marked at the last reference price; one that has no price yet is marked at its average cost and listed as
-missing, never as zero.
+Holdings are marked at the last reference price; one that has no price yet is marked at its average
+cost and listed as missing, never as zero.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ from typing import NamedTuple
 
 from agents.account.slots import Book
 from agents.account.state import Account
-from schemas.values import ZERO
+from schemas.values import MONEY_CONTEXT, ZERO
+
+_PRECISION = Decimal("1E-12")
+"""To what worths in another currency are rounded, so that sums of them stay exact."""
 
 
 class Valuation(NamedTuple):
     """Amounts in the account's base currency.
 
-    ``gross_worst`` counts each instrument at the larger of what it would be if all working buys, or all working sells,
-    filled; ``net_long_worst`` and ``net_short_worst`` are the net exposure after all working buys, or sells.
-    ``free_cash`` is the base-currency cash less what working buys may cost.
+    ``unrealized`` is the worth of the positions less their cost at the present exchange rates;
+    ``gross`` and ``net`` are exposures. ``missing`` names instruments without a price and
+    currencies without a rate.
     """
 
     equity: Decimal
@@ -27,64 +30,63 @@ class Valuation(NamedTuple):
     unrealized: Decimal
     gross: Decimal
     net: Decimal
-    gross_worst: Decimal
-    net_long_worst: Decimal
-    net_short_worst: Decimal
-    free_cash: Decimal
     missing: list[str]
-
-    def excess(self, initial_margin: Decimal) -> Decimal:
-        """Return the equity that no position or working order needs as initial margin."""
-        return self.equity - self.gross_worst * initial_margin
 
     @classmethod
     def of(cls, account: Account, book: Book) -> Valuation:
         """Value ``account`` at the last reference prices."""
-        base = account.config.base_currency
-        cash = ZERO
         missing: list[str] = []
-        for currency, amount in account.cash.items():
-            rate = book.rate(currency, base)
-            if rate is None:
-                missing.append(currency)
-                continue
-            cash += amount * rate if currency != base else amount
-        market = gross = net = gross_worst = long_worst = short_worst = reserved = ZERO
+        cash = cash_in_base(account, book, missing)
+        gross = net = ZERO
         for instrument_id, holding in account.holdings.items():
-            quantity, buys, sells = holding.quantity, holding.working_buy, holding.working_sell
-            if not quantity and not buys and not sells:
-                continue
-            unit = _unit_value(account, book, instrument_id, missing)
-            value = quantity * unit
-            market += value
-            gross += abs(value)
-            net += value
-            high, low = (quantity + buys) * unit, (quantity - sells) * unit
-            gross_worst += max(abs(high), abs(low))
-            long_worst += high
-            short_worst += low
-            if buys:
-                reserved += buys * unit
+            if holding.quantity:
+                value = holding.quantity * unit_value(account, book, instrument_id, missing)
+                gross += abs(value)
+                net += value
         cost = ZERO
-        for position in account.positions.values():
+        for key, position in account.positions.items():
             if position.quantity:
-                cost += position.cost
-        return cls(
-            cash + market, cash, market - cost, gross, net, gross_worst, long_worst, short_worst,
-            cash - reserved, missing,
-        )  # fmt: skip
+                instrument_id = key.split("|", 1)[1]
+                cost += in_base(position.cost, instrument_id, account, book)
+        return cls(cash + net, cash, net - cost, gross, net, missing)
 
 
-def _unit_value(account: Account, book: Book, instrument_id: str, missing: list[str]) -> Decimal:
-    """Return the value of one unit in base currency."""
+def cash_in_base(account: Account, book: Book, missing: list[str]) -> Decimal:
+    """Return the account's cash in its base currency; currencies without a rate are ``missing``."""
+    base = account.config.base_currency
+    total = ZERO
+    for currency, amount in account.cash.items():
+        if currency == base:
+            total += amount
+            continue
+        rate = book.rate(currency, base)
+        if rate is None:
+            missing.append(currency)
+        else:
+            total += _rounded(amount * rate)
+    return total
+
+
+def in_base(amount: Decimal, instrument_id: str, account: Account, book: Book) -> Decimal:
+    """Return an amount in an instrument's currency in base currency; 0 without a rate."""
+    index = book.universe.index(instrument_id)
+    assert index is not None  # a position exists only for an instrument that was known
+    currency = book.universe.instruments[index].currency
+    if currency == account.config.base_currency:
+        return amount
+    rate = book.rate(currency, account.config.base_currency)
+    return ZERO if rate is None else _rounded(amount * rate)
+
+
+def unit_value(account: Account, book: Book, instrument_id: str, missing: list[str]) -> Decimal:
+    """Return the worth of one unit in base currency."""
     universe = book.universe
     index = universe.index(instrument_id)
-    assert index is not None  # a holding exists only for instruments that were known at its first order
+    assert index is not None  # a holding exists only for an instrument that was known
     instrument = universe.instruments[index]
-    grid = universe.price_grids[index]
     price = book.prices.get(instrument_id)
     if price is not None:
-        mark = grid.to_decimal(grid.to_unit(price))
+        mark = universe.price_grids[index].nearest(price)
     else:
         missing.append(instrument_id)
         mark = _average_cost(account, instrument_id)
@@ -94,7 +96,11 @@ def _unit_value(account: Account, book: Book, instrument_id: str, missing: list[
     if rate is None:
         missing.append(instrument.currency)
         return ZERO
-    return mark * instrument.multiplier * rate
+    return _rounded(mark * instrument.multiplier * rate)
+
+
+def _rounded(amount: Decimal) -> Decimal:
+    return amount.quantize(_PRECISION, context=MONEY_CONTEXT)
 
 
 def _average_cost(account: Account, instrument_id: str) -> Decimal:
@@ -104,4 +110,4 @@ def _average_cost(account: Account, instrument_id: str) -> Decimal:
         if key.endswith(suffix) and position.quantity:
             cost += position.cost / position.multiplier
             quantity += position.quantity
-    return abs(cost / quantity) if quantity else ZERO
+    return _rounded(abs(cost / quantity)) if quantity else ZERO

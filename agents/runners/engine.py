@@ -22,12 +22,12 @@ from agents.account.config import AccountStageConfig
 from agents.account.stage import AccountStage
 from agents.market.config import MarketConfig
 from agents.market.stage import MarketOutput, MarketStage
-from agents.venue.config import VenueConfig
-from agents.venue.paper_venue import PaperVenue
 from agents.processor import Outbox
 from agents.strategy.api import Strategy
 from agents.strategy.config import StrategyConfig
 from agents.strategy.stage import StrategyStage
+from agents.venue.config import VenueConfig
+from agents.venue.paper_venue import PaperVenue
 from schemas.columns import BarColumns, Columns, Ints, MarketBatch
 from schemas.control import StrategyCommand
 from schemas.envelope import Header
@@ -211,18 +211,20 @@ class Engine:
     def _route(self, out: Outbox, start: int, pos: int, now_ns: int) -> None:
         """Hand every emitted record to the stage that reads its topic, in order."""
         account, venue, strategies = self.account, self.venue, self.strategies
-        i = start
-        while i < len(out):
-            topic, record = out[i]
-            i += 1
-            if topic is ACCOUNT_INPUTS:
-                ts = record.ts_event_ns  # type: ignore[attr-defined]
-                account.on_record(record, pos, max(now_ns, ts), out)
-            elif topic is VENUE_COMMANDS:
-                ts = record.ts_event_ns  # type: ignore[attr-defined]
-                venue.on_command(record, pos, max(now_ns, ts), out)  # type: ignore[arg-type]
-            elif topic is STRATEGY_INPUTS:
-                strategies.on_record(record, now_ns, out)
+        waiting = out[start:]
+        while waiting:
+            end = len(out)
+            for topic, record in waiting:
+                if topic is ACCOUNT_INPUTS:
+                    ts = record.ts_event_ns  # type: ignore[attr-defined]
+                    account.on_record(record, pos, max(now_ns, ts), out)
+                elif topic is VENUE_COMMANDS:
+                    ts = record.ts_event_ns  # type: ignore[attr-defined]
+                    at_ns = max(now_ns, ts)
+                    venue.on_command(record, pos, at_ns, out)  # type: ignore[arg-type]
+                elif topic is STRATEGY_INPUTS:
+                    strategies.on_record(record, now_ns, out)
+            waiting = out[end:]
 
     def snapshot(self) -> bytes:
         """Return the state of all stages; equal states give equal bytes."""

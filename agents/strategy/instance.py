@@ -80,7 +80,7 @@ class Instance:
     def see_price(self, instrument_id: str, price: float) -> Decimal:
         """Note the price that a decision is made on and return it on the grid."""
         grid = self._price_grids[instrument_id]
-        seen = grid.to_decimal(grid.to_unit(price))
+        seen = grid.nearest(price)
         self.view.prices[instrument_id] = seen
         return seen
 
@@ -323,7 +323,7 @@ class Instance:
     def _close_instead(
         self, event: OrderDenied, instrument_id: str, denied: Decimal, now_ns: int, out: Outbox
     ) -> None:
-        """Close the position that a denied order would have turned: the old side is not held on to."""
+        """Close the position that a denied order would have turned; the old side is not kept."""
         held = self.view.positions[instrument_id]
         seen = self.view.prices.get(instrument_id)
         is_turn = held and (held > 0) != (denied > 0) and abs(denied) > abs(held)

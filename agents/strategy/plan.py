@@ -13,7 +13,14 @@ from typing import NamedTuple
 import numpy as np
 
 from agents.strategy.api import Series
-from schemas.columns import BarColumns, Columns, Ints, MarketBatch
+from schemas.columns import (
+    BarColumns,
+    Columns,
+    Ints,
+    MarketBatch,
+    QuoteColumns,
+    TradeColumns,
+)
 from schemas.identifiers import bar_id
 from schemas.instruments import Universe
 from schemas.market_data import INTERVALS
@@ -80,12 +87,11 @@ def series_of(feed: Feed, universe: Universe, index: int) -> Series:
     instrument_id = universe.instruments[index].instrument_id
     grid, quantity_grid = universe.price_grids[index], universe.quantity_grids[index]
     table = feed.table
-    if feed.kind == "trade":
-        return Series(
-            instrument_id, grid, table.ts, table.price, quantity_grid.to_units(table.size)
-        )  # type: ignore[attr-defined]
-    if feed.kind == "quote":
-        mid = (table.bid + table.ask) / 2  # type: ignore[attr-defined]
+    if isinstance(table, TradeColumns):
+        units = quantity_grid.to_units(table.size)
+        return Series(instrument_id, grid, table.ts, table.price, units)
+    if isinstance(table, QuoteColumns):
+        mid = (table.bid + table.ask) / 2
         return Series(instrument_id, grid, table.ts, mid, np.zeros(len(table), np.int64))
     assert isinstance(table, BarColumns)
     return Series(

@@ -370,7 +370,8 @@ def _changes(targets: np.ndarray[Any, Any], instance: Instance, now: Ints, lengt
         if first < len(rows):
             is_change[first] = True
     instance.last_target = float(values[-1])
-    return rows[is_change]
+    changes: Ints = rows[is_change]
+    return changes
 
 
 def _sorted(pieces: list[tuple[Ints, int, Ints, np.ndarray[Any, Any]]]) -> _Decisions:

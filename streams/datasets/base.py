@@ -75,7 +75,7 @@ class DataSet(Protocol):
         end_ns: int | None = None,
         symbols: Sequence[str] | None = None,
     ) -> Iterator[MarketBatch]:
-        """Yield the selected events in the order of ``schemas.columns.merge``, in batches of ``size``.
+        """Yield the selected events in the order of ``merge``, in batches of ``size``.
 
         The clock is carried from batch to batch; corporate actions of the selected instruments
         stand among the events as records. Values do not depend on ``size``, memory does not grow

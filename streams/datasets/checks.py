@@ -164,10 +164,12 @@ class SeriesChecks:
         row = int(np.argmax(step < 0)) + 1
         at = int(line[row - (len(seen) - len(line))])
         raise DataError(
-            f"{self._file}, line {at}: the time of a bar of {self._instrument.symbol} runs backwards",
+            f"{self._file}, line {at}: the time of a bar of {self._instrument.symbol}"
+            " runs backwards",
             field="timestamp",
             value=time_text(int(seen.ts[row])),
-            remedy=f"sort the file by time; the bar before is of {time_text(int(seen.ts[row - 1]))}",
+            remedy="sort the file by time; the bar before is of "
+            f"{time_text(int(seen.ts[row - 1]))}",
         )
 
     def _look_at_prices(self, seen: Columns, table: Columns) -> None:

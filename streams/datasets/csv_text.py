@@ -88,7 +88,7 @@ def text_tables(
             f"{file} has no usable row",
             field="file",
             value=file,
-            remedy="check that the file is whole, with one row a line and commas between the fields",
+            remedy="check that the file is whole: one row a line, commas between the fields",
         )
 
 
@@ -128,7 +128,7 @@ def unreadable(file: str, error: Exception) -> DataError:
 
 
 def _lines(first: int, count: int, skipped: list[int]) -> Ints:
-    """Return the lines of ``count`` rows from line ``first`` on, where the lines ``skipped`` are none of them."""
+    """Return the lines of ``count`` rows from line ``first`` on; ``skipped`` are not rows."""
     lines = np.arange(first, first + count + len(skipped), dtype=np.int64)
     return lines[~np.isin(lines, skipped)][:count] if skipped else lines
 

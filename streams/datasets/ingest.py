@@ -165,7 +165,7 @@ class Ingest:
         return index
 
     def _defined(self) -> list[Instrument]:
-        """Return the instruments that have rows, the unknown ones with the increment that their prices show."""
+        """Return the instruments that have rows, unknown ones with their prices' increment."""
         is_on_cents: dict[str, bool] = {}
         for (_, instrument_id, _), checks in self._checks.items():
             is_on_cents[instrument_id] = is_on_cents.get(instrument_id, True) and checks.is_on_cents

@@ -72,7 +72,7 @@ def is_known(instrument: Instrument) -> bool:
 
 
 def with_increment(instrument: Instrument, *, is_on_cents: bool) -> Instrument:
-    """Return an unknown instrument with increment 0.01 if every price of its files lies on whole cents."""
+    """Return an unknown instrument with increment 0.01 if all its prices are whole cents."""
     if not is_on_cents or is_known(instrument):
         return instrument
     return msgspec.structs.replace(instrument, price_increment=CENT)

@@ -181,7 +181,8 @@ def _source_of(path: Path, name: str) -> Source:
         f"{path.name} is none of the LEAN files that can be read",
         field="file",
         value=name,
-        remedy="give ticks (trades or quotes) or bars of trades (second, minute, hour, daily) of US equities",
+        remedy="give ticks (trades or quotes) or bars of trades (second, minute, hour, daily)"
+        " of US equities",
     )
 
 

@@ -73,11 +73,9 @@ class TableParser:
             if is_text(column):
                 block.values[name], is_bad = numbers(column)
             else:
-                if pa.types.is_decimal(column.type):
-                    # Arrow's own cast of decimals is not correctly rounded; that of text is.
-                    exact = pc.cast(column, pa.string())
-                else:
-                    exact = column
+                # Arrow's own cast of decimals is not correctly rounded; that of text is.
+                is_exact = pa.types.is_decimal(column.type)
+                exact = pc.cast(column, pa.string()) if is_exact else column
                 typed = self._typed(exact, pa.float64(), name).fill_null(np.nan)
                 block.values[name] = typed.to_numpy()
                 is_bad = np.isnan(block.values[name])

@@ -18,7 +18,7 @@ from streams.datasets.store import disk_errors
 
 REJECT_NAME = "rejects.csv"
 JUMP_LIMIT = 0.25
-"""A price that moves by more than this fraction from one row to the next without a split is a jump."""
+"""A price that moves by more than this fraction between two rows without a split is a jump."""
 
 TICK_GAP_NS = 600_000_000_000
 """Trades and quotes: longest silence within a trading day that is no gap (10 minutes)."""

@@ -97,8 +97,8 @@ def layout_of(file: str, header: Sequence[str], symbols: Sequence[str] | None) -
             f"{file} has neither trades, quotes nor bars",
             field="columns",
             value=",".join(header)[:200],
-            remedy="trades need price and size, quotes bid, ask, bid_size and ask_size, bars open, high, low, close "
-            "and volume, each with timestamp and symbol, named in the first line",
+            remedy="trades need price and size, quotes bid, ask, bid_size and ask_size, bars open,"
+            " high, low, close and volume, each with timestamp and symbol, named in the first line",
         )
     columns: dict[str, str] = {}
     for name in ("timestamp", "symbol", *VALUES[kind], *_OPTIONAL[kind], "source", "seq"):
@@ -215,7 +215,7 @@ def closes_of_days(instrument: Instrument, days: Ints) -> tuple[Ints, Ints, npt.
 
 
 def days_at_midnight(instrument: Instrument, ts: Ints) -> Ints:
-    """Return the day (yyyymmdd) of each instant that is midnight in UTC or in the instrument's time zone, else 0.
+    """Return the day (yyyymmdd) of each instant that is midnight, in UTC or locally, else 0.
 
     Many files of daily bars write the day like this; a bar of that day is not known before its
     close.

@@ -1,1 +1,1 @@
-"""Benchmarks: ratios against baselines measured in the same run, printed by ``make bench``. They assert no times."""
+"""Benchmarks: ratios against baselines measured in the same run; they assert no times."""

@@ -1,7 +1,7 @@
-"""``make bench``: the replay engine against plain numpy and a plain Python loop over the same arrays.
+"""``make bench``: the replay engine against numpy and a Python loop over the same arrays.
 
-Each case runs several times; the median is printed, with its ratio to the baselines of this very run. Absolute figures
-drift with the machine, ratios hold better.
+Each case runs several times; the median is printed, with its ratio to the baselines of this very
+run. Absolute figures drift with the machine, ratios hold better.
 """
 
 from __future__ import annotations
@@ -36,12 +36,21 @@ from tests.generated import DAY_NS, START_NS, cut, trades, universe
 
 BATCH = 65_536
 LIMITS = LimitSet(
-    max_quantity=Decimal(1000), max_notional=Decimal(1_000_000), price_collar=Decimal("0.1"),
-    stale_after_s=60, max_position=Decimal(1000), max_position_notional=Decimal(10_000_000),
-    max_gross_exposure=Decimal(10_000_000), max_net_exposure=Decimal(10_000_000),
-    max_order_rate=100, order_rate_window_s=0.001, max_daily_loss=Decimal(900_000),
-    max_drawdown=Decimal("0.9"), max_open_orders=50, allow_self_match=False,
-)  # fmt: skip
+    max_quantity=Decimal(1000),
+    max_notional=Decimal(1_000_000),
+    price_collar=Decimal("0.1"),
+    stale_after_s=60,
+    max_position=Decimal(1000),
+    max_position_notional=Decimal(10_000_000),
+    max_gross_exposure=Decimal(10_000_000),
+    max_net_exposure=Decimal(10_000_000),
+    max_order_rate=100,
+    order_rate_window_s=0.001,
+    max_daily_loss=Decimal(900_000),
+    max_drawdown=Decimal("0.9"),
+    max_open_orders=50,
+    allow_self_match=False,
+)
 
 
 class Alternate(Strategy):
@@ -119,14 +128,18 @@ def run_replay(
 ) -> int:
     """Replay with full risk, orders, venue, portfolio, journal and manifest; return the fills."""
     ids = tuple(i.instrument_id for i in instruments.instruments)
-    strategies = ()
+    strategies: tuple[StrategyConfig, ...] = ()
     if name:
         strategies = (
             StrategyConfig(
-                strategy_id="bench", name=name, account_id="paper", instrument_ids=ids, on=on,
+                strategy_id="bench",
+                name=name,
+                account_id="paper",
+                instrument_ids=ids,
+                on=on,
                 parameters=parameters,
             ),
-        )  # fmt: skip
+        )
     config = EngineConfig(
         accounts=AccountStageConfig(
             accounts=(AccountConfig(account_id="paper", cash=Decimal(1_000_000)),), limits=LIMITS
@@ -137,9 +150,15 @@ def run_replay(
     manifest = manifest_of(config, [], Identity("bench", "bench"), "bench", "backtest")
     shutil.rmtree(folder, ignore_errors=True)
     result = replay(
-        config, instruments, {}, {**BUILTIN, "alternate": Alternate}, batches, manifest,
-        day_of=lambda ts: ts // DAY_NS, journal=folder,
-    )  # fmt: skip
+        config,
+        instruments,
+        {},
+        {**BUILTIN, "alternate": Alternate},
+        batches,
+        manifest,
+        day_of=lambda ts: ts // DAY_NS,
+        journal=folder,
+    )
     return result.metrics.fills
 
 
@@ -156,12 +175,23 @@ def minute_bars(count: int, length: int) -> tuple[Universe, MarketBatch]:
     ts = np.repeat(end, count)
     flat = close.ravel()
     table = BarColumns(
-        pos=np.arange(n), ts=ts, instrument=np.tile(np.arange(count), length),
-        source=np.full(n, instruments.source_index("bars")), seq=np.repeat(np.arange(length), count),
-        start=ts - INTERVAL_NS[minute], interval=np.full(n, minute), open=flat, high=flat + 0.05,
-        low=flat - 0.05, close=flat, volume=np.full(n, 1000.0), vwap=flat, count=np.full(n, 10),
-        partial=np.zeros(n, bool), revision=np.zeros(n),
-    )  # fmt: skip
+        pos=np.arange(n),
+        ts=ts,
+        instrument=np.tile(np.arange(count), length),
+        source=np.full(n, instruments.source_index("bars")),
+        seq=np.repeat(np.arange(length), count),
+        start=ts - INTERVAL_NS[minute],
+        interval=np.full(n, minute),
+        open=flat,
+        high=flat + 0.05,
+        low=flat - 0.05,
+        close=flat,
+        volume=np.full(n, 1000.0),
+        vwap=flat,
+        count=np.full(n, 10),
+        partial=np.zeros(n, bool),
+        revision=np.zeros(n),
+    )
     return instruments, MarketBatch(instruments, ts, bars=table)
 
 
@@ -226,13 +256,16 @@ def main() -> None:
             )
 
         hundred = Case(
-            "replay, 100 instruments, minute bars", timed(len(bars), max(runs // 2, 1), on_bars),
+            "replay, 100 instruments, minute bars",
+            timed(len(bars), max(runs // 2, 1), on_bars),
             f"{bar_fills[-1]:,} fills",
-        )  # fmt: skip
+        )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
-          f"Python {platform.python_version()}, numpy {np.__version__}; medians of {runs} runs")  # fmt: skip
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
+        f"Python {platform.python_version()}, numpy {np.__version__}; medians of {runs} runs"
+    )
     print(f"{'case':40} {'per second':>14} {'to numpy':>9} {'to loop':>8}  detail")
     for case in (base_numpy, base_loop, engine, quiet, round_trips, hundred):
         print(

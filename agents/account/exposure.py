@@ -1,0 +1,114 @@
+"""What an account's holdings and working orders come to, kept up holding by holding.
+
+Sums of Decimals are exact, so a holding's old share can be taken out and its new one put in: an
+order costs what changed since the one before, not a walk over everything the account holds.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import NamedTuple
+
+from agents.account.slots import Book
+from agents.account.state import Account
+from agents.account.valuation import cash_in_base, unit_value
+from schemas.values import ZERO
+
+
+class _Share(NamedTuple):
+    """One holding's part of the sums, and what it was computed from."""
+
+    price: float | None
+    quantity: Decimal
+    buys: Decimal
+    sells: Decimal
+    market: Decimal
+    gross: Decimal
+    high: Decimal
+    low: Decimal
+    reserved: Decimal
+
+
+class Exposure:
+    """Sums over an account's holdings in its base currency, at the last reference prices.
+
+    ``market``: what the positions are worth. ``gross_worst`` counts each instrument at the larger
+    of what it would be if all working buys, or all working sells, filled; ``net_long_worst`` and
+    ``net_short_worst`` are the net exposure after all working buys, or sells. ``reserved``: what
+    working buys may cost. Derived state: make it anew when exchange rates, grids or share counts
+    change.
+    """
+
+    __slots__ = (
+        "_account",
+        "_book",
+        "_shares",
+        "gross_worst",
+        "market",
+        "net_long_worst",
+        "net_short_worst",
+        "reserved",
+    )
+
+    def __init__(self, account: Account, book: Book) -> None:
+        self._account = account
+        self._book = book
+        self._shares: dict[str, _Share] = {}
+        self.market = self.gross_worst = ZERO
+        self.net_long_worst = self.net_short_worst = self.reserved = ZERO
+
+    def refresh(self) -> None:
+        """Bring the sums to the present prices, positions and working orders."""
+        shares, prices = self._shares, self._book.prices
+        for instrument_id, holding in self._account.holdings.items():
+            price = prices.get(instrument_id)
+            known = shares.get(instrument_id)
+            if known is not None:
+                if (
+                    price is not None
+                    and price == known[0]
+                    and holding.quantity == known[1]
+                    and holding.working_buy == known[2]
+                    and holding.working_sell == known[3]
+                ):
+                    continue
+                self._take_out(known)
+            elif not holding.quantity and not holding.working_buy and not holding.working_sell:
+                continue
+            shares[instrument_id] = self._put_in(
+                instrument_id, price, holding.quantity, holding.working_buy, holding.working_sell
+            )
+
+    def _take_out(self, share: _Share) -> None:
+        _, _, _, _, market, gross, high, low, reserved = share
+        self.market -= market
+        self.gross_worst -= gross
+        self.net_long_worst -= high
+        self.net_short_worst -= low
+        if reserved:
+            self.reserved -= reserved
+
+    def _put_in(
+        self, instrument_id: str, price: float | None, held: Decimal, buys: Decimal, sells: Decimal
+    ) -> _Share:
+        unit = unit_value(self._account, self._book, instrument_id, [])
+        market = held * unit
+        high = market + buys * unit if buys else market
+        low = market - sells * unit if sells else market
+        gross = max(abs(high), abs(low))
+        reserved = buys * unit if buys else ZERO
+        self.market += market
+        self.gross_worst += gross
+        self.net_long_worst += high
+        self.net_short_worst += low
+        self.reserved += reserved
+        return _Share(price, held, buys, sells, market, gross, high, low, reserved)
+
+    def excess(self, initial_margin: Decimal) -> Decimal:
+        """Return the equity that no position or working order needs as initial margin."""
+        cash = cash_in_base(self._account, self._book, [])
+        return cash + self.market - self.gross_worst * initial_margin
+
+    def free_cash(self) -> Decimal:
+        """Return the cash less what working buys may cost."""
+        return cash_in_base(self._account, self._book, []) - self.reserved

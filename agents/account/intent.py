@@ -1,0 +1,108 @@
+"""What the checks look at: an order with its slot, and what follows from both.
+
+Everything is computed once, before the first check, because most orders pass all of them.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import NamedTuple
+
+from agents.account.slots import Book, Slot
+from schemas.commands import SubmitOrder
+from schemas.enums import AutonomyMode, Side
+from schemas.values import ZERO
+
+
+class Denial(NamedTuple):
+    """Why an order may not go: stable code, measured value, limit, and whose limit it is."""
+
+    code: str
+    measured: str = ""
+    limit: str = ""
+    scope: str = ""
+    detail: str = ""
+
+    def in_words(self) -> str:
+        """Return the denial as people read it."""
+        text = f"{self.measured} against {self.limit}"
+        if self.scope:
+            text += f" ({self.scope})"
+        return f"{text}; {self.detail}" if self.detail else text
+
+
+class Intent:
+    """An order that asks to go, at ``now_ns`` (int64 ns UTC).
+
+    ``signed`` is its quantity, negative when it sells; ``worst`` the position if this order and all
+    that work on its side fill. ``is_reducing``: it makes the net position smaller whatever else
+    fills. ``price`` is what it was decided on, on the grid, None if there is none; ``order_price``
+    is at which it counts: its limit, else ``price``. ``unit`` and ``notional`` are the worth of one
+    unit and of the order in the account's base currency at that price (0 without price or rate:
+    ``check_price`` denies such an order before anything looks at them). ``equity`` is the account's
+    marked equity, for the loss checks.
+    """
+
+    __slots__ = (
+        "autonomy",
+        "book",
+        "command",
+        "equity",
+        "initial_margin",
+        "is_reducing",
+        "notional",
+        "now_ns",
+        "order_price",
+        "price",
+        "signed",
+        "slot",
+        "unit",
+        "worst",
+    )
+
+    def __init__(
+        self,
+        command: SubmitOrder,
+        slot: Slot,
+        book: Book,
+        now_ns: int,
+        autonomy: AutonomyMode,
+        initial_margin: Decimal,
+    ) -> None:
+        self.command = command
+        self.slot = slot
+        self.book = book
+        self.now_ns = now_ns
+        self.autonomy = autonomy
+        self.initial_margin = initial_margin
+        self.equity = 0.0
+        holding, quantity = slot.holding, command.quantity
+        held = holding.quantity
+        if command.side is Side.BUY:
+            self.signed = quantity
+            self.worst = held + holding.working_buy + quantity
+            # Reducing only if the position stays on its side even when all that works fills.
+            self.is_reducing = held < 0 and quantity + holding.working_buy <= -held
+        else:
+            self.signed = -quantity
+            self.worst = held - holding.working_sell - quantity
+            self.is_reducing = held > 0 and quantity + holding.working_sell <= held
+        decided = command.decision_price
+        price = slot.price_grid.nearest(decided) if decided > 0 else book.price(slot)
+        order_price = price if command.limit_price is None else command.limit_price
+        self.price = price
+        self.order_price = order_price
+        factor = slot.factor
+        if order_price is None or factor is None:
+            self.unit = self.notional = ZERO
+        else:
+            self.unit = order_price if slot.is_plain else order_price * factor
+            self.notional = quantity * self.unit
+
+    def added_exposure(self) -> Decimal:
+        """Return by how much the instrument's worst case grows, in units (0 if it does not)."""
+        holding = self.slot.holding
+        held = holding.quantity
+        before = max(abs(held + holding.working_buy), abs(held - holding.working_sell))
+        added = abs(self.worst) - before
+        return added if added > 0 else ZERO

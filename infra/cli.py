@@ -33,6 +33,7 @@ app = App(
     name="millrace",
     version=VERSION,
     help="A real-time trading engine: a backtest is a replay through the same agents.",
+    default_parameter=Parameter(negative="", show_default=lambda value: value or None),
 )
 topics_app = App(name="topics", help="The topic catalogue.")
 schema_app = App(name="schema", help="JSON Schemas of the records.")
@@ -91,10 +92,14 @@ def demo(
 
     Parameters
     ----------
-    exit_: end after the comparison instead of serving until Ctrl-C
-    speed: multiple of real time
-    port: port of the HTTP server (0 takes a free one)
-    strategy: the strategy that trades
+    exit_
+        end after the comparison instead of serving until Ctrl-C
+    speed
+        multiple of real time
+    port
+        port of the HTTP server (0 takes a free one)
+    strategy
+        the strategy that trades
     """
     from infra.demo import run_demo
 
@@ -109,9 +114,12 @@ def run(*, config: Path | None = None, port: int | None = None, folder: Path | N
 
     Parameters
     ----------
-    config: settings file (`millrace config example` prints one)
-    port: port of the HTTP server, wins over the file
-    folder: the run's folder; an existing one is continued
+    config
+        settings file (`millrace config example` prints one)
+    port
+        port of the HTTP server, wins over the file
+    folder
+        the run's folder; an existing one is continued
     """
     from infra.serve import run_engine
 
@@ -139,15 +147,38 @@ def backtest(
 ) -> None:
     """Replay history through the agents and print what came of it.
 
-    Parameters ---------- strategy: a name (`millrace strategies`), or path/to/file.py:Class data: a
-    bundled set (demo, daily), a CSV, Parquet or LEAN file, an imported folder, a run's folder
-    symbols: comma-separated; all of the data without it param: name=value, may be repeated from_:
-    first day or time to: last day or time cash: what the account begins with seed: feeds models
-    that draw numbers on: what drives the strategy: auto, trade, quote, or an interval such as 1m
-    interval: interval of the bars in a CSV or Parquet file warmup_days: days before --from in which
-    the strategy runs with its orders withheld batch: events a batch; never changes the result
-    config: settings file for venue, limits and market out: folder for manifest, metrics, equity,
-    orders, fills and trades json: one JSON object on standard output and nothing else there
+    Parameters
+    ----------
+    strategy
+        a name (`millrace strategies`), or path/to/file.py:Class
+    data
+        a bundled set (demo, daily), a CSV, Parquet or LEAN file, an imported folder, a run
+    symbols
+        comma-separated; all of the data without it
+    param
+        name=value, may be repeated
+    from_
+        first day or time
+    to
+        last day or time
+    cash
+        what the account begins with
+    seed
+        feeds models that draw numbers
+    on
+        what drives the strategy: auto, trade, quote, or an interval such as 1m
+    interval
+        interval of the bars in a CSV or Parquet file
+    warmup_days
+        days before --from in which the strategy runs with its orders withheld
+    batch
+        events a batch; never changes the result
+    config
+        settings file for venue, limits and market
+    out
+        folder for manifest, metrics, equity, orders, fills and trades
+    json
+        one JSON object on standard output and nothing else there
     """
     spec = BacktestSpec(
         strategy=strategy,
@@ -181,8 +212,10 @@ def parity(run: str, *, json: Annotated[bool, Parameter(negative="")] = False) -
 
     Parameters
     ----------
-    run: name of a run under the data folder, or its folder
-    json: one JSON object on standard output and nothing else there
+    run
+        name of a run under the data folder, or its folder
+    json
+        one JSON object on standard output and nothing else there
     """
     from infra.parity import run_parity
 
@@ -197,10 +230,14 @@ def replay(
 
     Parameters
     ----------
-    data: as --data of backtest
-    config: settings file
-    speed: multiple of real time
-    port: port of the HTTP server
+    data
+        as --data of backtest
+    config
+        settings file
+    speed
+        multiple of real time
+    port
+        port of the HTTP server
     """
     from infra.serve import run_engine
 
@@ -251,7 +288,8 @@ def schema_export(directory: Path) -> None:
 
     Parameters
     ----------
-    directory: folder to write to
+    directory
+        folder to write to
     """
     for path in export_schemas(directory):
         console.print(str(path), markup=False)
@@ -269,7 +307,8 @@ def config_show(*, config: Path | None = None) -> None:
 
     Parameters
     ----------
-    config: settings file
+    config
+        settings file
     """
     sys.stdout.write(
         msgspec.json.format(msgspec.json.encode(_settings(config)), indent=2).decode() + "\n"
@@ -297,9 +336,12 @@ def import_lean(path: str, *, into: Path, symbols: str = "") -> None:
 
     Parameters
     ----------
-    path: a zip file or a folder
-    into: the folder of the imported set; importing twice adds nothing
-    symbols: comma-separated; all without it
+    path
+        a zip file or a folder
+    into
+        the folder of the imported set; importing twice adds nothing
+    symbols
+        comma-separated; all without it
     """
     _import("lean", path, into, symbols)
 
@@ -310,9 +352,12 @@ def import_csv(path: str, *, into: Path, symbols: str = "") -> None:
 
     Parameters
     ----------
-    path: the file
-    into: the folder of the imported set; importing twice adds nothing
-    symbols: comma-separated; all without it
+    path
+        the file
+    into
+        the folder of the imported set; importing twice adds nothing
+    symbols
+        comma-separated; all without it
     """
     _import("csv", path, into, symbols)
 
@@ -323,9 +368,12 @@ def import_parquet(path: str, *, into: Path, symbols: str = "") -> None:
 
     Parameters
     ----------
-    path: the file
-    into: the folder of the imported set; importing twice adds nothing
-    symbols: comma-separated; all without it
+    path
+        the file
+    into
+        the folder of the imported set; importing twice adds nothing
+    symbols
+        comma-separated; all without it
     """
     _import("parquet", path, into, symbols)
 

@@ -72,7 +72,8 @@ class BacktestAgent:
             stderr=asyncio.subprocess.PIPE,
         )
         try:
-            output, complaint = await asyncio.wait_for(process.communicate(), _TIMEOUT_S)
+            async with asyncio.timeout(_TIMEOUT_S):
+                output, complaint = await process.communicate()
         except TimeoutError:
             self._finish(
                 request,

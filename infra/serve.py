@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import signal
 import uuid
 from collections.abc import Awaitable, Callable
@@ -15,8 +16,6 @@ from typing import NamedTuple
 
 import msgspec
 from rich.console import Console
-from web.app import WebSettings, create_app
-from web.server import WebServer
 
 from agents.runners.engine import Engine
 from agents.runners.feeds import RecordingFeed
@@ -25,14 +24,17 @@ from agents.runners.parity import engine_config, read_manifest
 from agents.runners.replay import manifest_of
 from infra.backtest_agent import BacktestAgent
 from infra.composition import compose
+from infra.data import open_whole
 from infra.identity import identity
 from infra.settings import Settings, data_folder
 from schemas.control import RunManifest
-from schemas.errors import ConflictError
-from streams.datasets import open_data
+from schemas.errors import ConfigError, ConflictError
 from streams.journal import JournalReader
+from web.app import WebSettings, create_app
+from web.server import WebServer
 
 _STOP_TIMEOUT_S = 2.0
+_PORT_MAX = 65_535
 
 
 class LiveRun(NamedTuple):
@@ -51,7 +53,14 @@ def open_run(settings: Settings, folder: Path, run_id: str) -> LiveRun:
     session in the folder was begun with another configuration.
     """
     source = settings.source
-    data = open_data(source.data, symbols=source.symbols or None, interval=None)
+    if not (math.isfinite(source.speed) and source.speed >= 0):
+        raise ConfigError(
+            "history cannot be played at this speed",
+            field="speed",
+            value=source.speed,
+            remedy="give a multiple of real time, or 0 for as fast as it goes",
+        )
+    data = open_whole(source.data, symbols=source.symbols or None)
     symbols = list(source.symbols) or None
     setup = compose(settings, data, symbols=symbols)
     manifest = manifest_of(setup.config, setup.inputs, identity(), run_id, "paper")
@@ -101,8 +110,9 @@ def run_engine(
     target = folder or (
         Path(settings.run.folder) if settings.run.folder else data_folder() / "runs" / "paper"
     )
-    live = open_run(settings, target, target.name)
     listen = settings.run.port if port is None else port
+    check_port(listen)
+    live = open_run(settings, target, target.name)
 
     async def announce(stop: asyncio.Event) -> None:
         runner = live.runner
@@ -117,7 +127,8 @@ def run_engine(
         console.print(f"run {runner.run_id} in {target}; Ctrl-C stops it")
         while not stop.is_set() and not live.feed.is_done:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), 0.2)
+                async with asyncio.timeout(0.2):
+                    await stop.wait()
         if live.feed.is_done and not stop.is_set():
             console.print(
                 f"the recording is played: {runner.engine.events:,} events; serving until Ctrl-C"
@@ -125,6 +136,17 @@ def run_engine(
         await stop.wait()
 
     return asyncio.run(serve(live, settings.run.host, listen, announce, console))
+
+
+def check_port(port: int) -> None:
+    """Raise ConfigError for a number that is no port."""
+    if not 0 <= port <= _PORT_MAX:
+        raise ConfigError(
+            "there is no such port",
+            field="port",
+            value=port,
+            remedy=f"give one from 1 to {_PORT_MAX}, or 0 for a free one",
+        )
 
 
 async def serve(
@@ -136,7 +158,8 @@ async def serve(
 ) -> int:
     """Serve the API while ``work`` runs.
 
-    ``work`` gets the event that a signal sets. Stop within 2 s.
+    ``work`` gets the event that a signal sets. Stop within 2 s. Raises ConfigError for an address
+    that cannot be used.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -157,7 +180,8 @@ async def serve(
         await web.stop()
         runner.stop()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(working), _STOP_TIMEOUT_S)
+            async with asyncio.timeout(_STOP_TIMEOUT_S):
+                await asyncio.shield(working)
         await running
     if working.done():
         working.result()

@@ -1,4 +1,4 @@
-"""What the routes answer, as structs: money as JSON numbers with the exact decimal text, instants as text and as ns.
+"""What the routes answer, as structs: money with its exact text, instants as text and ns.
 
 JavaScript rounds integers above 2**53, so every ``*_ns`` has an RFC 3339 twin beside it.
 """
@@ -24,7 +24,7 @@ class Health(msgspec.Struct):
 
 
 class Order(msgspec.Struct):
-    """One order as it stands; ``code`` and ``detail`` say why it was denied, rejected or canceled."""
+    """One order as it stands; ``code`` and ``detail`` say why it was denied, rejected, canceled."""
 
     client_order_id: str
     account_id: str
@@ -59,7 +59,7 @@ class OrderPage(msgspec.Struct):
 
 
 class OrderEvents(msgspec.Struct):
-    """What happened to one order, the oldest first, as on ``orders.events`` (amounts are numbers here)."""
+    """What happened to one order, the oldest first, as on ``orders.events``."""
 
     client_order_id: str
     events: list[dict[str, Any]]
@@ -137,7 +137,8 @@ class Position(msgspec.Struct):
 class Account(msgspec.Struct):
     """One account, or one strategy's share of it.
 
-    Equity, exposures and drawdown are of ``as_of``, the rest of ``snapshot_at``; what was not published yet is null.
+    Equity, exposures and drawdown are of ``as_of``, the rest of ``snapshot_at``; what was not
+    published yet is null.
     """
 
     account_id: str
@@ -162,7 +163,7 @@ class Account(msgspec.Struct):
 
 
 class AccountDetail(msgspec.Struct):
-    """One account with its positions, net quantities by instrument, and the shares of its strategies."""
+    """One account with its positions, net quantities by instrument, and its strategies."""
 
     account: Account
     positions: list[Position]
@@ -355,7 +356,7 @@ class BacktestStarted(msgspec.Struct):
 
 
 class BacktestMetrics(msgspec.Struct):
-    """A finished backtest; percentages as numbers (-8.5 is -8.5 %), null where a figure has no meaning.
+    """A finished backtest; percentages as numbers (-8.5 is -8.5 %), null without a meaning.
 
     ``metrics`` holds all figures by name.
     """

@@ -37,7 +37,8 @@ STATIC = Path(__file__).parent / "static"
 def create_app(log: Log, settings: WebSettings, ids: Callable[[], str]) -> Starlette:
     """Return the app over ``log``; ``ids`` gives a new unique id with every call.
 
-    At its start the app folds what the log holds into its read models, then follows what is published.
+    At its start the app folds what the log holds into its read models, then follows what is
+    published.
     """
     views = Views(settings.history_max, AutonomyMode(settings.autonomy_mode))
     context = Context(log, settings, ids, views)
@@ -105,6 +106,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _fault(request: Request, error: Exception) -> Response:
-    # Starlette raises the error again behind this answer, so the server's log has it; clients do not.
+    # Starlette raises the error again behind this answer, so the server's log has it; clients do
+    # not.
     detail = "an error of the server; its log says more"
     return problem_response(ProblemError(500, "internal_error", detail), request.url.path)

@@ -1,6 +1,7 @@
-"""One WebSocket client: reads its requests, sends what waits for it, and ends when it breaks a rule or falls behind.
+"""One WebSocket client: reads its requests, sends what waits for it, ends when it falls behind.
 
-Nothing here waits for another client: a slow one fills its own outbox and is cut off with its cursor.
+Nothing here waits for another client: a slow one fills its own outbox and is cut off with its
+cursor.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from web.times import format_time
 from web.views.models import Views
 
 UNSUPPORTED, POLICY, TOO_LARGE, TRY_LATER, SLOW = 1003, 1008, 1009, 1013, 4408
-"""Close codes: binary frame; malformed frame or too many; frame too large; server full; client too slow."""
+"""Close codes: binary frame; malformed or too many; too large; server full; client too slow."""
 
 _SEND_AT_ONCE = 256
 _PAGE = 500
@@ -50,7 +51,9 @@ class Ending(NamedTuple):
 class Connection:
     """One client; ``subscriptions`` by topic."""
 
-    def __init__(self, websocket: WebSocket, session: str, log: Log, views: Views, settings: WebSettings) -> None:
+    def __init__(
+        self, websocket: WebSocket, session: str, log: Log, views: Views, settings: WebSettings
+    ) -> None:
         self.subscriptions: dict[str, Subscription] = {}
         self._websocket = websocket
         self._session = session
@@ -69,7 +72,7 @@ class Connection:
         self._tokens = float(settings.inbound_ops_burst)
         self._tokens_at = asyncio.get_running_loop().time()
 
-    # ---- life --------------------------------------------------------------------------------------------------
+    # ---- life
 
     async def run(self) -> None:
         """Serve the client until it leaves or is cut off."""
@@ -83,12 +86,13 @@ class Connection:
             tasks += self._history
             for task in tasks:
                 task.cancel()
-            results = await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.wait(tasks)
         if self._ending.done():
             await self._say_goodbye(self._ending.result())
-        for result in results:
-            if isinstance(result, Exception) and not isinstance(result, WebSocketDisconnect):
-                raise result
+        for task in tasks:
+            error = None if task.cancelled() else task.exception()
+            if error is not None and not isinstance(error, WebSocketDisconnect):
+                raise error
 
     def end(self, ending: Ending) -> None:
         """End the connection; the first reason counts."""
@@ -108,9 +112,13 @@ class Connection:
         """Send the last frame, with the cursor behind everything that was sent, and close."""
         is_fault = ending.close_code in (UNSUPPORTED, POLICY, TOO_LARGE)
         frame = {
-            "op": "error" if is_fault else "disconnect", "id": "", "code": ending.code,
-            "detail": ending.detail, "cursor": self.cursor(), "epoch": self._log.epoch,
-        }  # fmt: skip
+            "op": "error" if is_fault else "disconnect",
+            "id": "",
+            "code": ending.code,
+            "detail": ending.detail,
+            "cursor": self.cursor(),
+            "epoch": self._log.epoch,
+        }
         text = control([frame] if self._is_batched else frame)
         try:
             async with asyncio.timeout(self._settings.goodbye_timeout_s):
@@ -126,7 +134,7 @@ class Connection:
             cursor.setdefault(topic, {})[str(partition)] = offset
         return cursor
 
-    # ---- sending -----------------------------------------------------------------------------------------------
+    # ---- sending
 
     async def _write(self) -> None:
         while True:
@@ -149,7 +157,8 @@ class Connection:
         """Wait for something to send; after a quiet while that is a heartbeat."""
         self._wake.clear()
         try:
-            await asyncio.wait_for(self._wake.wait(), self._settings.heartbeat_s)
+            async with asyncio.timeout(self._settings.heartbeat_s):
+                await self._wake.wait()
         except TimeoutError:
             self._tell({"op": "heartbeat", **self._time()})
 
@@ -168,16 +177,24 @@ class Connection:
     def _hello(self) -> dict[str, object]:
         s = self._settings
         limits = {
-            "inbound_max_bytes": s.inbound_max_bytes, "inbound_ops_per_s": s.inbound_ops_per_s,
-            "outbox_max_frames": s.outbox_max_frames, "outbox_max_bytes": s.outbox_max_bytes,
-        }  # fmt: skip
+            "inbound_max_bytes": s.inbound_max_bytes,
+            "inbound_ops_per_s": s.inbound_ops_per_s,
+            "outbox_max_frames": s.outbox_max_frames,
+            "outbox_max_bytes": s.outbox_max_bytes,
+        }
         topics = {topic.name: topic.websocket for topic in CATALOGUE}
         return {
-            "op": "hello", "session": self._session, "run_id": self._log.run_id, "epoch": self._log.epoch,
-            **self._time(), "limits": limits, "heartbeat_ms": round(1000 * s.heartbeat_s), "topics": topics,
-        }  # fmt: skip
+            "op": "hello",
+            "session": self._session,
+            "run_id": self._log.run_id,
+            "epoch": self._log.epoch,
+            **self._time(),
+            "limits": limits,
+            "heartbeat_ms": round(1000 * s.heartbeat_s),
+            "topics": topics,
+        }
 
-    # ---- requests ----------------------------------------------------------------------------------------------
+    # ---- requests
 
     async def _read(self) -> None:
         while True:
@@ -195,8 +212,13 @@ class Connection:
     def _refusal(self, text: str | None) -> Ending | None:
         """Return why a frame cannot even be looked at."""
         if text is None:
-            return Ending(UNSUPPORTED, "binary_frame", "only text frames are understood; send JSON text")
-        if len(text) > self._settings.inbound_max_bytes or len(text.encode()) > self._settings.inbound_max_bytes:
+            return Ending(
+                UNSUPPORTED, "binary_frame", "only text frames are understood; send JSON text"
+            )
+        if (
+            len(text) > self._settings.inbound_max_bytes
+            or len(text.encode()) > self._settings.inbound_max_bytes
+        ):
             detail = f"more than {self._settings.inbound_max_bytes} bytes; send smaller frames"
             return Ending(TOO_LARGE, "frame_too_large", detail)
         now_s = asyncio.get_running_loop().time()
@@ -205,11 +227,13 @@ class Connection:
         self._tokens_at = now_s
         if self._tokens < 0:
             rate = self._settings.inbound_ops_per_s
-            return Ending(POLICY, "rate_limited", f"more than {rate:g} requests a second; send fewer")
+            return Ending(
+                POLICY, "rate_limited", f"more than {rate:g} requests a second; send fewer"
+            )
         return None
 
     def _answer(self, text: str) -> Ending | None:
-        """Carry out one request; return why the connection must end if the frame is no JSON at all."""
+        """Carry out one request; return why the connection must end if the frame is no JSON."""
         try:
             request = REQUESTS.decode(text)
         except msgspec.ValidationError as error:
@@ -241,9 +265,15 @@ class Connection:
             for item in opened
         }
         classes = {item.topic: TOPIC_BY_NAME[item.topic].websocket for item in opened}
-        self._tell({
-            "op": "subscribed", "id": request.id, "topics": classes, "epoch": self._log.epoch, "cursor": cursor,
-        })  # fmt: skip
+        self._tell(
+            {
+                "op": "subscribed",
+                "id": request.id,
+                "topics": classes,
+                "epoch": self._log.epoch,
+                "cursor": cursor,
+            }
+        )
         for subscription in opened:
             if request.snapshot:
                 self._send_snapshot(request, subscription)
@@ -264,7 +294,7 @@ class Connection:
             self.offer(snapshot_frame(request.id, topic, self._log.epoch, part, is_last=is_last))
 
     async def _read_history(self, behind: list[Subscription]) -> None:
-        """Send what was written since the cursor, then let the subscription go on live, without a seam."""
+        """Send what was written since the cursor, then let the subscription go on live."""
         for subscription in behind:
             topic = subscription.topic
             if subscription.skipped_to is not None:

@@ -1,4 +1,4 @@
-"""What every handler is given: the log, the read models folded from it, settings and a source of ids."""
+"""What every handler is given: the log, its read models, settings and a source of ids."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from web.waiting import Waiters
 class Context:
     """The app's state; ``is_loaded`` once the read models hold what the log held at the start."""
 
-    def __init__(self, log: Log, settings: WebSettings, ids: Callable[[], str], views: Views) -> None:
+    def __init__(
+        self, log: Log, settings: WebSettings, ids: Callable[[], str], views: Views
+    ) -> None:
         self.log = log
         self.settings = settings
         self.ids = ids
@@ -27,11 +29,13 @@ class Context:
         self.is_loaded = False
 
     async def publish(self, topic: str, record: Header, remedy: str) -> None:
-        """Publish a command; raises ProblemError (503) that says ``remedy`` when the log does not take it."""
+        """Publish a command; raises ProblemError (503) with ``remedy`` if the log refuses it."""
         try:
             await self.log.publish(topic, record)
         except StorageError as error:
-            raise unavailable(f"the log does not take the command: {error.message}; {remedy}") from error
+            raise unavailable(
+                f"the log does not take the command: {error.message}; {remedy}"
+            ) from error
         except TimeoutError as error:
             raise unavailable(
                 f"the log did not confirm the command in time, so its outcome is unknown; {remedy}",

@@ -1,4 +1,4 @@
-"""Bodies and query strings to typed structs; what does not fit becomes a problem that names field, value and remedy."""
+"""Bodies and query strings to typed structs, or to a problem with field, value and remedy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 
 
 def decode_body(data: bytes, kind: type[T]) -> T:
-    """Return a JSON body as ``kind``; raises ProblemError (400 for broken JSON, 422 for wrong fields)."""
+    """Return a JSON body as ``kind``; raises ProblemError (400 no JSON, 422 wrong fields)."""
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
@@ -28,7 +28,7 @@ def decode_body(data: bytes, kind: type[T]) -> T:
 
 
 def decode_query(query: QueryParams, kind: type[T]) -> T:
-    """Return a query string as ``kind``; raises ProblemError (422) for unknown, repeated or wrong parameters."""
+    """Return a query string as ``kind``; raises ProblemError (422) for what does not fit."""
     pairs = query.multi_items()
     values = dict(pairs)
     if len(values) != len(pairs):
@@ -42,7 +42,7 @@ def decode_query(query: QueryParams, kind: type[T]) -> T:
 
 
 def _plain(data: bytes) -> Any:
-    """Return the values of a body; wrong fields may stand before what is no JSON at all, which comes first then."""
+    """Return the values of a body; that it is no JSON at all is said before wrong fields."""
     try:
         return msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -50,7 +50,9 @@ def _plain(data: bytes) -> Any:
 
 
 def _malformed(error: Exception) -> ProblemError:
-    return ProblemError(400, "malformed_json", f"the body is not JSON: {error}; send one JSON object")
+    return ProblemError(
+        400, "malformed_json", f"the body is not JSON: {error}; send one JSON object"
+    )
 
 
 def _field_error(message: str, document: Any, place: str) -> FieldError:

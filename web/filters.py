@@ -15,7 +15,8 @@ Names = Annotated[list[str], Meta(min_length=1, max_length=500)]
 class Filters(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Allowed values by field; ``type`` is the record's type, such as ``trade``.
 
-    A record without a field passes that field's filter, so one set of filters serves several topics.
+    A record without a field passes that field's filter, so one set of filters serves several
+    topics.
     """
 
     type: Names | None = None

@@ -26,8 +26,9 @@ Cursor = dict[str, dict[str, Annotated[int, Meta(ge=0)]]]
 class Subscribe(msgspec.Struct, tag_field="op", tag="subscribe", forbid_unknown_fields=True):
     """Ask for topics; a topic asked for again takes the new filters.
 
-    ``origin`` (``from`` on the wire): ``latest``, ``earliest``, or a cursor, whose ``epoch`` should be given with it.
-    ``snapshot``: first what the read models hold. ``batch``: from now on this client's frames come as JSON arrays.
+    ``origin`` (``from`` on the wire): ``latest``, ``earliest``, or a cursor, whose ``epoch`` should
+    be given with it. ``snapshot``: first what the read models hold. ``batch``: from now on this
+    client's frames come as JSON arrays.
     """
 
     topics: Topics
@@ -68,7 +69,7 @@ def id_of(text: str) -> str | int:
 
 
 class Frame(NamedTuple):
-    """One data frame; ``key`` is empty on complete topics, whose frames never take each other's place."""
+    """One data frame; ``key`` is empty on complete topics: their frames are all sent."""
 
     topic: str
     partition: int
@@ -85,7 +86,9 @@ def data_frame(item: Published, epoch: str) -> Frame:
         f'{{"op":"data","topic":"{item.topic}","partition":{item.partition},"offset":{item.offset},'
         f'"epoch":{control(epoch)},"data":'
     )
-    return Frame(item.topic, item.partition, item.offset, key, f"{head}{encode(item.record).decode()}}}")
+    return Frame(
+        item.topic, item.partition, item.offset, key, f"{head}{encode(item.record).decode()}}}"
+    )
 
 
 def control(content: Any) -> str:
@@ -101,9 +104,16 @@ def snapshot_frame(
         {"partition": item.partition, "offset": item.offset, "data": _raw(item.record)}
         for item in items
     ]
-    return control({
-        "op": "snapshot", "id": request_id, "topic": topic, "epoch": epoch, "records": records, "is_last": is_last,
-    })  # fmt: skip
+    return control(
+        {
+            "op": "snapshot",
+            "id": request_id,
+            "topic": topic,
+            "epoch": epoch,
+            "records": records,
+            "is_last": is_last,
+        }
+    )
 
 
 def _raw(record: Header) -> msgspec.Raw:

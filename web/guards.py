@@ -1,8 +1,8 @@
-"""What stands before every request: who is addressed, where the page came from, and what browsers must not do.
+"""What stands before every request: who is addressed, its origin, what browsers must not do.
 
-A server on loopback can be reached by any page that its user has open. So a request must address the server by a name it
-knows (else a foreign name that resolves to loopback would pass as the same origin), and one that says where its
-page came from must come from here.
+A server on loopback can be reached by any page that its user has open. So a request must address
+the server by a name it knows (else a foreign name that resolves to loopback would pass as the same
+origin), and one that says where its page came from must come from here.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from web.problems import ProblemError, problem_response
 
 _HOST = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:@]+))(?::\d+)?")
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'{style}; img-src 'self' data:; font-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'{style}; img-src 'self' data:; "
+    "font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
 )
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",

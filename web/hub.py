@@ -1,4 +1,4 @@
-"""All WebSocket clients: every published record is encoded once, if anybody wants it, and offered to those who do."""
+"""All WebSocket clients: every published record is encoded once and offered to who wants it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ _GOING_AWAY = 1001
 class Hub:
     """The clients of one app."""
 
-    def __init__(self, log: Log, settings: WebSettings, ids: Callable[[], str], views: Views) -> None:
+    def __init__(
+        self, log: Log, settings: WebSettings, ids: Callable[[], str], views: Views
+    ) -> None:
         self._log = log
         self._settings = settings
         self._ids = ids

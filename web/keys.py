@@ -1,4 +1,4 @@
-"""Which records of a topic are the same thing at different times: the newest takes the place of the older ones.
+"""Which records of a topic are one thing at different times: the newest takes the others' place.
 
 Conflated and state topics are thinned out by these keys, and snapshots hold one record for each.
 """
@@ -29,7 +29,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
 
 
 def record_key(topic: str, record: Header) -> Key:
-    """Return the key of a record on a conflated or state topic: topic, record type, and the fields that name it."""
+    """Return the key of a record: topic, record type, and the fields that name it."""
     fields = _FIELDS.get(topic, ())
     return (topic, type(record).__name__, *[str(getattr(record, name, "")) for name in fields])
 

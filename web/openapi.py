@@ -25,7 +25,8 @@ def document(table: Sequence[Route], version: str) -> dict[str, Any]:
     answers: list[type[Any]] = [Problem]
     for route in table:
         answers += [route.answer, *route.answers.values()]
-    # Amounts are numbers in answers; requests may give them as text as well, to keep all digits in any language.
+    # Amounts are numbers in answers; requests may give them as text as well, to keep all digits in
+    # any language.
     schemas = _schemas(answers, _NUMBER) | _schemas(bodies, _NUMBER_OR_TEXT)
     paths: dict[str, dict[str, Any]] = {}
     for route in table:
@@ -35,7 +36,7 @@ def document(table: Sequence[Route], version: str) -> dict[str, Any]:
         "info": {
             "title": "Millrace",
             "version": version,
-            "description": "Queries and commands of one run. Live topics are at the WebSocket `/ws`.",
+            "description": "Queries and commands of one run. Live topics are at `/ws`.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,

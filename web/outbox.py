@@ -1,7 +1,8 @@
 """What waits for one client, within bounds.
 
-State topics keep the newest frame of each key. Conflated topics do so once the client falls behind, and every frame that
-is left out is announced in a gap. Frames of complete topics are never left out: if there is no room, ``put`` says so.
+State topics keep the newest frame of each key. Conflated topics do so once the client falls behind,
+and every frame that is left out is announced in a gap. Frames of complete topics are never left
+out: if there is no room, ``put`` says so.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Outbox:
         return 2 * len(self._items) >= self._max_frames or 2 * self._bytes >= self._max_bytes
 
     def put(self, item: Item) -> bool:
-        """Add a frame; return False if that leaves more waiting than allowed and nothing may be left out."""
+        """Add a frame; return False if too many wait and nothing may be left out."""
         self._number += 1
         self._items[self._number] = item
         self._bytes += _size(item)
@@ -96,7 +97,14 @@ class Outbox:
 def gap_frame(topic: str, partition: int, first: int, last: int, reason: str) -> str:
     """Return the frame that says: of the offsets ``first`` to ``last`` some were left out."""
     return control(
-        {"op": "gap", "topic": topic, "partition": partition, "from": first, "to": last, "reason": reason}
+        {
+            "op": "gap",
+            "topic": topic,
+            "partition": partition,
+            "from": first,
+            "to": last,
+            "reason": reason,
+        }
     )
 
 

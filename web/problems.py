@@ -1,6 +1,7 @@
-"""Errors as RFC 9457 problems: status, a stable ``code``, a ``detail`` for people, and which fields are meant.
+"""Errors as RFC 9457 problems: status, stable ``code``, ``detail`` for people, fields meant.
 
-Handlers raise ``ProblemError``; everything that leaves the app as an error passes through ``problem_response``.
+Handlers raise ``ProblemError``; everything that leaves the app as an error passes through
+``problem_response``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class FieldError(msgspec.Struct, omit_defaults=True):
-    """One wrong field: JSON pointer into the body (RFC 6901) or ``/name`` of a query parameter, and the remedy."""
+    """One wrong field: JSON pointer (RFC 6901), or ``/name`` of a parameter, and the remedy."""
 
     pointer: str
     detail: str

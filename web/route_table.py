@@ -1,7 +1,7 @@
-"""Routes as data. From one table follow decoding, problems, the OpenAPI document and, by scope, authorization.
+"""Routes as data: from one table follow decoding, problems and the OpenAPI document.
 
-A handler gets the app's context and a ``Call`` with decoded path, query and body, and returns a struct, or a ``Reply`` when
-the status is not 200.
+A handler gets the app's context and a ``Call`` with decoded path, query and body, and returns a
+struct, or a ``Reply`` when the status is not 200.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ Handler = Callable[[Context, Any], Awaitable[msgspec.Struct | Reply]]
 class Route(NamedTuple):
     """One route.
 
-    ``scope`` is what a key must be allowed (none is asked for on loopback); ``answers`` are further successful answers by
-    status, ``errors`` the statuses of its problems.
+    ``scope`` is what a key must be allowed (none is asked for on loopback); ``answers`` are further
+    successful answers by status, ``errors`` the statuses of its problems.
     """
 
     method: str
@@ -70,7 +70,7 @@ class Route(NamedTuple):
 
 
 def starlette_routes(table: Sequence[Route], context: Context) -> list[StarletteRoute]:
-    """Return the table as routes of Starlette; those of one path are joined, so other methods are refused with 405."""
+    """Return the table as routes of Starlette, joined by path: other methods get 405."""
     by_path: dict[str, dict[str, Route]] = {}
     for route in table:
         by_path.setdefault(route.path, {})[route.method] = route

@@ -1,4 +1,4 @@
-"""Serves the app inside the event loop that runs the engine: uvicorn without a process or signal handlers of its own."""
+"""Serves the app inside the event loop that runs the engine: uvicorn without own signals."""
 
 from __future__ import annotations
 
@@ -59,13 +59,17 @@ class WebServer:
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
-                while not self._server.started and not self._task.done():
+                # uvicorn tells of its start by an attribute alone.
+                while not self._server.started and not self._task.done():  # noqa: ASYNC110
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
             await self.stop()
         if not self._server.started or self._task.done():
             raise StorageError(
-                "the web app does not start", field="port", value=self.port, remedy="see the log for its error"
+                "the web app does not start",
+                field="port",
+                value=self.port,
+                remedy="see the log for its error",
             )
 
     async def stop(self) -> None:

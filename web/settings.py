@@ -8,9 +8,10 @@ import msgspec
 class WebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the app can be told; times in seconds, sizes in bytes.
 
-    ``mode`` is the banner of the page: paper or replay. ``autonomy_mode`` is what the run started with; changes are records.
-    ``allowed_hosts``: names by which a browser may address the app, ``*`` for any; a page of another site cannot reach a
-    loopback server through a name of its own then.
+    ``mode`` is the banner of the page: paper or replay. ``autonomy_mode`` is what the run started
+    with; changes are records. ``allowed_hosts``: names by which a browser may address the app,
+    ``*`` for any; a page of another site cannot reach a loopback server through a name of its own
+    then.
     """
 
     mode: str = "paper"

@@ -1,4 +1,4 @@
-"""One client's interest in one topic: filters, the offset it goes on from, and whether it still reads history."""
+"""One client's interest in one topic: filters, where it goes on, whether it reads history."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ class SubscriptionError(Exception):
 
 
 class Subscription:
-    """While ``is_live`` is False, the topic's history is being read and live records are left to that reader."""
+    """While ``is_live`` is False the topic's history is read; live records are left to that."""
 
     __slots__ = ("is_live", "matcher", "next_offsets", "skipped_to", "topic")
 
-    def __init__(self, topic: str, matcher: Matcher, next_offsets: dict[int, int], *, is_live: bool) -> None:
+    def __init__(
+        self, topic: str, matcher: Matcher, next_offsets: dict[int, int], *, is_live: bool
+    ) -> None:
         self.topic = topic
         self.matcher = matcher
         self.next_offsets = next_offsets
@@ -40,21 +42,22 @@ class Subscription:
 
 
 def open_subscriptions(request: Subscribe, log: Log, views: Views) -> list[Subscription]:
-    """Return a subscription for each topic of ``request``; raises SubscriptionError and then gives none."""
+    """Return a subscription for each topic of ``request``; raises SubscriptionError."""
     unknown = [topic for topic in request.topics if topic not in TOPIC_BY_NAME]
     if unknown:
         detail = f"no topic {', '.join(unknown)[:200]}; hello lists the topics"
         raise SubscriptionError("unknown_topic", detail)
     if request.epoch and request.epoch != log.epoch:
-        detail = f"cursor of epoch {request.epoch[:100]}, this is {log.epoch}; subscribe anew with a snapshot"
+        detail = (
+            f"cursor of epoch {request.epoch[:100]}, this is {log.epoch}; "
+            "subscribe anew with a snapshot"
+        )
         raise SubscriptionError("epoch_changed", detail)
     matcher = Matcher(request.filters)
     return [_open(topic, matcher, request, log, views) for topic in dict.fromkeys(request.topics)]
 
 
-def _open(
-    topic: str, matcher: Matcher, request: Subscribe, log: Log, views: Views
-) -> Subscription:
+def _open(topic: str, matcher: Matcher, request: Subscribe, log: Log, views: Views) -> Subscription:
     if request.origin == "latest":
         # What the read models have seen is in the snapshot, whatever comes after it is not.
         seen = {int(partition): offset for partition, offset in views.next_offsets(topic).items()}
@@ -68,13 +71,18 @@ def _open(
         raise SubscriptionError("bad_cursor", detail)
     wanted, end = offsets["0"], log.end_offset(topic)
     if wanted > end:
-        detail = f"offset {wanted} of {topic} is not written yet, the next is {end}; check the cursor"
+        detail = (
+            f"offset {wanted} of {topic} is not written yet, the next is {end}; check the cursor"
+        )
         raise SubscriptionError("bad_cursor", detail)
     subscription = Subscription(topic, matcher, {0: wanted}, is_live=False)
     first = log.read(topic, wanted, 1)
     if first and first[0].offset > wanted:
         if TOPIC_BY_NAME[topic].websocket == "complete":
-            detail = f"{topic} is kept from offset {first[0].offset} on, not from {wanted}; start with a snapshot"
+            detail = (
+                f"{topic} is kept from offset {first[0].offset} on, not from {wanted}; "
+                "start with a snapshot"
+            )
             raise SubscriptionError("cursor_expired", detail)
         subscription.skipped_to = first[0].offset - 1
     return subscription

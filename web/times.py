@@ -21,7 +21,8 @@ def format_time(ns: int) -> str:
 def parse_time(text: str, *, is_end: bool = False) -> int | None:
     """Return the instant of an RFC 3339 time or a plain date as ns UTC, or None if it is neither.
 
-    Without an offset the time is UTC. A plain date is its first nanosecond, or with ``is_end`` its last.
+    Without an offset the time is UTC. A plain date is its first nanosecond, or with ``is_end`` its
+    last.
     """
     match = _FORM.fullmatch(text.strip())
     if match is None:

@@ -25,7 +25,7 @@ class Waiters:
 
     @contextmanager
     def expect(self, topic: str, name: str) -> Iterator[asyncio.Future[Header]]:
-        """Give the future of the answer on ``topic`` that is caused by the command ``name``, or is of that task."""
+        """Give the future of the answer on ``topic`` to the command, or of the task, ``name``."""
         future: asyncio.Future[Header] = asyncio.get_running_loop().create_future()
         futures = self._waiting.setdefault((topic, name), [])
         futures.append(future)
@@ -58,6 +58,7 @@ def _name(record: Header) -> str:
 async def within(future: asyncio.Future[Header], timeout_s: float) -> Header | None:
     """Return the answer, or None if it does not come within ``timeout_s``."""
     try:
-        return await asyncio.wait_for(future, timeout_s)
+        async with asyncio.timeout(timeout_s):
+            return await future
     except TimeoutError:
         return None

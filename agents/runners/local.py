@@ -130,7 +130,8 @@ class LocalRunner:
             )
         command = _Command(topic, record, asyncio.get_running_loop().create_future())
         self._queue.append(command)
-        await asyncio.wait_for(command.done, _PUBLISH_TIMEOUT_S)
+        async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
+            await command.done
 
     def publish_side(self, topic: str, record: Header) -> None:
         """Put a record that no stage reads (a backtest's result) into the log."""
@@ -172,7 +173,8 @@ class LocalRunner:
                     self._snapshot_at_s = loop.time() + self._snapshot_interval_s
                 if not worked:
                     try:
-                        await asyncio.wait_for(self._stop.wait(), _TURN_S)
+                        async with asyncio.timeout(_TURN_S):
+                            await self._stop.wait()
                     except TimeoutError:
                         continue
                 else:

@@ -51,7 +51,7 @@ def write_zip(path: Path, name: str, text: str) -> Path:
 
 
 def columns(data: DataSet, size: int = 65_536, **chosen: Any) -> dict[str, list[Any]]:
-    """Return everything that the batches of ``data`` say as lists, names instead of codes, cuts forgotten."""
+    """Return everything that the batches of ``data`` say as lists, names instead of codes."""
     out: dict[str, list[Any]] = {"clock": [], "records": []}
     offset = 0
     for batch in data.batches(size, **chosen):

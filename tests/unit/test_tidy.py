@@ -63,6 +63,7 @@ BANNED_IMPORTS = {
 BANNED_CALLS = {
     "eval": "parse the input with msgspec, or write a table of what is allowed",
     "exec": "import the module with importlib",
+    "asyncio.wait_for": "use asyncio.timeout: wait_for may swallow a cancellation (Python 3.11)",
 }
 
 MARKERS = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")

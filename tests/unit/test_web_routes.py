@@ -294,7 +294,16 @@ def test_orders_are_filtered(client: TestClient, query: str, ids: list[str]) -> 
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=501", "limit=x", "status=LOST", "cursor=nonsense", "color=red", "limit=1&limit=2"]
+    "query",
+    [
+        "limit=0",
+        "limit=501",
+        "limit=x",
+        "status=LOST",
+        "cursor=nonsense",
+        "color=red",
+        "limit=1&limit=2",
+    ],
 )
 def test_wrong_query_is_refused(client: TestClient, query: str) -> None:
     content = problem(client.get(f"/api/orders?{query}"), 422)
@@ -306,7 +315,11 @@ def test_order_shows_fills_and_its_life(client: TestClient) -> None:
     order = exact(client.get("/api/orders/o-1"))
     events = exact(client.get("/api/orders/o-1/events"))["events"]
 
-    assert (order["status"], order["filled_quantity"], order["average_price"]) == ("FILLED", "10", "165.10")
+    assert (order["status"], order["filled_quantity"], order["average_price"]) == (
+        "FILLED",
+        "10",
+        "165.10",
+    )
     assert [e["type"] for e in events] == ["order_submitted", "order_accepted", "order_filled"]
     assert events[-1]["last_price"] == "165.10"
 
@@ -438,7 +451,9 @@ RUN_REQUEST = {
 }
 
 
-def test_backtest_is_asked_for_by_a_record_and_answered_with_its_metrics(run: Run, client: TestClient) -> None:
+def test_backtest_is_asked_for_by_a_record_and_answered_with_its_metrics(
+    run: Run, client: TestClient
+) -> None:
     response = client.post("/api/backtest/run", json=RUN_REQUEST)
 
     assert response.status_code == 200
@@ -453,7 +468,10 @@ def test_backtest_is_asked_for_by_a_record_and_answered_with_its_metrics(run: Ru
 
 
 def test_plain_end_date_is_included(run: Run, client: TestClient) -> None:
-    client.post("/api/backtest/run", json={**RUN_REQUEST, "end_date": "2014-01-01", "initial_capital": 500.5})
+    client.post(
+        "/api/backtest/run",
+        json={**RUN_REQUEST, "end_date": "2014-01-01", "initial_capital": 500.5},
+    )
 
     request = run.log.read(t.BACKTEST_REQUESTS, 0, 1)[0].record
     assert isinstance(request, BacktestRequest)
@@ -463,9 +481,16 @@ def test_plain_end_date_is_included(run: Run, client: TestClient) -> None:
 
 @pytest.mark.parametrize(
     ("strategy", "status", "words"),
-    [("nope", 404, "not found"), ("empty", 422, "1998-01-02"), ("busy", 503, "waiting"), ("broken", 500, "killed")],
+    [
+        ("nope", 404, "not found"),
+        ("empty", 422, "1998-01-02"),
+        ("busy", 503, "waiting"),
+        ("broken", 500, "killed"),
+    ],
 )
-def test_backtest_that_fails_says_why(client: TestClient, strategy: str, status: int, words: str) -> None:
+def test_backtest_that_fails_says_why(
+    client: TestClient, strategy: str, status: int, words: str
+) -> None:
     response = client.post("/api/backtest/run", json={**RUN_REQUEST, "strategy_name": strategy})
 
     assert words in problem(response, status)["detail"]
@@ -486,7 +511,9 @@ def test_backtest_that_fails_says_why(client: TestClient, strategy: str, status:
     ],
 )
 @pytest.mark.parametrize("path", ["/api/backtest/run", "/api/backtest/run-async"])
-def test_wrong_backtest_is_refused(client: TestClient, path: str, fields: dict[str, Any], pointer: str) -> None:
+def test_wrong_backtest_is_refused(
+    client: TestClient, path: str, fields: dict[str, Any], pointer: str
+) -> None:
     errors = problem(client.post(path, json={**RUN_REQUEST, **fields}), 422)["errors"]
 
     assert [error["pointer"] for error in errors] == [pointer]
@@ -544,7 +571,9 @@ def test_config_shows_paper_trading_and_changes(run: Run, client: TestClient) ->
 
 def test_system_shows_topics_quality_and_dead_letters(run: Run, client: TestClient) -> None:
     quality = DataQuality("dq", START_NS, "c", "c", "SPY.ARCX", QualityKind.GAP, "a hole", count=3)
-    letter = DeadLetter(ts_event_ns=START_NS, topic="orders.events.v1", partition=0, offset=7, reason="broken")
+    letter = DeadLetter(
+        ts_event_ns=START_NS, topic="orders.events.v1", partition=0, offset=7, reason="broken"
+    )
     run.append(client, [(t.MARKET_QUALITY, quality), (t.SYSTEM_DEAD_LETTERS, letter)])
 
     answer = client.get("/api/system").json()
@@ -564,7 +593,9 @@ def test_health_and_readiness(run: Run, client: TestClient) -> None:
     assert problem(client.get("/readyz"), 503)["code"] == "not_ready"
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/static/app.js", "/static/swagger/swagger-ui-bundle.js"])
+@pytest.mark.parametrize(
+    "path", ["/", "/docs", "/static/app.js", "/static/swagger/swagger-ui-bundle.js"]
+)
 def test_pages_come_from_the_server_itself(client: TestClient, path: str) -> None:
     response = client.get(path)
 

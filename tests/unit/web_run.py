@@ -1,4 +1,4 @@
-"""A run for the tests of the web app: a log in memory, an app over it, and a tiny account stage that answers."""
+"""A run for the tests of the web app: a log in memory, an app over it, a stage that answers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _FAST = WebSettings(receipt_timeout_s=0.05, backtest_timeout_s=0.05)
 
 
 class Run:
-    """An app over a log in memory. With ``stage`` commands are answered, without it they are left waiting."""
+    """An app over a log in memory; without ``stage`` commands are left waiting."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Run:
 
 
 class FakeStage:
-    """Answers commands as the account stage and the backtest agent would, with one order id in use: ``taken``.
+    """Answers commands as the stages would, with one order id in use: ``taken``.
 
     Orders of strategies, which want no receipt, are left to the test.
     """
@@ -93,7 +93,14 @@ class FakeStage:
             elif isinstance(record, CancelOrder):
                 self._log.append(self._on_cancel(record))
             elif isinstance(record, SetBreaker):
-                self._log.append([(t.RISK_BREAKER, breaker(record.state, cause=record.event_id, reason=record.reason))])
+                self._log.append(
+                    [
+                        (
+                            t.RISK_BREAKER,
+                            breaker(record.state, cause=record.event_id, reason=record.reason),
+                        )
+                    ]
+                )
             elif isinstance(record, BacktestRequest):
                 self._log.append([(t.BACKTEST_RESULTS, backtest_result(record))])
 
@@ -111,125 +118,265 @@ class FakeStage:
         if record.client_order_id == "filled":
             return [(t.ORDER_RECEIPTS, receipt(record, ReceiptOutcome.REFUSED, "NOT_CANCELABLE"))]
         event = OrderCanceled(
-            "c-1", START_NS, record.client_order_id, record.event_id, record.account_id, record.strategy_id,
-            record.client_order_id, "SPY.ARCX", OrderStatus.CANCELED, "asked",
-        )  # fmt: skip
+            "c-1",
+            START_NS,
+            record.client_order_id,
+            record.event_id,
+            record.account_id,
+            record.strategy_id,
+            record.client_order_id,
+            "SPY.ARCX",
+            OrderStatus.CANCELED,
+            "asked",
+        )
         return [
             (t.ORDER_RECEIPTS, receipt(record, ReceiptOutcome.ACCEPTED)),
             (t.ORDER_EVENTS, event),
         ]
 
 
-def receipt(record: SubmitOrder | CancelOrder, outcome: ReceiptOutcome, code: str = "") -> CommandReceipt:
+def receipt(
+    record: SubmitOrder | CancelOrder, outcome: ReceiptOutcome, code: str = ""
+) -> CommandReceipt:
     """Return the answer to a command."""
     return CommandReceipt(
-        f"r-{record.event_id}", START_NS, record.client_order_id, record.event_id, record.account_id,
-        record.client_order_id, outcome, code, "because",
-    )  # fmt: skip
+        f"r-{record.event_id}",
+        START_NS,
+        record.client_order_id,
+        record.event_id,
+        record.account_id,
+        record.client_order_id,
+        outcome,
+        code,
+        "because",
+    )
 
 
-def submit(order_id: str, *, strategy_id: str = "momentum", account_id: str = "paper", at: int = 0) -> SubmitOrder:
+def submit(
+    order_id: str, *, strategy_id: str = "momentum", account_id: str = "paper", at: int = 0
+) -> SubmitOrder:
     """Return a strategy's order for 10 SPY."""
     return SubmitOrder(
-        f"s-{account_id}-{order_id}", START_NS + at, order_id, "", account_id, strategy_id, order_id, "SPY.ARCX",
-        Side.BUY, Decimal(10),
-    )  # fmt: skip
+        f"s-{account_id}-{order_id}",
+        START_NS + at,
+        order_id,
+        "",
+        account_id,
+        strategy_id,
+        order_id,
+        "SPY.ARCX",
+        Side.BUY,
+        Decimal(10),
+    )
 
 
 def submitted(order: SubmitOrder) -> OrderSubmitted:
     """Return the event that the order is on its way."""
     return OrderSubmitted(
-        f"e-{order.event_id}", order.ts_event_ns, order.client_order_id, order.event_id, order.account_id,
-        order.strategy_id, order.client_order_id, order.instrument_id, OrderStatus.SUBMITTED, order.side,
-        order.quantity, order.order_type, order.limit_price, order.stop_price, order.time_in_force,
-    )  # fmt: skip
+        f"e-{order.event_id}",
+        order.ts_event_ns,
+        order.client_order_id,
+        order.event_id,
+        order.account_id,
+        order.strategy_id,
+        order.client_order_id,
+        order.instrument_id,
+        OrderStatus.SUBMITTED,
+        order.side,
+        order.quantity,
+        order.order_type,
+        order.limit_price,
+        order.stop_price,
+        order.time_in_force,
+    )
 
 
 def accepted(order: SubmitOrder) -> OrderAccepted:
     """Return the event that the venue works the order."""
     return OrderAccepted(
-        f"a-{order.event_id}", order.ts_event_ns + 1, order.client_order_id, order.event_id, order.account_id,
-        order.strategy_id, order.client_order_id, order.instrument_id, OrderStatus.ACCEPTED, "v-1",
-    )  # fmt: skip
+        f"a-{order.event_id}",
+        order.ts_event_ns + 1,
+        order.client_order_id,
+        order.event_id,
+        order.account_id,
+        order.strategy_id,
+        order.client_order_id,
+        order.instrument_id,
+        OrderStatus.ACCEPTED,
+        "v-1",
+    )
 
 
 def filled(order: SubmitOrder, price: str = "165.10") -> OrderFilled:
     """Return the event that the order was filled whole."""
     return OrderFilled(
-        f"f-{order.event_id}", order.ts_event_ns + 2, order.client_order_id, order.event_id, order.account_id,
-        order.strategy_id, order.client_order_id, order.instrument_id, OrderStatus.FILLED, "t-1",
-        order.quantity, Decimal(price), order.quantity, Decimal(0), Decimal(price),
-    )  # fmt: skip
+        f"f-{order.event_id}",
+        order.ts_event_ns + 2,
+        order.client_order_id,
+        order.event_id,
+        order.account_id,
+        order.strategy_id,
+        order.client_order_id,
+        order.instrument_id,
+        OrderStatus.FILLED,
+        "t-1",
+        order.quantity,
+        Decimal(price),
+        order.quantity,
+        Decimal(0),
+        Decimal(price),
+    )
 
 
 def fill(order_id: str, *, strategy_id: str = "momentum", price: str = "165.10") -> Fill:
     """Return an execution of 10 SPY."""
     return Fill(
-        f"x-{order_id}", START_NS + 2, order_id, "c", "paper", strategy_id, order_id, "SPY.ARCX", "v-1",
-        f"trade-{order_id}", Side.BUY, Decimal(10), Decimal(price), Decimal("0.05"), "USD", LiquiditySide.TAKER,
-        Decimal(price), Decimal(0),
-    )  # fmt: skip
+        f"x-{order_id}",
+        START_NS + 2,
+        order_id,
+        "c",
+        "paper",
+        strategy_id,
+        order_id,
+        "SPY.ARCX",
+        "v-1",
+        f"trade-{order_id}",
+        Side.BUY,
+        Decimal(10),
+        Decimal(price),
+        Decimal("0.05"),
+        "USD",
+        LiquiditySide.TAKER,
+        Decimal(price),
+        Decimal(0),
+    )
 
 
 def instrument(symbol: str = "SPY", venue: str = "ARCX") -> Instrument:
     """Return an instrument."""
-    return Instrument(ts_event_ns=START_NS, instrument_id=f"{symbol}.{venue}", symbol=symbol, venue=venue)
+    return Instrument(
+        ts_event_ns=START_NS, instrument_id=f"{symbol}.{venue}", symbol=symbol, venue=venue
+    )
 
 
 def trade(price: float, *, instrument_id: str = "SPY.ARCX", at: int = 0) -> Trade:
     """Return a print."""
-    return Trade(event_id=f"t-{at}", ts_event_ns=START_NS + at, instrument_id=instrument_id, price=price, size=100.0)
+    return Trade(
+        event_id=f"t-{at}",
+        ts_event_ns=START_NS + at,
+        instrument_id=instrument_id,
+        price=price,
+        size=100.0,
+    )
 
 
 def quote(bid: float, ask: float, *, instrument_id: str = "SPY.ARCX", at: int = 0) -> Quote:
     """Return a quote."""
     return Quote(
-        event_id=f"q-{at}", ts_event_ns=START_NS + at, instrument_id=instrument_id, bid_price=bid, ask_price=ask,
-        bid_size=300.0, ask_size=400.0,
-    )  # fmt: skip
+        event_id=f"q-{at}",
+        ts_event_ns=START_NS + at,
+        instrument_id=instrument_id,
+        bid_price=bid,
+        ask_price=ask,
+        bid_size=300.0,
+        ask_size=400.0,
+    )
 
 
 def bar(close: float, *, at: int = 0) -> Bar:
     """Return a minute bar."""
     return Bar(
-        event_id=f"b-{at}", ts_event_ns=START_NS + at, instrument_id="SPY.ARCX", interval="1m", open=close,
-        high=close, low=close, close=close, volume=1.0, vwap=close, trade_count=1,
-    )  # fmt: skip
+        event_id=f"b-{at}",
+        ts_event_ns=START_NS + at,
+        instrument_id="SPY.ARCX",
+        interval="1m",
+        open=close,
+        high=close,
+        low=close,
+        close=close,
+        volume=1.0,
+        vwap=close,
+        trade_count=1,
+    )
 
 
 def position(quantity: str = "10", *, strategy_id: str = "momentum") -> PositionChanged:
     """Return a position in SPY."""
     return PositionChanged(
-        "p-1", START_NS, "c", "c", "paper", strategy_id, "SPY.ARCX", Decimal(quantity), Decimal("165.10"),
-        Decimal("1.20"), Decimal("1.20"), Decimal("0.05"), "USD",
-    )  # fmt: skip
+        "p-1",
+        START_NS,
+        "c",
+        "c",
+        "paper",
+        strategy_id,
+        "SPY.ARCX",
+        Decimal(quantity),
+        Decimal("165.10"),
+        Decimal("1.20"),
+        Decimal("1.20"),
+        Decimal("0.05"),
+        "USD",
+    )
 
 
 def snapshot(equity: str = "10000.10", *, strategy_id: str = "") -> AccountSnapshot:
     """Return an account's snapshot."""
     return AccountSnapshot(
-        "n-1", START_NS, "c", "c", "paper", strategy_id, "USD", {"USD": Decimal("8349.00")}, Decimal(equity),
-        Decimal("1.20"), Decimal("3.00"), Decimal("0.05"), Decimal("1651.10"), Decimal("1651.10"),
-        Decimal("5000"), Decimal("10010"), -0.001, Decimal("4.20"),
-    )  # fmt: skip
+        "n-1",
+        START_NS,
+        "c",
+        "c",
+        "paper",
+        strategy_id,
+        "USD",
+        {"USD": Decimal("8349.00")},
+        Decimal(equity),
+        Decimal("1.20"),
+        Decimal("3.00"),
+        Decimal("0.05"),
+        Decimal("1651.10"),
+        Decimal("1651.10"),
+        Decimal(5000),
+        Decimal(10010),
+        -0.001,
+        Decimal("4.20"),
+    )
 
 
 def mark(equity: float, *, at: int = 60) -> EquityMark:
     """Return a point of the equity curve."""
-    return EquityMark(f"m-{at}", START_NS + at, "c", "c", "paper", "", equity, 8349.0, 1651.0, 1651.0, -0.002)
+    return EquityMark(
+        f"m-{at}", START_NS + at, "c", "c", "paper", "", equity, 8349.0, 1651.0, 1651.0, -0.002
+    )
 
 
-def breaker(state: BreakerState, *, cause: str = "c", reason: str = "test", epoch: int = 1) -> BreakerChanged:
+def breaker(
+    state: BreakerState, *, cause: str = "c", reason: str = "test", epoch: int = 1
+) -> BreakerChanged:
     """Return a change of the global breaker."""
-    return BreakerChanged(f"k-{epoch}-{cause}", START_NS, cause, cause, Scope.GLOBAL, "", state, epoch, "ada", reason)
+    return BreakerChanged(
+        f"k-{epoch}-{cause}", START_NS, cause, cause, Scope.GLOBAL, "", state, epoch, "ada", reason
+    )
 
 
 def decision(order_id: str, code: str = "") -> RiskDecision:
     """Return the gate's word on an order: approved without a code."""
     return RiskDecision(
-        f"d-{order_id}", START_NS, order_id, "c", "paper", "momentum", order_id, "SPY.ARCX", not code, 0, code,
-        "12" if code else "", "10" if code else "", "account paper" if code else "",
-    )  # fmt: skip
+        f"d-{order_id}",
+        START_NS,
+        order_id,
+        "c",
+        "paper",
+        "momentum",
+        order_id,
+        "SPY.ARCX",
+        not code,
+        0,
+        code,
+        "12" if code else "",
+        "10" if code else "",
+        "account paper" if code else "",
+    )
 
 
 def limits() -> SetLimits:
@@ -241,17 +388,29 @@ def limits() -> SetLimits:
 def strategy_records() -> list[tuple[str, Header]]:
     """Return a strategy that runs and has signaled."""
     state = StrategyStateChanged(
-        "st-1", START_NS, "c", "c", "momentum", "momentum_crossover", "paper", StrategyStatus.RUNNING,
-        {"fast": 50, "slow": 200}, ["SPY.ARCX"],
-    )  # fmt: skip
+        "st-1",
+        START_NS,
+        "c",
+        "c",
+        "momentum",
+        "momentum_crossover",
+        "paper",
+        StrategyStatus.RUNNING,
+        {"fast": 50, "slow": 200},
+        ["SPY.ARCX"],
+    )
     signal = StrategySignal("sg-1", START_NS + 5, "c", "c", "momentum", "SPY.ARCX", 10.0, 165.1)
     return [(t.STRATEGY_STATES, state), (t.STRATEGY_SIGNALS, signal)]
 
 
 METRICS: dict[str, float | int | str | None] = {
-    "sharpe_ratio": 1.23, "max_drawdown_pct": -8.5, "total_return_pct": 42.0, "total_trades": 12, "win_rate": 58.3,
+    "sharpe_ratio": 1.23,
+    "max_drawdown_pct": -8.5,
+    "total_return_pct": 42.0,
+    "total_trades": 12,
+    "win_rate": 58.3,
     "cagr_pct": None,
-}  # fmt: skip
+}
 
 
 def backtest_result(request: BacktestRequest) -> BacktestResult:
@@ -266,13 +425,21 @@ def backtest_result(request: BacktestRequest) -> BacktestResult:
     is_failed = request.strategy_name in failures
     metrics: dict[str, float | int | str | None] = {"code": code} if is_failed else METRICS
     return BacktestResult(
-        f"b-{request.task_id}", START_NS, request.task_id, request.event_id, request.task_id,
-        request.strategy_name, RunStatus.FAILED if is_failed else RunStatus.COMPLETED, metrics, "hash", detail,
-    )  # fmt: skip
+        f"b-{request.task_id}",
+        START_NS,
+        request.task_id,
+        request.event_id,
+        request.task_id,
+        request.strategy_name,
+        RunStatus.FAILED if is_failed else RunStatus.COMPLETED,
+        metrics,
+        "hash",
+        detail,
+    )
 
 
 def filled_run() -> list[tuple[str, Header]]:
-    """Return the records of a little session: instruments, market data, three orders, a position, risk."""
+    """Return the records of a little session: market data, three orders, a position, risk."""
     orders = [submit("o-1"), submit("o-2", at=10), submit("o-3", strategy_id="manual", at=20)]
     records: list[tuple[str, Header]] = [
         (t.REFERENCE_INSTRUMENTS, instrument()),

@@ -21,20 +21,29 @@ from web.times import format_time, parse_time
 from web.views.backtests import BacktestRow
 from web.waiting import within
 
-_STATUS_BY_CODE = {"not_found": 404, "no_data": 422, "bad_request": 422, "busy": 503, "timeout": 503}
+_STATUS_BY_CODE = {
+    "not_found": 404,
+    "no_data": 422,
+    "bad_request": 422,
+    "busy": 503,
+    "timeout": 503,
+}
 Name = Annotated[str, Meta(min_length=1, max_length=100)]
 
 
 class RunRequest(msgspec.Struct, forbid_unknown_fields=True):
     """A backtest; dates are RFC 3339 times or plain dates, and a plain ``end_date`` is included.
 
-    Without ``data`` the bundled daily bars are used; ``symbols`` chooses among the instruments of the data.
+    Without ``data`` the bundled daily bars are used; ``symbols`` chooses among the instruments of
+    the data.
     """
 
     strategy_name: Name
     start_date: str
     end_date: str
-    initial_capital: Annotated[Decimal, Meta(extra_json_schema={"exclusiveMinimum": 0})] = Decimal(10000)
+    initial_capital: Annotated[Decimal, Meta(extra_json_schema={"exclusiveMinimum": 0})] = Decimal(
+        10000
+    )
     symbols: Annotated[list[Name], Meta(max_length=500)] = []
     parameters: dict[str, bool | int | float | str] = {}
     data: Annotated[str, Meta(max_length=500)] = ""
@@ -51,21 +60,25 @@ class HistoryQuery(msgspec.Struct, forbid_unknown_fields=True):
 async def run_backtest(
     context: Context, call: Call[NoQuery, RunRequest]
 ) -> answers.BacktestMetrics | Reply:
-    """Run a backtest and wait for its metrics; 202 with Location if it takes longer than the server waits."""
+    """Run a backtest and wait for its metrics; 202 with Location if it takes too long."""
     request = _request(context, call.body)
     with context.waiters.expect(BACKTEST_RESULTS, request.task_id) as answer:
         await context.publish(BACKTEST_REQUESTS, request, "nothing was started as far as is known")
         result = await within(answer, context.settings.backtest_timeout_s)
     if result is None:
         location = f"/api/backtest/{request.task_id}"
-        return Reply(202, answers.BacktestStarted(request.task_id, "running"), {"Location": location})
+        return Reply(
+            202, answers.BacktestStarted(request.task_id, "running"), {"Location": location}
+        )
     assert isinstance(result, BacktestResult)
     if result.status is not RunStatus.COMPLETED:
         raise _failure(result)
     return _metrics(result)
 
 
-async def start_backtest(context: Context, call: Call[NoQuery, RunRequest]) -> answers.BacktestStarted:
+async def start_backtest(
+    context: Context, call: Call[NoQuery, RunRequest]
+) -> answers.BacktestStarted:
     """Start a backtest; its end is announced on the WebSocket topic ``backtest.results.v1``."""
     request = _request(context, call.body)
     await context.publish(BACKTEST_REQUESTS, request, "nothing was started as far as is known")
@@ -74,9 +87,7 @@ async def start_backtest(context: Context, call: Call[NoQuery, RunRequest]) -> a
 
 async def get_history(context: Context, call: Call[HistoryQuery, None]) -> answers.BacktestHistory:
     """List finished backtests, the newest first."""
-    rows = islice(
-        context.views.backtests.newest_first(call.query.strategy_name), call.query.limit
-    )
+    rows = islice(context.views.backtests.newest_first(call.query.strategy_name), call.query.limit)
     states = [_state(row) for row in rows]
     return answers.BacktestHistory(states, len(states))
 
@@ -91,29 +102,48 @@ async def get_backtest(context: Context, call: Call[NoQuery, None]) -> answers.B
 
 
 def _request(context: Context, body: RunRequest) -> BacktestRequest:
-    """Return the record that asks for ``body``; raises ProblemError (422) for values that make no backtest."""
+    """Return the record that asks for ``body``; raises ProblemError (422) for wrong values."""
     errors: list[FieldError] = []
     start_ns, end_ns = parse_time(body.start_date), parse_time(body.end_date, is_end=True)
-    for name, value, text in (("start_date", start_ns, body.start_date), ("end_date", end_ns, body.end_date)):
+    for name, value, text in (
+        ("start_date", start_ns, body.start_date),
+        ("end_date", end_ns, body.end_date),
+    ):
         if value is None:
             remedy = "write 2014-01-01 or 2014-01-01T00:00:00Z"
             errors.append(FieldError(f"/{name}", "is not a date or time", remedy, text[:40]))
     if start_ns is not None and end_ns is not None and start_ns > end_ns:
-        errors.append(FieldError("/end_date", "lies before start_date", "exchange the two", body.end_date))
+        errors.append(
+            FieldError("/end_date", "lies before start_date", "exchange the two", body.end_date)
+        )
     capital = body.initial_capital
     if not (capital.is_finite() and 0 < capital < 10**15):
         errors.append(
-            FieldError("/initial_capital", "must be a positive number below 10^15", "give a number", str(capital)[:40])
+            FieldError(
+                "/initial_capital",
+                "must be a positive number below 10^15",
+                "give a number",
+                str(capital)[:40],
+            )
         )
     if errors:
         raise invalid(errors)
     task_id = context.ids()
     return BacktestRequest(
-        event_id=f"web:{task_id}", ts_event_ns=context.log.now_ns(), correlation_id=task_id, task_id=task_id,
-        strategy_name=body.strategy_name, start_ns=start_ns, end_ns=end_ns,
-        initial_cash=decimal_text(capital), data=body.data, symbols=body.symbols,
-        parameters=body.parameters, seed=body.seed, operator="api",
-    )  # fmt: skip
+        event_id=f"web:{task_id}",
+        ts_event_ns=context.log.now_ns(),
+        correlation_id=task_id,
+        task_id=task_id,
+        strategy_name=body.strategy_name,
+        start_ns=start_ns,
+        end_ns=end_ns,
+        initial_cash=decimal_text(capital),
+        data=body.data,
+        symbols=body.symbols,
+        parameters=body.parameters,
+        seed=body.seed,
+        operator="api",
+    )
 
 
 def _failure(result: BacktestResult) -> ProblemError:
@@ -123,7 +153,9 @@ def _failure(result: BacktestResult) -> ProblemError:
     if code == "not_found" and "not found" not in detail:
         detail = f"strategy {result.strategy_name} not found; {detail}"
     status = _STATUS_BY_CODE.get(code, 500)
-    return ProblemError(status, code, detail, headers={"Retry-After": "5"} if status == 503 else None)
+    return ProblemError(
+        status, code, detail, headers={"Retry-After": "5"} if status == 503 else None
+    )
 
 
 def _metrics(result: BacktestResult) -> answers.BacktestMetrics:
@@ -135,10 +167,19 @@ def _metrics(result: BacktestResult) -> answers.BacktestMetrics:
 
     trades = values.get("total_trades")
     return answers.BacktestMetrics(
-        result.task_id, result.strategy_name, result.status, figure("sharpe_ratio"), figure("max_drawdown_pct"),
-        figure("total_return_pct"), trades if isinstance(trades, int) else None, figure("win_rate"),
-        result.output_hash, values, format_time(result.ts_event_ns), result.ts_event_ns,
-    )  # fmt: skip
+        result.task_id,
+        result.strategy_name,
+        result.status,
+        figure("sharpe_ratio"),
+        figure("max_drawdown_pct"),
+        figure("total_return_pct"),
+        trades if isinstance(trades, int) else None,
+        figure("win_rate"),
+        result.output_hash,
+        values,
+        format_time(result.ts_event_ns),
+        result.ts_event_ns,
+    )
 
 
 def _state(row: BacktestRow) -> answers.BacktestState:
@@ -146,20 +187,59 @@ def _state(row: BacktestRow) -> answers.BacktestState:
     told = result or progress
     name = result.strategy_name if result else row.request.strategy_name if row.request else None
     return answers.BacktestState(
-        row.task_id, name, row.status, told.detail if told else "",
-        progress.events_done if progress else None, progress.events_total if progress else None,
+        row.task_id,
+        name,
+        row.status,
+        told.detail if told else "",
+        progress.events_done if progress else None,
+        progress.events_total if progress else None,
         _metrics(result) if result is not None and result.status is RunStatus.COMPLETED else None,
-    )  # fmt: skip
+    )
 
 
 _ASKED = (400, 403, 413, 503)
 ROUTES = (
-    Route("POST", "/api/backtest/run", run_backtest, answers.BacktestMetrics, "backtest", "Run a backtest",
-          "backtests", body=RunRequest, answers={202: answers.BacktestStarted}, errors=(*_ASKED, 404)),
-    Route("POST", "/api/backtest/run-async", start_backtest, answers.BacktestStarted, "backtest",
-          "Start a backtest", "backtests", body=RunRequest, errors=_ASKED),
-    Route("GET", "/api/backtest/history", get_history, answers.BacktestHistory, "read", "Finished backtests",
-          "backtests", query=HistoryQuery),
-    Route("GET", "/api/backtest/{task_id}", get_backtest, answers.BacktestState, "read", "One backtest",
-          "backtests", errors=(404,)),
-)  # fmt: skip
+    Route(
+        "POST",
+        "/api/backtest/run",
+        run_backtest,
+        answers.BacktestMetrics,
+        "backtest",
+        "Run a backtest",
+        "backtests",
+        body=RunRequest,
+        answers={202: answers.BacktestStarted},
+        errors=(*_ASKED, 404),
+    ),
+    Route(
+        "POST",
+        "/api/backtest/run-async",
+        start_backtest,
+        answers.BacktestStarted,
+        "backtest",
+        "Start a backtest",
+        "backtests",
+        body=RunRequest,
+        errors=_ASKED,
+    ),
+    Route(
+        "GET",
+        "/api/backtest/history",
+        get_history,
+        answers.BacktestHistory,
+        "read",
+        "Finished backtests",
+        "backtests",
+        query=HistoryQuery,
+    ),
+    Route(
+        "GET",
+        "/api/backtest/{task_id}",
+        get_backtest,
+        answers.BacktestState,
+        "read",
+        "One backtest",
+        "backtests",
+        errors=(404,),
+    ),
+)

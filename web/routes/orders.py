@@ -1,6 +1,7 @@
 """Orders: entry that waits for the account stage's receipt, cancel, and queries.
 
-The stage alone decides what is a duplicate and what is a conflict; here its answer is only put into HTTP's words.
+The stage alone decides what is a duplicate and what is a conflict; here its answer is only put into
+HTTP's words.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ _NEEDS_STOP = frozenset({OrderType.STOP, OrderType.STOP_LIMIT})
 class OrderRequest(msgspec.Struct, forbid_unknown_fields=True):
     """An order; amounts may be numbers or texts.
 
-    Repeating a request with its ``client_order_id`` gives the same order; without one, each request is a new order.
+    Repeating a request with its ``client_order_id`` gives the same order; without one, each request
+    is a new order.
     """
 
     symbol: Annotated[str, Meta(min_length=1, max_length=10)]
@@ -52,7 +54,7 @@ class OrderRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class OrdersQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Filters of the list; ``status`` is a state, or ``open`` for all orders that may still trade."""
+    """Filters of the list; ``status`` is a state, or ``open`` for all that may still trade."""
 
     status: str | None = None
     account_id: str | None = None
@@ -68,8 +70,10 @@ class OrderQuery(msgspec.Struct, forbid_unknown_fields=True):
     account_id: str = ""
 
 
-async def submit_order(context: Context, call: Call[NoQuery, OrderRequest]) -> answers.Order | Reply:
-    """Submit an order and answer with it as it stands: 200 also when the risk gate denied it (see ``status``)."""
+async def submit_order(
+    context: Context, call: Call[NoQuery, OrderRequest]
+) -> answers.Order | Reply:
+    """Submit an order and answer with it as it stands: 200 also when it was denied."""
     request = call.body
     _check(request)
     instrument_id = resolve_symbol(context.views, request.symbol)
@@ -79,11 +83,26 @@ async def submit_order(context: Context, call: Call[NoQuery, OrderRequest]) -> a
     last = context.views.market.last_price(instrument_id)
     event_id = f"web:{context.ids()}"
     command = SubmitOrder(
-        event_id, context.log.now_ns(), order_id, "", account_id, request.strategy_id, order_id,
-        instrument_id, request.side, request.quantity, request.order_type, request.limit_price,
-        request.stop_price, request.time_in_force, request.is_post_only, request.is_reduce_only,
-        decision_price=last[0] if last else 0.0, decision_ts_ns=last[1] if last else 0, wants_receipt=True,
-    )  # fmt: skip
+        event_id,
+        context.log.now_ns(),
+        order_id,
+        "",
+        account_id,
+        request.strategy_id,
+        order_id,
+        instrument_id,
+        request.side,
+        request.quantity,
+        request.order_type,
+        request.limit_price,
+        request.stop_price,
+        request.time_in_force,
+        request.is_post_only,
+        request.is_reduce_only,
+        decision_price=last[0] if last else 0.0,
+        decision_ts_ns=last[1] if last else 0,
+        wants_receipt=True,
+    )
     receipt = await _send(context, command, event_id)
     if receipt is None:
         return _late(account_id, order_id)
@@ -130,16 +149,25 @@ async def cancel_order(context: Context, call: Call[OrderQuery, None]) -> answer
     row = _known(context, call)
     event_id = f"web:{context.ids()}"
     command = CancelOrder(
-        event_id, context.log.now_ns(), row.client_order_id, "", row.account_id, row.strategy_id,
-        row.client_order_id, "canceled over the API", wants_receipt=True,
-    )  # fmt: skip
+        event_id,
+        context.log.now_ns(),
+        row.client_order_id,
+        "",
+        row.account_id,
+        row.strategy_id,
+        row.client_order_id,
+        "canceled over the API",
+        wants_receipt=True,
+    )
     receipt = await _send(context, command, event_id)
     if receipt is None:
         return _late(row.account_id, row.client_order_id)
     if receipt.outcome == ReceiptOutcome.REFUSED:
         if receipt.code == "ORDER_UNKNOWN":
             raise ProblemError(404, "not_found", f"{receipt.detail}; it was closed long ago")
-        raise ProblemError(409, receipt.code.lower(), f"{receipt.detail}; only open orders can be canceled")
+        raise ProblemError(
+            409, receipt.code.lower(), f"{receipt.detail}; only open orders can be canceled"
+        )
     return order_answer(context.views, row)
 
 
@@ -147,12 +175,13 @@ async def _send(
     context: Context, command: SubmitOrder | CancelOrder, event_id: str
 ) -> CommandReceipt | None:
     """Publish a command and return its receipt, or None if that is late."""
-    remedy = f"ask GET /api/orders/{command.client_order_id} before you send it again, with the same id"
+    remedy = (
+        f"ask GET /api/orders/{command.client_order_id} before you send it again, with the same id"
+    )
     with context.waiters.expect(ORDER_RECEIPTS, event_id) as answer:
         await context.publish(ACCOUNT_INPUTS, command, remedy)
         receipt = await within(answer, context.settings.receipt_timeout_s)
-    assert receipt is None or isinstance(receipt, CommandReceipt)
-    return receipt
+    return receipt if isinstance(receipt, CommandReceipt) else None
 
 
 def _check(request: OrderRequest) -> None:
@@ -162,7 +191,12 @@ def _check(request: OrderRequest) -> None:
         amount: Decimal | None = getattr(request, name)
         if amount is not None and not (amount.is_finite() and 0 < amount < 10**15):
             errors.append(
-                FieldError(f"/{name}", "must be a positive number below 10^15", "give a number", str(amount)[:40])
+                FieldError(
+                    f"/{name}",
+                    "must be a positive number below 10^15",
+                    "give a number",
+                    str(amount)[:40],
+                )
             )
     for name, types in (("limit_price", _NEEDS_LIMIT), ("stop_price", _NEEDS_STOP)):
         is_given = getattr(request, name) is not None
@@ -170,14 +204,18 @@ def _check(request: OrderRequest) -> None:
             needs = "is required" if not is_given else "has no meaning"
             remedy = f"give {name}" if not is_given else f"leave {name} out"
             errors.append(
-                FieldError(f"/{name}", f"{needs} for {request.order_type} orders", f"{remedy}, or choose another order_type")
+                FieldError(
+                    f"/{name}",
+                    f"{needs} for {request.order_type} orders",
+                    f"{remedy}, or choose another order_type",
+                )
             )
     if errors:
         raise invalid(errors)
 
 
 def resolve_symbol(views: Views, symbol: str) -> str:
-    """Return the one instrument that ``symbol`` means; raises ProblemError (422) if there is none or several."""
+    """Return the one instrument that ``symbol`` means; raises ProblemError (422) otherwise."""
     found = views.market.resolve(symbol)
     if len(found) == 1:
         return found[0]
@@ -244,22 +282,86 @@ def _late(account_id: str, order_id: str) -> Reply:
 def order_answer(views: Views, row: OrderRow) -> answers.Order:
     """Return an order of the read model as an answer."""
     return answers.Order(
-        row.client_order_id, row.account_id, row.strategy_id, row.instrument_id,
-        views.market.symbol_of(row.instrument_id), row.side, row.order_type, row.time_in_force,
-        row.quantity, row.limit_price, row.stop_price, row.status, row.is_open, row.filled_quantity,
-        row.average_price, row.venue_order_id, row.code, row.detail, format_time(row.created_ns),
-        row.created_ns, format_time(row.updated_ns), row.updated_ns,
-    )  # fmt: skip
+        row.client_order_id,
+        row.account_id,
+        row.strategy_id,
+        row.instrument_id,
+        views.market.symbol_of(row.instrument_id),
+        row.side,
+        row.order_type,
+        row.time_in_force,
+        row.quantity,
+        row.limit_price,
+        row.stop_price,
+        row.status,
+        row.is_open,
+        row.filled_quantity,
+        row.average_price,
+        row.venue_order_id,
+        row.code,
+        row.detail,
+        format_time(row.created_ns),
+        row.created_ns,
+        format_time(row.updated_ns),
+        row.updated_ns,
+    )
 
 
 ROUTES = (
-    Route("GET", "/api/orders", list_orders, answers.OrderPage, "read", "List orders", "orders", query=OrdersQuery),
-    Route("POST", "/api/orders", submit_order, answers.Order, "trade", "Submit an order", "orders",
-          body=OrderRequest, answers={202: answers.OrderPending}, errors=(400, 403, 409, 413, 503)),
-    Route("GET", "/api/orders/{client_order_id}", get_order, answers.Order, "read", "One order", "orders",
-          query=OrderQuery, errors=(404,)),
-    Route("DELETE", "/api/orders/{client_order_id}", cancel_order, answers.Order, "trade", "Cancel an order",
-          "orders", query=OrderQuery, answers={202: answers.OrderPending}, errors=(403, 404, 409, 503)),
-    Route("GET", "/api/orders/{client_order_id}/events", get_order_events, answers.OrderEvents, "read",
-          "Life of an order", "orders", query=OrderQuery, errors=(404,)),
-)  # fmt: skip
+    Route(
+        "GET",
+        "/api/orders",
+        list_orders,
+        answers.OrderPage,
+        "read",
+        "List orders",
+        "orders",
+        query=OrdersQuery,
+    ),
+    Route(
+        "POST",
+        "/api/orders",
+        submit_order,
+        answers.Order,
+        "trade",
+        "Submit an order",
+        "orders",
+        body=OrderRequest,
+        answers={202: answers.OrderPending},
+        errors=(400, 403, 409, 413, 503),
+    ),
+    Route(
+        "GET",
+        "/api/orders/{client_order_id}",
+        get_order,
+        answers.Order,
+        "read",
+        "One order",
+        "orders",
+        query=OrderQuery,
+        errors=(404,),
+    ),
+    Route(
+        "DELETE",
+        "/api/orders/{client_order_id}",
+        cancel_order,
+        answers.Order,
+        "trade",
+        "Cancel an order",
+        "orders",
+        query=OrderQuery,
+        answers={202: answers.OrderPending},
+        errors=(403, 404, 409, 503),
+    ),
+    Route(
+        "GET",
+        "/api/orders/{client_order_id}/events",
+        get_order_events,
+        answers.OrderEvents,
+        "read",
+        "Life of an order",
+        "orders",
+        query=OrderQuery,
+        errors=(404,),
+    ),
+)

@@ -42,7 +42,11 @@ async def get_equity(context: Context, call: Call[CurveQuery, None]) -> answers.
     curve = context.views.portfolio.curves.get((account_id, call.query.strategy_id), ())
     points = [
         answers.EquityPoint(
-            format_time(mark.ts_event_ns), mark.ts_event_ns, mark.equity, mark.cash, 100 * mark.drawdown
+            format_time(mark.ts_event_ns),
+            mark.ts_event_ns,
+            mark.equity,
+            mark.cash,
+            100 * mark.drawdown,
         )
         for mark in islice(curve, max(0, len(curve) - call.query.limit), None)
     ]
@@ -71,13 +75,41 @@ def _detail(views: Views, account_id: str) -> answers.AccountDetail:
 def _account(views: Views, account_id: str, strategy_id: str) -> answers.Account:
     snapshot = views.portfolio.snapshots.get((account_id, strategy_id))
     answer = answers.Account(
-        account_id, strategy_id, None, None, {}, None, None, None, None, None, None, None, None, None,
-        [], None, None, None, None,
-    )  # fmt: skip
+        account_id,
+        strategy_id,
+        None,
+        None,
+        {},
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        [],
+        None,
+        None,
+        None,
+        None,
+    )
     if snapshot is not None:
-        for name in ("base_currency", "equity", "cash", "buying_power", "gross_exposure",
-                     "net_exposure", "realized_pnl", "unrealized_pnl", "daily_pnl", "fees",
-                     "peak_equity", "missing_prices"):  # fmt: skip
+        for name in (
+            "base_currency",
+            "equity",
+            "cash",
+            "buying_power",
+            "gross_exposure",
+            "net_exposure",
+            "realized_pnl",
+            "unrealized_pnl",
+            "daily_pnl",
+            "fees",
+            "peak_equity",
+            "missing_prices",
+        ):
             setattr(answer, name, getattr(snapshot, name))
         answer.drawdown_pct = 100 * snapshot.drawdown
         answer.as_of_ns = answer.snapshot_ns = snapshot.ts_event_ns
@@ -102,10 +134,20 @@ def _position(views: Views, item: PositionChanged) -> answers.Position:
         value = size * price
         profit = size * (price - item.average_price)
     return answers.Position(
-        item.account_id, item.strategy_id, item.instrument_id,
-        views.market.symbol_of(item.instrument_id), item.quantity, item.average_price, price, value,
-        profit, item.realized_pnl, item.realized_pnl_fifo, item.fees, item.currency,
-    )  # fmt: skip
+        item.account_id,
+        item.strategy_id,
+        item.instrument_id,
+        views.market.symbol_of(item.instrument_id),
+        item.quantity,
+        item.average_price,
+        price,
+        value,
+        profit,
+        item.realized_pnl,
+        item.realized_pnl_fifo,
+        item.fees,
+        item.currency,
+    )
 
 
 def number(value: float) -> Decimal:
@@ -114,9 +156,34 @@ def number(value: float) -> Decimal:
 
 
 ROUTES = (
-    Route("GET", "/api/portfolio", get_portfolio, answers.PortfolioAnswer, "read", "All accounts", "portfolio"),
-    Route("GET", "/api/portfolio/{account_id}", get_account, answers.AccountDetail, "read",
-          "One account", "portfolio", errors=(404,)),
-    Route("GET", "/api/portfolio/{account_id}/equity", get_equity, answers.EquityCurve, "read",
-          "Equity curve", "portfolio", query=CurveQuery, errors=(404,)),
-)  # fmt: skip
+    Route(
+        "GET",
+        "/api/portfolio",
+        get_portfolio,
+        answers.PortfolioAnswer,
+        "read",
+        "All accounts",
+        "portfolio",
+    ),
+    Route(
+        "GET",
+        "/api/portfolio/{account_id}",
+        get_account,
+        answers.AccountDetail,
+        "read",
+        "One account",
+        "portfolio",
+        errors=(404,),
+    ),
+    Route(
+        "GET",
+        "/api/portfolio/{account_id}/equity",
+        get_equity,
+        answers.EquityCurve,
+        "read",
+        "Equity curve",
+        "portfolio",
+        query=CurveQuery,
+        errors=(404,),
+    ),
+)

@@ -29,7 +29,7 @@ class RiskQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class TripRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Trip the breaker of a scope; ``scope_id`` names account, strategy or instrument and is empty for GLOBAL."""
+    """Trip a scope's breaker; ``scope_id`` is its name, empty for GLOBAL."""
 
     reason: Reason
     scope: Scope = Scope.GLOBAL
@@ -57,20 +57,30 @@ async def get_risk(context: Context, call: Call[RiskQuery, None]) -> answers.Ris
     ]
     limits = [
         answers.ScopeLimits(
-            item.scope, item.scope_id, item.limits, item.operator, format_time(item.ts_event_ns), item.ts_event_ns
+            item.scope,
+            item.scope_id,
+            item.limits,
+            item.operator,
+            format_time(item.ts_event_ns),
+            item.ts_event_ns,
         )
         for _, item in sorted(risk.limits.items())
     ]
     return answers.RiskAnswer(
-        _breaker(risk), risk.autonomy_mode, limits, decisions, risk.approved,
-        sum(risk.denied_by_code.values()), risk.denied_by_code,
-    )  # fmt: skip
+        _breaker(risk),
+        risk.autonomy_mode,
+        limits,
+        decisions,
+        risk.approved,
+        sum(risk.denied_by_code.values()),
+        risk.denied_by_code,
+    )
 
 
 async def trip_breaker(
     context: Context, call: Call[NoQuery, TripRequest]
 ) -> answers.CircuitBreaker | Reply:
-    """Trip the breaker; answers once the account stage has changed it, or 202 if that takes longer."""
+    """Trip the breaker; answers once the account stage has changed it, 202 if that is late."""
     if call.body.state is BreakerState.ACTIVE:
         remedy = "choose REDUCING or HALTED, or POST /api/risk/breaker/reset"
         raise invalid([FieldError("/state", "does not trip anything", remedy, "ACTIVE")])
@@ -91,15 +101,24 @@ async def _change(
     risk = context.views.risk
     event_id = f"web:{context.ids()}"
     command = SetBreaker(
-        event_id, context.log.now_ns(), event_id, "", request.scope, request.scope_id, state,
-        request.operator, request.reason,
-    )  # fmt: skip
+        event_id,
+        context.log.now_ns(),
+        event_id,
+        "",
+        request.scope,
+        request.scope_id,
+        state,
+        request.operator,
+        request.reason,
+    )
     with context.waiters.expect(RISK_BREAKER, event_id) as answer:
         await context.publish(ACCOUNT_INPUTS, command, "GET /api/risk shows what stands")
         # A scope that stands in that state already does not change, so nothing will come.
         is_done = _state_of(risk, request) is state
         if not is_done:
-            is_done = isinstance(await within(answer, context.settings.receipt_timeout_s), BreakerChanged)
+            is_done = isinstance(
+                await within(answer, context.settings.receipt_timeout_s), BreakerChanged
+            )
     return _breaker(risk) if is_done else Reply(202, _breaker(risk), {"Location": "/api/risk"})
 
 
@@ -109,7 +128,11 @@ def _check(request: TripRequest | ResetRequest) -> None:
         errors.append(FieldError("/reason", "is empty", "say why"))
     if (request.scope is Scope.GLOBAL) == bool(request.scope_id):
         remedy = "leave it out" if request.scope_id else f"name the {request.scope.lower()}"
-        errors.append(FieldError("/scope_id", f"does not fit the scope {request.scope}", remedy, request.scope_id))
+        errors.append(
+            FieldError(
+                "/scope_id", f"does not fit the scope {request.scope}", remedy, request.scope_id
+            )
+        )
     if errors:
         raise invalid(errors)
 
@@ -122,7 +145,14 @@ def _state_of(risk: Risk, request: TripRequest | ResetRequest) -> BreakerState:
 def _breaker(risk: Risk) -> answers.CircuitBreaker:
     scopes = [
         answers.Breaker(
-            c.scope, c.scope_id, c.state, c.epoch, c.operator, c.reason, format_time(c.ts_event_ns), c.ts_event_ns
+            c.scope,
+            c.scope_id,
+            c.state,
+            c.epoch,
+            c.operator,
+            c.reason,
+            format_time(c.ts_event_ns),
+            c.ts_event_ns,
         )
         for _, c in sorted(risk.breakers.items())
     ]
@@ -131,17 +161,55 @@ def _breaker(risk: Risk) -> answers.CircuitBreaker:
 
 def _decision(d: RiskDecision) -> answers.Decision:
     return answers.Decision(
-        d.client_order_id, d.account_id, d.strategy_id, d.instrument_id, d.is_approved, d.code, d.measured,
-        d.limit, d.scope, d.detail, format_time(d.ts_event_ns), d.ts_event_ns,
-    )  # fmt: skip
+        d.client_order_id,
+        d.account_id,
+        d.strategy_id,
+        d.instrument_id,
+        d.is_approved,
+        d.code,
+        d.measured,
+        d.limit,
+        d.scope,
+        d.detail,
+        format_time(d.ts_event_ns),
+        d.ts_event_ns,
+    )
 
 
 _CHANGES = {202: answers.CircuitBreaker}
 ROUTES = (
-    Route("GET", "/api/risk", get_risk, answers.RiskAnswer, "read", "Breaker, limits, decisions", "risk",
-          query=RiskQuery),
-    Route("POST", "/api/risk/breaker/trip", trip_breaker, answers.CircuitBreaker, "risk", "Trip the breaker",
-          "risk", body=TripRequest, answers=_CHANGES, errors=(400, 403, 413, 503)),
-    Route("POST", "/api/risk/breaker/reset", reset_breaker, answers.CircuitBreaker, "risk", "Reset the breaker",
-          "risk", body=ResetRequest, answers=_CHANGES, errors=(400, 403, 413, 503)),
-)  # fmt: skip
+    Route(
+        "GET",
+        "/api/risk",
+        get_risk,
+        answers.RiskAnswer,
+        "read",
+        "Breaker, limits, decisions",
+        "risk",
+        query=RiskQuery,
+    ),
+    Route(
+        "POST",
+        "/api/risk/breaker/trip",
+        trip_breaker,
+        answers.CircuitBreaker,
+        "risk",
+        "Trip the breaker",
+        "risk",
+        body=TripRequest,
+        answers=_CHANGES,
+        errors=(400, 403, 413, 503),
+    ),
+    Route(
+        "POST",
+        "/api/risk/breaker/reset",
+        reset_breaker,
+        answers.CircuitBreaker,
+        "risk",
+        "Reset the breaker",
+        "risk",
+        body=ResetRequest,
+        answers=_CHANGES,
+        errors=(400, 403, 413, 503),
+    ),
+)

@@ -29,19 +29,43 @@ async def get_strategy(context: Context, call: Call[NoQuery, None]) -> answers.S
 def _strategy(views: Views, strategy_id: str) -> answers.Strategy:
     state = views.strategies.states.get(strategy_id)
     signals = [
-        answers.Signal(s.instrument_id, s.target, s.price, format_time(s.ts_event_ns), s.ts_event_ns)
+        answers.Signal(
+            s.instrument_id, s.target, s.price, format_time(s.ts_event_ns), s.ts_event_ns
+        )
         for s in views.strategies.signals.get(strategy_id, {}).values()
     ]
     if state is None:
         return answers.Strategy(strategy_id, None, None, None, {}, [], "", signals)
     return answers.Strategy(
-        strategy_id, state.name, state.account_id, state.status, state.parameters,
-        state.instrument_ids, state.detail, signals,
-    )  # fmt: skip
+        strategy_id,
+        state.name,
+        state.account_id,
+        state.status,
+        state.parameters,
+        state.instrument_ids,
+        state.detail,
+        signals,
+    )
 
 
 ROUTES = (
-    Route("GET", "/api/strategies", list_strategies, answers.Strategies, "read", "All strategies", "strategies"),
-    Route("GET", "/api/strategies/{strategy_id}", get_strategy, answers.Strategy, "read", "One strategy",
-          "strategies", errors=(404,)),
-)  # fmt: skip
+    Route(
+        "GET",
+        "/api/strategies",
+        list_strategies,
+        answers.Strategies,
+        "read",
+        "All strategies",
+        "strategies",
+    ),
+    Route(
+        "GET",
+        "/api/strategies/{strategy_id}",
+        get_strategy,
+        answers.Strategy,
+        "read",
+        "One strategy",
+        "strategies",
+        errors=(404,),
+    ),
+)

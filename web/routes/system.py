@@ -51,16 +51,29 @@ async def get_system(context: Context, call: Call[NoQuery, None]) -> answers.Sys
     ]
     now_ns = log.now_ns()
     return answers.SystemAnswer(
-        answers.Health("ok" if context.is_loaded else "loading", []), log.run_id, log.epoch,
-        context.settings.mode, format_time(now_ns), now_ns, len(context.views.market.instruments),
-        context.hub.client_count, answers.Scheduler(False, [], "this run has no scheduled jobs"), topics,
-        system.quality_by_kind, system.dead_letter_count, letters,
-    )  # fmt: skip
+        answers.Health("ok" if context.is_loaded else "loading", []),
+        log.run_id,
+        log.epoch,
+        context.settings.mode,
+        format_time(now_ns),
+        now_ns,
+        len(context.views.market.instruments),
+        context.hub.client_count,
+        answers.Scheduler(False, [], "this run has no scheduled jobs"),
+        topics,
+        system.quality_by_kind,
+        system.dead_letter_count,
+        letters,
+    )
 
 
 ROUTES = (
     Route("GET", "/healthz", healthz, answers.Health, "public", "Is the process alive", "system"),
-    Route("GET", "/readyz", readyz, answers.Health, "public", "Is it ready", "system", errors=(503,)),
+    Route(
+        "GET", "/readyz", readyz, answers.Health, "public", "Is it ready", "system", errors=(503,)
+    ),
     Route("GET", "/api/config", get_config, answers.Config, "read", "Configuration", "system"),
-    Route("GET", "/api/system", get_system, answers.SystemAnswer, "read", "State of the run", "system"),
-)  # fmt: skip
+    Route(
+        "GET", "/api/system", get_system, answers.SystemAnswer, "read", "State of the run", "system"
+    ),
+)

@@ -20,7 +20,7 @@ from web.views.models import Views
 
 
 class TradesQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Filters of the list; ``cursor`` is the offset on ``orders.fills`` that the page ends before."""
+    """Filters of the list; the page ends before offset ``cursor`` of ``orders.fills``."""
 
     account_id: str | None = None
     strategy_id: str | None = None
@@ -55,17 +55,32 @@ def _selected(views: Views, query: TradesQuery) -> Iterator[Published]:
             continue
         if query.strategy_id not in (None, fill.strategy_id):
             continue
-        if query.symbol not in (None, fill.instrument_id, views.market.symbol_of(fill.instrument_id)):
+        if query.symbol not in (
+            None,
+            fill.instrument_id,
+            views.market.symbol_of(fill.instrument_id),
+        ):
             continue
         yield item
 
 
 def _fill(views: Views, fill: Fill) -> answers.Fill:
     return answers.Fill(
-        fill.trade_id, fill.client_order_id, fill.account_id, fill.strategy_id, fill.instrument_id,
-        views.market.symbol_of(fill.instrument_id), fill.side, fill.quantity, fill.price, fill.fee,
-        fill.currency, fill.liquidity_side, format_time(fill.ts_event_ns), fill.ts_event_ns,
-    )  # fmt: skip
+        fill.trade_id,
+        fill.client_order_id,
+        fill.account_id,
+        fill.strategy_id,
+        fill.instrument_id,
+        views.market.symbol_of(fill.instrument_id),
+        fill.side,
+        fill.quantity,
+        fill.price,
+        fill.fee,
+        fill.currency,
+        fill.liquidity_side,
+        format_time(fill.ts_event_ns),
+        fill.ts_event_ns,
+    )
 
 
 def _book(market: Market, instrument_id: str) -> answers.BookTop:
@@ -88,6 +103,14 @@ def _book(market: Market, instrument_id: str) -> answers.BookTop:
 
 
 ROUTES = (
-    Route("GET", "/api/trades", list_trades, answers.TradePage, "read", "Executions and order book", "trades",
-          query=TradesQuery),
-)  # fmt: skip
+    Route(
+        "GET",
+        "/api/trades",
+        list_trades,
+        answers.TradePage,
+        "read",
+        "Executions and order book",
+        "trades",
+        query=TradesQuery,
+    ),
+)

@@ -1,1 +1,1 @@
-"""Read models, folded from topics: pure and bounded. ``models.Views`` holds them all and feeds each what it reads."""
+"""Read models, folded from topics, pure and bounded; ``models.Views`` holds them all."""

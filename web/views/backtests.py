@@ -29,7 +29,7 @@ class BacktestRow(msgspec.Struct, kw_only=True):
 
 
 class Backtests:
-    """Backtests in the order they were asked for; the oldest finished ones leave when there are too many."""
+    """Backtests in the order they were asked for; the oldest finished ones leave in time."""
 
     def __init__(self, rows_max: int) -> None:
         self._rows_max = rows_max

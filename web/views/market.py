@@ -22,7 +22,7 @@ class Market:
         self.instruments[instrument.instrument_id] = instrument
 
     def on_event(self, event: object) -> None:
-        """Take in a record of ``market.events`` or ``market.bars``; others are of no interest here."""
+        """Take in a record of ``market.events`` or ``market.bars``; others are passed over."""
         if isinstance(event, Trade):
             self.trades[event.instrument_id] = event
         elif isinstance(event, Quote):
@@ -35,8 +35,8 @@ class Market:
     def resolve(self, symbol: str) -> list[str]:
         """Return the ids of the instruments that ``symbol`` may mean.
 
-        The rule: an instrument id stands for itself; else every tradable instrument of that symbol, and if none is
-        tradable every one of it.
+        The rule: an instrument id stands for itself; else every tradable instrument of that symbol,
+        and if none is tradable every one of it.
         """
         if symbol in self.instruments:
             return [symbol]
@@ -47,10 +47,12 @@ class Market:
     def symbol_of(self, instrument_id: str) -> str:
         """Return the symbol of an instrument; for an unknown one the part before the venue."""
         instrument = self.instruments.get(instrument_id)
-        return instrument.symbol if instrument else instrument_id.rpartition(".")[0] or instrument_id
+        return (
+            instrument.symbol if instrument else instrument_id.rpartition(".")[0] or instrument_id
+        )
 
     def last_price(self, instrument_id: str) -> tuple[float, int] | None:
-        """Return the newest price and its instant (ns): last trade, else the middle of the quote, else a close."""
+        """Return newest price and instant (ns): last trade, else mid quote, else a close."""
         found: list[tuple[int, float]] = []
         trade, bar = self.trades.get(instrument_id), self.bars.get(instrument_id)
         quote = self.quotes.get(instrument_id)

@@ -1,7 +1,7 @@
 """All read models of a run, folded from its topics.
 
-``load`` reads what the log already holds, ``apply`` takes what is published from then on. Both may see a record that the
-other has seen; the offset decides.
+``load`` reads what the log already holds, ``apply`` takes what is published from then on. Both may
+see a record that the other has seen; the offset decides.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Views:
         }
 
     def load(self, log: Log) -> None:
-        """Take in what the log holds: state topics and reference data whole, of the others the newest records."""
+        """Take in what the log holds: state topics whole, of the others the newest records."""
         for topic in t.CATALOGUE:
             if topic.name in _INTERNAL:
                 continue
@@ -98,7 +98,7 @@ class Views:
                 self.risk.on_decision(item)
 
     def next_offsets(self, topic: str) -> dict[str, int]:
-        """Return for each partition of ``topic`` the offset behind the last record that was taken in."""
+        """Return for each partition of ``topic`` the offset behind the last record taken in."""
         return {
             str(partition): offset
             for (name, partition), offset in self._next_offsets.items()

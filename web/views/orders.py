@@ -1,4 +1,4 @@
-"""Orders and fills as a client sees them: what was asked for, where it stands, and what happened on the way."""
+"""Orders and fills as a client sees them: what was asked for, where it stands, what happened."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class OrderRow(msgspec.Struct, kw_only=True):
 
 
 class OrderBook:
-    """Orders by account and client order id, newest last; the oldest closed ones leave when there are too many."""
+    """Orders by account and client order id; the oldest closed ones leave in time."""
 
     def __init__(self, orders_max: int) -> None:
         self._orders_max = orders_max
@@ -72,7 +72,7 @@ class OrderBook:
         self.fills: deque[Published] = deque(maxlen=orders_max)
 
     def on_submit(self, command: SubmitOrder) -> None:
-        """Take in a command; a second one with the same id changes nothing, as at the account stage."""
+        """Take in a command; a second one with the same id changes nothing."""
         row = self._orders.get((command.account_id, command.client_order_id))
         if row is None:
             row = self._add(command, command.ts_event_ns)
@@ -141,7 +141,9 @@ class OrderBook:
 
     def find(self, client_order_id: str, account_id: str = "") -> OrderRow | None:
         """Return an order by its id; without an account the newest of that id."""
-        key = (account_id, client_order_id) if account_id else self._newest_by_id.get(client_order_id)
+        key = (
+            (account_id, client_order_id) if account_id else self._newest_by_id.get(client_order_id)
+        )
         return self._orders.get(key) if key is not None else None
 
     def newest_first(self) -> Iterator[OrderRow]:

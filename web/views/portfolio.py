@@ -16,7 +16,7 @@ ShareKey = tuple[str, str]
 
 
 class Portfolio:
-    """Newest positions by (account, strategy, instrument), newest snapshot, mark and curve by (account, strategy)."""
+    """Newest positions by account, strategy, instrument; marks and curve by account, strategy."""
 
     def __init__(self) -> None:
         self.positions: dict[tuple[str, str, str], PositionChanged] = {}
@@ -56,7 +56,5 @@ class Portfolio:
         """Return an account's net quantity by instrument, over all strategies."""
         net: dict[str, Decimal] = {}
         for position in self.positions_of(account_id):
-            net[position.instrument_id] = (
-                net.get(position.instrument_id, ZERO) + position.quantity
-            )
+            net[position.instrument_id] = net.get(position.instrument_id, ZERO) + position.quantity
         return net

@@ -17,18 +17,20 @@ _INTERNAL = frozenset({SYSTEM_SNAPSHOTS, SYSTEM_ORDER_LOG})
 
 
 class RecentRecords:
-    """Newest records by topic; what stages write for themselves (snapshots, order log) is not kept."""
+    """Newest records by topic; what stages write for themselves is not kept."""
 
     def __init__(self) -> None:
         keyed = keyed_topics()
         names = [topic.name for topic in CATALOGUE if topic.name not in _INTERNAL]
-        self._by_key: dict[str, dict[Key, Published]] = {name: {} for name in names if name in keyed}
+        self._by_key: dict[str, dict[Key, Published]] = {
+            name: {} for name in names if name in keyed
+        }
         self._last: dict[str, deque[Published]] = {
             name: deque(maxlen=_COMPLETE_MAX) for name in names if name not in keyed
         }
 
     def apply(self, published: Published) -> None:
-        """Take one record in; of more keys than are kept the one that was silent longest is forgotten."""
+        """Take one record in; of too many keys the one that was silent longest is forgotten."""
         by_key = self._by_key.get(published.topic)
         if by_key is None:
             last = self._last.get(published.topic)

@@ -1,4 +1,4 @@
-"""Risk as the gate sees it: breaker and limits by scope, its last decisions, and how often it refused and why."""
+"""Risk as the gate sees it: breaker and limits by scope, last decisions, refusals counted."""
 
 from __future__ import annotations
 

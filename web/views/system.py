@@ -1,4 +1,4 @@
-"""The run itself: its manifest and settings, what is wrong with the data, what could not be used; and strategies."""
+"""The run itself: manifest, settings, strategies, what is wrong with data, what was unusable."""
 
 from __future__ import annotations
 

@@ -55,5 +55,6 @@ class Breakers(msgspec.Struct, gc=True):
         ):
             state = self.states.get(key)
             if state is not None and _STRICTNESS[state] > _STRICTNESS[worst]:
-                worst, scope_text = state, key.replace("|", " ").strip().lower()
+                scope, _, scope_id = key.partition("|")
+                worst, scope_text = state, f"{scope.lower()} {scope_id}".strip()
         return worst, scope_text

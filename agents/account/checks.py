@@ -37,8 +37,17 @@ from decimal import Decimal
 from agents.account.exposure_checks import check_exposure, check_losses, check_position
 from agents.account.intent import Denial, Intent
 from agents.account.slots import Slot
+from agents.account.state import Order
 from schemas.commands import SubmitOrder
-from schemas.enums import AccountKind, AutonomyMode, BreakerState, InstrumentState, OrderType, Side
+from schemas.enums import (
+    AccountKind,
+    AutonomyMode,
+    BreakerState,
+    InstrumentState,
+    OrderStatus,
+    OrderType,
+    Side,
+)
 from schemas.values import decimal_text
 
 NS = 1_000_000_000
@@ -128,6 +137,8 @@ def check_quantity(intent: Intent) -> Denial | None:
         return _bounds("QUANTITY_BELOW_MIN", quantity, low, "instrument")
     if high is not None and quantity > high:
         return _bounds("QUANTITY_ABOVE_MAX", quantity, high, "instrument")
+    if intent.is_exit:
+        return None
     least, most = limits.min_quantity, limits.max_quantity
     if least is not None and quantity < least:
         return _bounds("QUANTITY_BELOW_MIN", quantity, least, slot.scopes.scope("min_quantity"))
@@ -170,6 +181,8 @@ def check_price(intent: Intent) -> Denial | None:
 
 def check_notional(intent: Intent) -> Denial | None:
     """Deny orders worth less or more than the instrument and the limits allow."""
+    if intent.is_exit:
+        return None
     slot, notional = intent.slot, intent.notional
     instrument, limits, scopes = slot.instrument, slot.limits, slot.scopes
     for low, scope in (
@@ -195,7 +208,7 @@ def check_direction(intent: Intent) -> Denial | None:
         if not held or (held > 0) == (intent.signed > 0):
             limit = f"a position to reduce; held {decimal_text(held)}"
             return Denial("REDUCE_ONLY", decimal_text(intent.signed), limit, "order")
-    if intent.signed < 0 and intent.worst < 0:
+    if intent.signed < 0 and intent.worst < 0 and not intent.is_exit:
         worst = decimal_text(intent.worst)
         if slot.limits.is_long_only:
             return Denial("LONG_ONLY", worst, "0", slot.scopes.scope("is_long_only"))
@@ -210,6 +223,8 @@ def check_flow(intent: Intent) -> Denial | None:
     """Deny too many open orders, too many orders in a window, and repeated intents."""
     slot = intent.slot
     account, limits, scopes = slot.account, slot.limits, slot.scopes
+    if intent.is_exit:
+        return None
     count = limits.max_open_orders
     if count is not None and len(account.open_orders) >= count:
         measured = str(len(account.open_orders) + 1)
@@ -251,7 +266,10 @@ def check_self_match(intent: Intent) -> Denial | None:
         if (
             other.command.instrument_id != slot.instrument_id
             or other.command.side is command.side
-            or other.command.order_type in (OrderType.STOP, OrderType.STOP_LIMIT)
+            or (
+                other.command.order_type in (OrderType.STOP, OrderType.STOP_LIMIT)
+                and not _is_triggered(other)
+            )
         ):
             continue
         if (
@@ -262,6 +280,14 @@ def check_self_match(intent: Intent) -> Denial | None:
             scope = slot.scopes.scope("allow_self_match")
             return Denial("SELF_MATCH", order_id, "no crossing of own orders", scope)
     return None
+
+
+def _is_triggered(order: Order) -> bool:
+    """Return whether a stop order works as the limit or market order that it becomes."""
+    status = order.status
+    if status is OrderStatus.PENDING_CANCEL:
+        status = order.status_before_cancel
+    return status in (OrderStatus.TRIGGERED, OrderStatus.PARTIALLY_FILLED)
 
 
 CHECKS: tuple[Check, ...] = (

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from agents.account.slots import Book
 from agents.account.state import Account
 from agents.account.valuation import cash_in_base, unit_value
+from schemas.enums import Side
 from schemas.values import ZERO
 
 
@@ -110,5 +111,15 @@ class Exposure:
         return cash + self.market - self.gross_worst * initial_margin
 
     def free_cash(self) -> Decimal:
-        """Return the cash less what working buys may cost."""
-        return cash_in_base(self._account, self._book, []) - self.reserved
+        """Return the cash less what working buys may cost, a limit above the price included."""
+        account, book = self._account, self._book
+        above = ZERO
+        for order_id in account.open_orders:
+            order = account.orders[order_id]
+            if order.command.side is Side.BUY and order.limit_price is not None:
+                instrument_id = order.command.instrument_id
+                unit = unit_value(account, book, instrument_id, [])
+                limit = unit_value(account, book, instrument_id, [], order.limit_price)
+                if limit > unit:
+                    above += (order.leaves() + order.pending_increase) * (limit - unit)
+        return cash_in_base(account, book, []) - self.reserved - above

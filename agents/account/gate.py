@@ -16,7 +16,7 @@ from agents.account.checks import first_denial, intent_key
 from agents.account.config import AccountStageConfig
 from agents.account.dead_letters import DeadLetters
 from agents.account.exposure import Exposure
-from agents.account.intent import Denial, Intent
+from agents.account.intent import Denial, Intent, impossible
 from agents.account.marks import NS, Marks
 from agents.account.orders import OrderManager, add_working
 from agents.account.slots import Book, Slot
@@ -61,11 +61,14 @@ class Gate:
     # ---- slots
 
     def slot(self, account: Account, strategy_id: str, instrument_id: str) -> Slot | None:
-        """Return the slot of one account, strategy and instrument; None for no instrument."""
+        """Return the slot of one account, strategy and instrument; None for no instrument.
+
+        None as well for a strategy whose name holds the separator of the accounts' keys.
+        """
         account_id = account.config.account_id
         key = (account_id, strategy_id, instrument_id)
         slot = self._slots.get(key)
-        if slot is None:
+        if slot is None and "|" not in strategy_id:
             exposure = self._exposures.get(account_id)
             if exposure is None:
                 exposure = self._exposures[account_id] = Exposure(account, self._book)
@@ -102,10 +105,13 @@ class Gate:
         base = derived_base(producer, cause)
         order = Order(command, command.quantity, command.limit_price, command.stop_price)
         account.orders[order_id] = order
-        slot = self.slot(account, command.strategy_id, command.instrument_id)
+        denial = impossible(command)
+        slot = None
+        if denial is None:
+            slot = self.slot(account, command.strategy_id, command.instrument_id)
         if slot is None:
-            denial = Denial("INSTRUMENT_UNKNOWN", command.instrument_id, "a defined instrument")
-            self._refuse(account, order, denial, base, cause, now_ns, out)
+            unknown = Denial("INSTRUMENT_UNKNOWN", command.instrument_id, "a defined instrument")
+            self._refuse(account, order, denial or unknown, base, cause, now_ns, out)
             return
         found = self._judge(account, slot, command, now_ns)
         if found is not None:
@@ -132,6 +138,9 @@ class Gate:
     def _judge(
         self, account: Account, slot: Slot, command: SubmitOrder, now_ns: int
     ) -> Denial | None:
+        denial = impossible(command)
+        if denial is not None:
+            return denial
         margin = self._config.initial_margin
         intent = Intent(command, slot, self._book, now_ns, self.autonomy, margin)
         if slot.max_daily_loss is not None or slot.max_drawdown is not None:
@@ -149,6 +158,9 @@ class Gate:
         now_ns: int,
         out: Outbox,
     ) -> None:
+        if slot.instrument_id not in self._book.prices:
+            decided = order.command.decision_price
+            slot.holding.decided = slot.price_grid.nearest(decided)
         epoch = self.breakers.epoch
         self._manager.approve(account, slot, order, epoch, base, cause, now_ns, out)
         window_s = slot.limits.duplicate_window_s
@@ -258,6 +270,7 @@ class Gate:
             or not is_open
             or order.status is OrderStatus.PENDING_CANCEL
             or order.pending_increase
+            or not quantity.is_finite()
             or quantity <= order.filled
         ):
             detail = f"order is {order.status.value}, filled {order.filled}"
@@ -313,9 +326,17 @@ class Gate:
         if account is None or order is None or order.status is not OrderStatus.PENDING_APPROVAL:
             reason = f"order {command.client_order_id} does not wait for approval"
             self._dead_letters.add(command, reason, now_ns, out)
+            if command.wants_receipt:
+                producer, refused = f"account:{command.account_id}", ReceiptOutcome.REFUSED
+                self._manager.receipt(
+                    command, producer, refused, now_ns, out, "NOT_WAITING", reason
+                )
             return
         cause = command.event_id
         base = derived_base(f"account:{command.account_id}", cause)
+        if command.wants_receipt:
+            producer = f"account:{command.account_id}"
+            self._manager.receipt(command, producer, ReceiptOutcome.ACCEPTED, now_ns, out)
         slot = self.slot(account, order.command.strategy_id, order.command.instrument_id)
         if not command.is_approved or slot is None:
             denial: Denial | None = Denial(

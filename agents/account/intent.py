@@ -11,6 +11,7 @@ from typing import NamedTuple
 from agents.account.slots import Book, Slot
 from schemas.commands import SubmitOrder
 from schemas.enums import AutonomyMode, Side
+from schemas.errors import DataError
 from schemas.values import ZERO
 
 
@@ -36,7 +37,8 @@ class Intent:
 
     ``signed`` is its quantity, negative when it sells; ``worst`` the position if this order and all
     that work on its side fill. ``is_reducing``: it makes the net position smaller whatever else
-    fills. ``price`` is what it was decided on, on the grid, None if there is none; ``order_price``
+    fills; ``is_exit``: and is reduce-only, so no bound on its size holds it. ``price``
+    is what it was decided on, on the grid, None if there is none; ``order_price``
     is at which it counts: its limit, else ``price``. ``unit`` and ``notional`` are the worth of one
     unit and of the order in the account's base currency at that price (0 without price or rate:
     ``check_price`` denies such an order before anything looks at them). ``equity`` is the account's
@@ -49,6 +51,7 @@ class Intent:
         "command",
         "equity",
         "initial_margin",
+        "is_exit",
         "is_reducing",
         "notional",
         "now_ns",
@@ -80,15 +83,19 @@ class Intent:
         held = holding.quantity
         if command.side is Side.BUY:
             self.signed = quantity
+            others = ZERO if command.is_reduce_only else holding.working_buy
             self.worst = held + holding.working_buy + quantity
-            # Reducing only if the position stays on its side even when all that works fills.
-            self.is_reducing = held < 0 and quantity + holding.working_buy <= -held
+            # Reducing only if the position stays on its side even when all that works fills; a
+            # reduce-only order cannot turn it: the venue fills no more of it than is held then.
+            self.is_reducing = held < 0 and quantity + others <= -held
         else:
             self.signed = -quantity
+            others = ZERO if command.is_reduce_only else holding.working_sell
             self.worst = held - holding.working_sell - quantity
-            self.is_reducing = held > 0 and quantity + holding.working_sell <= held
+            self.is_reducing = held > 0 and quantity + others <= held
+        self.is_exit = command.is_reduce_only and self.is_reducing
         decided = command.decision_price
-        price = slot.price_grid.nearest(decided) if decided > 0 else book.price(slot)
+        price = _on_grid(slot, decided) if decided > 0 else book.price(slot)
         order_price = price if command.limit_price is None else command.limit_price
         self.price = price
         self.order_price = order_price
@@ -106,3 +113,22 @@ class Intent:
         before = max(abs(held + holding.working_buy), abs(held - holding.working_sell))
         added = abs(self.worst) - before
         return added if added > 0 else ZERO
+
+
+def _on_grid(slot: Slot, price: float) -> Decimal | None:
+    """Return a price on the grid; None for one that is 0 there, or beyond what the grid holds."""
+    try:
+        return slot.price_grid.nearest(price) or None
+    except DataError:
+        return None
+
+
+def impossible(command: SubmitOrder) -> Denial | None:
+    """Deny numbers that nothing can be computed with: no check could stand them."""
+    for name in ("quantity", "limit_price", "stop_price"):
+        value: Decimal | None = getattr(command, name)
+        if value is not None and not value.is_finite():
+            return Denial("ORDER_INVALID", str(value), f"a finite {name}", "order")
+    if "|" in command.strategy_id:
+        return Denial("ORDER_INVALID", command.strategy_id, "a strategy id without |", "order")
+    return None

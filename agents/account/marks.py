@@ -17,12 +17,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from math import isnan
 
 import numpy as np
 
 from agents.account.config import AccountStageConfig
 from agents.account.slots import Book
 from agents.account.state import Account, Holding
+from agents.account.valuation import average_cost
 from agents.domain.position import Position
 from agents.processor import Outbox
 from schemas.columns import Codes, EquityColumns, Floats, Ints, MarketBatch, PriceColumns
@@ -30,6 +32,12 @@ from schemas.sessions import SessionTable
 
 NS = 1_000_000_000
 _SCALAR_MARKS = 16  # Fewer marks than this are quicker in plain Python than in numpy.
+
+
+_Weight = tuple[int, float, float]
+"""Instrument index, value of one unit of price, and the price while there is none: average cost."""
+
+_Span = tuple[int, int, float, list[_Weight]]
 
 
 class _Line:
@@ -55,17 +63,17 @@ class _Line:
         self.strategy_id = strategy_id
         self.source = source
         self.cash = 0.0
-        self.weights: list[tuple[int, float]] = []
+        self.weights: list[_Weight] = []
         self.parts: list[tuple[int, Holding | Position, float, Decimal]] = []
         self.is_dirty = True
-        self.spans: list[tuple[int, int, float, list[tuple[int, float]]]] = []
+        self.spans: list[_Span] = []
 
-    def refresh(self, rates: Mapping[str, Decimal]) -> None:
+    def refresh(self, rates: Mapping[str, Decimal], book: Book) -> None:
         """Compute cash and weights from the exact state.
 
         ``rates`` are those of the account's currencies to its base currency.
         """
-        weights: list[tuple[int, float]] = []
+        weights: list[_Weight] = []
         cash = 0.0
         if not self.strategy_id:
             for currency, amount in self.account.cash.items():
@@ -74,7 +82,14 @@ class _Line:
             if isinstance(held, Position):
                 cash += float((held.realized + held.dividends - held.fees - held.cost) * rate)
             if held.quantity:
-                weights.append((index, float(held.quantity) * factor))
+                instrument_id = book.universe.instruments[index].instrument_id
+                cost = 0.0
+                if instrument_id not in book.prices:
+                    if isinstance(held, Position):
+                        cost = float(held.average_price())
+                    else:
+                        cost = float(average_cost(self.account, instrument_id))
+                weights.append((index, float(held.quantity) * factor, cost))
         self.cash = cash
         self.weights = weights
         self.is_dirty = False
@@ -118,7 +133,7 @@ class Marks:
         self._at_bounds_listed: dict[int, list[float]] = {}
         self._rows_of: dict[int, Ints] = {}
         self._carried: dict[str, float] = {}
-        self._splits: dict[int, list[tuple[int, float]]] = {}
+        self._changes: dict[int, list[tuple[int, float, float | None]]] = {}
         self._snapshot_bounds: list[int] = []
 
     def load(self, batch: MarketBatch, prices: PriceColumns) -> None:
@@ -158,12 +173,19 @@ class Marks:
         for account in self._accounts.values():
             self.settle(account)
         self._book.prices[instrument_id] = price / ratio
-        self._splits.setdefault(index, []).append((self._row, ratio))
+        self._change(index, ratio, None)
+
+    def _change(self, index: int, ratio: float, price: float | None) -> None:
+        """Note that the last price of an instrument was split, or set, at this place."""
+        self._changes.setdefault(index, []).append((self._row, ratio, price))
         self._at_bounds.pop(index, None)
         self._at_bounds_listed.pop(index, None)
 
     def set_price(self, instrument_id: str, price: float, ts_ns: int) -> None:
         """Take over one price that came as a record."""
+        index = self._book.universe.index(instrument_id)
+        if index is not None:
+            self._change(index, 1.0, price)
         self._book.prices[instrument_id] = price
         self._book.price_times[instrument_id] = ts_ns
 
@@ -216,7 +238,7 @@ class Marks:
         for account in self._accounts.values():
             for line in self._lines_of(account):
                 if line.is_dirty:
-                    line.refresh(self._rates[account.config.account_id])
+                    line.refresh(self._rates[account.config.account_id], self._book)
                 line.spans.append((first, last, line.cash, line.weights))
         self._bound = last
 
@@ -235,12 +257,14 @@ class Marks:
             k = int(rows.searchsorted(row)) - 1
             if k >= 0:
                 instrument_id = universe.instruments[index].instrument_id
-                price = float(prices.price[rows[k]])
-                for at, ratio in self._splits.get(index, ()):
-                    if rows[k] < at:
+                price, ts = float(prices.price[rows[k]]), int(prices.ts[rows[k]])
+                for at, ratio, value in self._changes.get(index, ()):
+                    if rows[k] < at and value is not None:
+                        price, ts = value, book.price_times[instrument_id]
+                    elif rows[k] < at:
                         price /= ratio
                 book.prices[instrument_id] = price
-                book.price_times[instrument_id] = int(prices.ts[rows[k]])
+                book.price_times[instrument_id] = ts
 
     def _by_instrument(self) -> dict[int, Ints]:
         """Return the rows of each instrument of the batch."""
@@ -252,7 +276,7 @@ class Marks:
                 self._rows_of[int(codes[start])] = order[start:stop]
         return self._rows_of
 
-    def _prices_at_bounds(self, account: Account, index: int) -> Floats:
+    def _prices_at_bounds(self, index: int) -> Floats:
         """Return the last price of an instrument before each boundary of the batch."""
         known = self._at_bounds.get(index)
         if known is None:
@@ -260,25 +284,17 @@ class Marks:
             instrument_id = self._book.universe.instruments[index].instrument_id
             carried = self._carried.get(instrument_id)
             if carried is None:
-                carried = self._average_cost(account, instrument_id)
+                carried = np.nan
             values = np.concatenate(([carried], self._prices.price[rows]))
             places = rows.searchsorted(self._bound_rows)
             known = values[places]
-            for at, ratio in self._splits.get(index, ()):
-                # A price from before the split stands until the first one after it, on the new
-                # share count.
+            for at, ratio, value in self._changes.get(index, ()):
+                # A price from before the change stands until the first one after it, on the new
+                # share count or at the value that was set.
                 is_old = (self._bound_rows >= at) & (np.concatenate(([-1], rows))[places] < at)
-                known = np.where(is_old, known / ratio, known)
+                known = np.where(is_old, known / ratio if value is None else value, known)
             self._at_bounds[index] = known
         return known
-
-    def _average_cost(self, account: Account, instrument_id: str) -> float:
-        """Return what marks a holding that has had no reference price yet."""
-        suffix = f"|{instrument_id}"
-        for key, position in account.positions.items():
-            if key.endswith(suffix) and position.quantity:
-                return float(position.average_price())
-        return 0.0
 
     def _lines_of(self, account: Account) -> list[_Line]:
         """Return the lines of an account, made anew when what it holds has new parts."""
@@ -328,14 +344,11 @@ class Marks:
         """Return the account's equity at this place of the input, as a mark would have it."""
         line = self._lines_of(account)[0]
         if line.is_dirty:
-            line.refresh(self._rates[account.config.account_id])
+            line.refresh(self._rates[account.config.account_id], self._book)
         equity = line.cash
-        for index, weight in line.weights:
+        for index, weight, cost in line.weights:
             instrument_id = self._book.universe.instruments[index].instrument_id
-            price = self._book.prices.get(instrument_id)
-            equity += weight * (
-                self._average_cost(account, instrument_id) if price is None else price
-            )
+            equity += weight * self._book.prices.get(instrument_id, cost)
         return equity
 
     def _settle_line(self, line: _Line) -> None:
@@ -350,16 +363,17 @@ class Marks:
             self._mark_rows(line, spans)
 
     def _mark_points(
-        self, line: _Line, first: int, last: int, cash: float, weights: list[tuple[int, float]]
+        self, line: _Line, first: int, last: int, cash: float, weights: list[_Weight]
     ) -> None:
         account = line.account
-        prices = [(self._listed_prices(account, index), weight) for index, weight in weights]
+        prices = [(self._listed_prices(index), weight, cost) for index, weight, cost in weights]
         days = None if line.strategy_id else self._bound_days(account)
         points, source = self._points, line.source
         for bound in range(first, last):
             equity, gross, net = cash, 0.0, 0.0
-            for column, weight in prices:
-                value = column[bound] * weight
+            for column, weight, cost in prices:
+                price = column[bound]
+                value = (cost if isnan(price) else price) * weight
                 equity += value
                 net += value
                 gross += value if value >= 0 else -value
@@ -385,24 +399,27 @@ class Marks:
             columns = [np.array(column) for column in values]
             self._rows.append((self._times[list(bounds)], np.array(sources, np.int32), *columns))  # type: ignore[arg-type]
 
-    def _listed_prices(self, account: Account, index: int) -> list[float]:
+    def _listed_prices(self, index: int) -> list[float]:
         """Return ``_prices_at_bounds`` as a list, which is quicker to read one by one."""
         known = self._at_bounds_listed.get(index)
         if known is None:
-            known = self._at_bounds_listed[index] = self._prices_at_bounds(account, index).tolist()
+            known = self._at_bounds_listed[index] = self._prices_at_bounds(index).tolist()
         return known
 
-    def _mark_rows(
-        self, line: _Line, spans: list[tuple[int, int, float, list[tuple[int, float]]]]
-    ) -> None:
+    def _mark_rows(self, line: _Line, spans: list[_Span]) -> None:
         account = line.account
         lengths = [last - first for first, last, _, _ in spans]
         first, last = spans[0][0], spans[-1][1]
         cash = np.repeat([span[2] for span in spans], lengths)
         equity, gross, net = cash.copy(), np.zeros(len(cash)), np.zeros(len(cash))
-        for index in sorted({index for span in spans for index, _ in span[3]}):
-            weight = np.repeat([dict(span[3]).get(index, 0.0) for span in spans], lengths)
-            value = self._prices_at_bounds(account, index)[first:last] * weight
+        for index in sorted({index for span in spans for index, _, _ in span[3]}):
+            parts = [{w[0]: w[1:] for w in span[3]}.get(index, (0.0, 0.0)) for span in spans]
+            weight = np.repeat([part[0] for part in parts], lengths)
+            price = self._prices_at_bounds(index)[first:last]
+            is_missing = np.isnan(price)
+            if is_missing.any():
+                price = np.where(is_missing, np.repeat([p[1] for p in parts], lengths), price)
+            value = price * weight
             equity += value
             net += value
             gross += np.abs(value)
@@ -438,7 +455,11 @@ class Marks:
         days = self._days.get(calendar)
         if days is None:
             table = self._sessions.get(calendar)
-            values = self._times // (86_400 * NS) if table is None else table.day_of(self._times)
+            values = self._times // (86_400 * NS)
+            if table is not None:
+                # A day lasts until the next session opens: what happens after the close is its own.
+                opened = table.open_ns.searchsorted(self._times, "right") - 1
+                values = table.day[np.maximum(opened, 0)]
             days = self._days[calendar] = values.tolist()
         return days
 
@@ -451,7 +472,10 @@ class Marks:
         source = np.concatenate([row[1] for row in rows])
         # Lines are settled one after another; in the stream they stand mark by mark, whatever the
         # cut.
-        order = np.lexsort((source, ts))
+        # Names rank the lines: indexes of sources differ between a run and its restart.
+        codes, places = np.unique(source, return_inverse=True)
+        names = np.array([self._book.universe.sources[code] for code in codes])
+        order = np.lexsort((names[places], ts))
         columns = {
             name: np.concatenate([row[k] for row in rows])[order]
             for k, name in ((2, "equity"), (3, "cash"), (4, "gross"), (5, "net"), (6, "drawdown"))

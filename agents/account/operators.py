@@ -123,7 +123,9 @@ def scale_orders(
         order: Order = account.orders[order_id]
         if order.command.instrument_id != action.instrument_id:
             continue
+        asked = quantity_grid.floor((order.quantity + order.pending_increase) * action.ratio)
         order.quantity = quantity_grid.floor(order.quantity * action.ratio)
+        order.pending_increase = asked - order.quantity
         order.filled = quantity_grid.floor(order.filled * action.ratio)
         for name in ("limit_price", "stop_price"):
             price = getattr(order, name)
@@ -133,6 +135,6 @@ def scale_orders(
                 )
                 setattr(order, name, units * price_grid.increment)
         if order.command.side is Side.BUY:
-            holding.working_buy += order.leaves()
+            holding.working_buy += order.leaves() + order.pending_increase
         else:
-            holding.working_sell += order.leaves()
+            holding.working_sell += order.leaves() + order.pending_increase

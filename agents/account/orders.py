@@ -14,6 +14,7 @@ from agents.account.state import Account, Order
 from agents.domain.order_state import TRANSITIONS, Step
 from agents.processor import Outbox
 from schemas.commands import (
+    ApproveOrder,
     CancelOrder,
     CommandReceipt,
     ReplaceOrder,
@@ -69,6 +70,21 @@ def add_working(slot: Slot, side: Side, quantity: Decimal) -> None:
         slot.holding.working_sell += quantity
 
 
+def move(order: Order, step: Step) -> bool:
+    """Take an order through one step; False if the table does not allow it.
+
+    What happens while a cancel is pending changes what a refused cancel goes back to.
+    """
+    target = TRANSITIONS[step].get(order.status)
+    if target is None:
+        return False
+    if target is OrderStatus.PENDING_CANCEL:
+        before = order.status_before_cancel
+        order.status_before_cancel = TRANSITIONS[step].get(before, before)
+    order.status = target
+    return True
+
+
 class OrderManager:
     """Orders of all accounts; the state itself lives in the accounts."""
 
@@ -78,7 +94,8 @@ class OrderManager:
     def close(self, account: Account, slot: Slot | None, order: Order, now_ns: int) -> None:
         """Take a finished order out of the open ones and release what it held."""
         command = order.command
-        leaves = order.quantity - order.filled
+        leaves = order.quantity - order.filled + order.pending_increase
+        order.pending_increase = ZERO
         if leaves and slot is not None and command.client_order_id in account.open_orders:
             add_working(slot, command.side, -leaves)
         account.open_orders.pop(command.client_order_id, None)
@@ -98,7 +115,7 @@ class OrderManager:
 
     def receipt(
         self,
-        record: SubmitOrder | CancelOrder | ReplaceOrder,
+        record: SubmitOrder | CancelOrder | ReplaceOrder | ApproveOrder,
         producer: str,
         outcome: ReceiptOutcome,
         now_ns: int,
@@ -261,11 +278,7 @@ class OrderManager:
         return handler(self, account, slot, order, report, base, out)
 
     def _move(self, order: Order, step: Step) -> bool:
-        target = TRANSITIONS[step].get(order.status)
-        if target is None:
-            return False
-        order.status = target
-        return True
+        return move(order, step)
 
     def _on_accepted(
         self,
@@ -278,8 +291,6 @@ class OrderManager:
     ) -> bool:
         if not self._move(order, Step.ACCEPT):
             return False
-        if order.status is OrderStatus.PENDING_CANCEL:
-            order.status_before_cancel = OrderStatus.ACCEPTED
         order.venue_order_id = report.venue_order_id
         event = OrderAccepted(*_head(report, base), order.status, report.venue_order_id)
         out.append((ORDER_EVENTS, event))
@@ -324,8 +335,6 @@ class OrderManager:
     ) -> bool:
         if not self._move(order, Step.TRIGGER):
             return False
-        if order.status is OrderStatus.PENDING_CANCEL:
-            order.status_before_cancel = OrderStatus.TRIGGERED
         out.append((ORDER_EVENTS, OrderTriggered(*_head(report, base), order.status)))
         return True
 
@@ -341,7 +350,7 @@ class OrderManager:
         assert isinstance(report, VenueCanceled)
         if not self._move(order, Step.CANCEL):
             return False
-        self._end(account, slot, order, report)
+        self.close(account, slot, order, report.ts_event_ns)
         _both(out, OrderCanceled(*_head(report, base), order.status, report.reason))
         return True
 
@@ -356,15 +365,9 @@ class OrderManager:
     ) -> bool:
         if not self._move(order, Step.EXPIRE):
             return False
-        self._end(account, slot, order, report)
+        self.close(account, slot, order, report.ts_event_ns)
         _both(out, OrderExpired(*_head(report, base), order.status))
         return True
-
-    def _end(self, account: Account, slot: Slot, order: Order, report: VenueReport) -> None:
-        if order.pending_increase:
-            add_working(slot, order.command.side, -order.pending_increase)
-            order.pending_increase = ZERO
-        self.close(account, slot, order, report.ts_event_ns)
 
     def _on_replaced(
         self,
@@ -376,6 +379,8 @@ class OrderManager:
         out: Outbox,
     ) -> bool:
         assert isinstance(report, VenueReplaced)
+        if not report.quantity.is_finite() or report.quantity <= order.filled:
+            return False
         if not self._move(order, Step.REPLACE):
             return False
         change = report.quantity - order.quantity - order.pending_increase

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
+
 from agents.account.exposure import Exposure
 from agents.account.slots import Book, Slot
 from agents.account.state import Account, Holding
@@ -89,10 +91,15 @@ def apply_action(
             _split(account, book, action, instrument, position)
         elif action.kind == "DIVIDEND":
             paid = position.quantity * action.amount * instrument.multiplier
-            position.dividends += paid
+            rate = book.rate(action.currency, instrument.currency)
+            position.dividends += paid * (rate or ZERO)
             account.cash[action.currency] = account.cash.get(action.currency, ZERO) + paid
         elif action.kind == "SYMBOL_CHANGE":
-            account.positions[f"{strategy_id}|{action.new_symbol}"] = account.positions.pop(key)
+            new_key = f"{strategy_id}|{action.new_symbol}"
+            known = account.positions.get(new_key)
+            position = account.positions[new_key] = account.positions.pop(key)
+            if known is not None:
+                position.absorb(known)
         if not position.quantity and action.kind != "SPLIT":
             continue
         out.append(
@@ -117,10 +124,27 @@ def apply_action(
             )
         )
     if action.kind == "SYMBOL_CHANGE":
-        if action.instrument_id in account.holdings:
-            account.holdings[action.new_symbol] = account.holdings.pop(action.instrument_id)
+        _rename(account, book, action)
+        _sum_holding(account, action.new_symbol)
         return
     _sum_holding(account, action.instrument_id)
+
+
+def _rename(account: Account, book: Book, action: CorporateAction) -> None:
+    """Bring price, holding and open orders of an instrument under its new name."""
+    old, new = action.instrument_id, action.new_symbol
+    if old in book.prices:
+        book.prices.setdefault(new, book.prices[old])
+        book.price_times.setdefault(new, book.price_times.get(old, 0))
+    gone = account.holdings.pop(old, None)
+    if gone is not None:
+        holding = account.holdings.setdefault(new, Holding())
+        holding.working_buy += gone.working_buy
+        holding.working_sell += gone.working_sell
+    for order_id in (*account.open_orders, *account.pending_approval):
+        order = account.orders[order_id]
+        if order.command.instrument_id == old:
+            order.command = msgspec.structs.replace(order.command, instrument_id=new)
 
 
 def _split(

@@ -26,9 +26,9 @@ from agents.domain.order_state import TRANSITIONS, Step
 from agents.processor import Outbox
 from schemas.columns import EquityColumns, MarketBatch, PriceColumns
 from schemas.commands import ApproveOrder, CancelOrder, ReplaceOrder, SubmitOrder
-from schemas.enums import AutonomyMode, InstrumentState, Scope
+from schemas.enums import AutonomyMode, InstrumentState, OrderStatus, Scope
 from schemas.envelope import Header, Record
-from schemas.errors import RecordError
+from schemas.errors import ConfigError, RecordError
 from schemas.identifiers import derived_base, derived_id, timer_id
 from schemas.instruments import CorporateAction, ExchangeRate, Instrument, Universe
 from schemas.market_data import InstrumentStatus, ReferencePrice
@@ -62,6 +62,7 @@ class _State(msgspec.Struct, gc=True):
     accounts: list[Account]
     breakers: Breakers
     limits: dict[str, LimitSet]
+    instruments: list[Instrument]
     states: dict[str, InstrumentState]
     rates: dict[str, Decimal]
     prices: dict[str, float]
@@ -84,6 +85,7 @@ class AccountStage:
         self.book = Book(universe, sessions, config.limits)
         self.now_ns = 0
         self._sessions = sessions
+        self._instruments: dict[str, Instrument] = {}
         self._dead_letters = DeadLetters()
         self._manager = OrderManager(int(config.closed_order_retention_s * NS))
         self._assemble(Breakers())
@@ -210,10 +212,19 @@ class AccountStage:
         filled = order.filled + quantity
         leaves = order.quantity - filled
         status = (_FILL_PART if leaves else _FILL).get(order.status)
-        if slot is None or status is None or leaves < 0 or fill.trade_id in order.trade_ids:
+        is_possible = quantity.is_finite() and fill.price.is_finite() and fill.fee.is_finite()
+        if (
+            slot is None
+            or status is None
+            or not is_possible
+            or not 0 < quantity <= order.quantity - order.filled
+            or fill.trade_id in order.trade_ids
+        ):
             reason = f"fill of {quantity} on order {order.status.value}, leaves {leaves}"
             self.dead_letter(fill, reason, out)
             return
+        if status is OrderStatus.PENDING_CANCEL:
+            order.status_before_cancel = OrderStatus.PARTIALLY_FILLED
         order.status = status
         order.filled = filled
         order.notional += quantity * fill.price
@@ -284,10 +295,18 @@ class AccountStage:
         self.book.states[status.instrument_id] = status.state
 
     def _on_instrument(self, instrument: Instrument, now_ns: int, out: Outbox) -> None:
-        self.book.universe.add(instrument)
+        try:
+            self.book.universe.add(instrument)
+        except ConfigError as error:
+            self.dead_letter(instrument, str(error), out)
+            return
+        self._instruments[instrument.instrument_id] = instrument
         self._rebuild()
 
     def _on_rate(self, rate: ExchangeRate, now_ns: int, out: Outbox) -> None:
+        if not rate.rate.is_finite() or rate.rate <= 0:
+            self.dead_letter(rate, f"rate {rate.rate} is no positive number", out)
+            return
         self.book.rates[f"{rate.base_currency}/{rate.quote_currency}"] = rate.rate
         self._rebuild()
 
@@ -298,6 +317,16 @@ class AccountStage:
             return
         instrument = self.book.universe.instruments[index]
         is_split = action.kind == "SPLIT"
+        if not (action.ratio.is_finite() and action.ratio > 0 and action.amount.is_finite()):
+            reason = f"ratio {action.ratio}, amount {action.amount}: not a positive ratio"
+            self.dead_letter(action, reason, out)
+            return
+        if action.kind == "SYMBOL_CHANGE":
+            new_id = self._new_id(action, instrument)
+            if new_id is None:
+                self.dead_letter(action, f"instrument {action.new_symbol} is not known", out)
+                return
+            action = msgspec.structs.replace(action, new_symbol=new_id)
         if is_split:
             self.marks.split(action.instrument_id, float(action.ratio))
         for account in self.accounts.values():
@@ -307,6 +336,13 @@ class AccountStage:
             if is_split and holding is not None:
                 operators.scale_orders(account, holding, action, instrument)
         self._rebuild()
+
+    def _new_id(self, action: CorporateAction, instrument: Instrument) -> str | None:
+        """Return the instrument that a new symbol names, by its id or at the same venue."""
+        for name in (action.new_symbol, f"{action.new_symbol}.{instrument.venue}"):
+            if self.book.universe.index(name) is not None:
+                return name
+        return None
 
     def _rebuild(self) -> None:
         """Forget everything that was derived from reference data."""
@@ -340,10 +376,11 @@ class AccountStage:
                 list(self.accounts.values()),
                 gate.breakers,
                 book.limits,
+                list(self._instruments.values()),
                 book.states,
                 book.rates,
-                book.prices,
-                book.price_times,
+                dict(sorted(book.prices.items())),
+                dict(sorted(book.price_times.items())),
                 gate.autonomy,
                 gate.approval_timeout_s,
                 self.marks.bucket,
@@ -369,6 +406,9 @@ class AccountStage:
         book = self.book
         book.limits, book.states, book.rates = known.limits, known.states, known.rates
         book.prices, book.price_times = known.prices, known.price_times
+        self._instruments = {item.instrument_id: item for item in known.instruments}
+        for instrument in known.instruments:
+            book.universe.add(instrument)
         self.now_ns = known.now_ns
         self._assemble(known.breakers)
         self.gate.autonomy = known.autonomy

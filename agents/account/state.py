@@ -46,11 +46,15 @@ class Order(msgspec.Struct, gc=True):
 
 
 class Holding(msgspec.Struct, gc=True):
-    """An account's net position in one instrument with what works on it."""
+    """An account's net position in one instrument with what works on it.
+
+    ``decided`` is what its last order was decided on before there was a reference price.
+    """
 
     quantity: Decimal = ZERO
     working_buy: Decimal = ZERO
     working_sell: Decimal = ZERO
+    decided: Decimal = ZERO
 
 
 class Account(msgspec.Struct, gc=True):

@@ -78,18 +78,29 @@ def in_base(amount: Decimal, instrument_id: str, account: Account, book: Book) -
     return ZERO if rate is None else _rounded(amount * rate)
 
 
-def unit_value(account: Account, book: Book, instrument_id: str, missing: list[str]) -> Decimal:
-    """Return the worth of one unit in base currency."""
+def unit_value(
+    account: Account,
+    book: Book,
+    instrument_id: str,
+    missing: list[str],
+    at: Decimal | None = None,
+) -> Decimal:
+    """Return the worth of one unit in base currency, at the last price or at price ``at``."""
     universe = book.universe
     index = universe.index(instrument_id)
     assert index is not None  # a holding exists only for an instrument that was known
     instrument = universe.instruments[index]
     price = book.prices.get(instrument_id)
-    if price is not None:
+    if at is not None:
+        mark = at
+    elif price is not None:
         mark = universe.price_grids[index].nearest(price)
     else:
         missing.append(instrument_id)
-        mark = _average_cost(account, instrument_id)
+        mark = average_cost(account, instrument_id)
+        holding = account.holdings.get(instrument_id)
+        if not mark and holding is not None:
+            mark = holding.decided
     if instrument.currency == account.config.base_currency:
         return mark if instrument.multiplier == 1 else mark * instrument.multiplier
     rate = book.rate(instrument.currency, account.config.base_currency)
@@ -103,7 +114,8 @@ def _rounded(amount: Decimal) -> Decimal:
     return amount.quantize(_PRECISION, context=MONEY_CONTEXT)
 
 
-def _average_cost(account: Account, instrument_id: str) -> Decimal:
+def average_cost(account: Account, instrument_id: str) -> Decimal:
+    """Return the mean cost of a unit that the account's strategies hold, in its own currency."""
     suffix = f"|{instrument_id}"
     cost = quantity = ZERO
     for key, position in account.positions.items():

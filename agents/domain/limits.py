@@ -30,6 +30,7 @@ _MINIMUM = (
 )
 _MAXIMUM = ("min_quantity", "min_notional", "duplicate_window_s")
 _ANY_TRUE = ("is_long_only", "require_session")
+_RATE_WINDOW_S = 1.0
 
 
 class EffectiveLimits(msgspec.Struct, frozen=True):
@@ -50,9 +51,10 @@ class EffectiveLimits(msgspec.Struct, frozen=True):
 def compose(scoped: ScopedLimits) -> EffectiveLimits:
     """Compose limit sets so that the strictest bound of each field holds.
 
-    An allow list of several scopes is their intersection, a deny list their union; the order rate
-    with the fewest orders a second binds together with its window; ``allow_self_match`` holds only
-    if no scope forbids it.
+    An allow list of several scopes is their intersection, a deny list their union, and the last
+    scope that narrowed or added to it is named. The fewest orders and the longest window of all
+    order rates hold together, so that no scope's rate can be broken; a window without a number of
+    orders binds nothing. ``allow_self_match`` holds only if no scope forbids it.
     """
     values: dict[str, Any] = {}
     scopes: dict[str, str] = {}
@@ -77,27 +79,32 @@ def compose(scoped: ScopedLimits) -> EffectiveLimits:
 
 
 def _take_rate(scoped: ScopedLimits, values: dict[str, Any], scopes: dict[str, str]) -> None:
-    best: float | None = None
-    for scope, limits in scoped:
-        if limits.max_order_rate is None:
-            continue
-        window = limits.order_rate_window_s or 1.0
-        rate = limits.max_order_rate / window
-        if best is None or rate < best:
-            best = rate
-            values["max_order_rate"] = limits.max_order_rate
-            values["order_rate_window_s"] = window
-            scopes["max_order_rate"] = scope
+    rates = [
+        (limits.max_order_rate, limits.order_rate_window_s or _RATE_WINDOW_S, scope)
+        for scope, limits in scoped
+        if limits.max_order_rate is not None
+    ]
+    if not rates:
+        return
+    # Two rates need not contain each other: 100 a minute lets 100 go at once, which 10 a second
+    # forbids. The fewest orders in the longest window keep both.
+    values["max_order_rate"], _, scopes["max_order_rate"] = min(
+        rates, key=lambda rate: (rate[0], -rate[1])
+    )
+    values["order_rate_window_s"] = max(window for _, window, _ in rates)
 
 
 def _take_lists(scoped: ScopedLimits, values: dict[str, Any], scopes: dict[str, str]) -> None:
     for scope, limits in scoped:
         if limits.allow is not None:
             known = values.get("allow")
-            values["allow"] = (
-                sorted(limits.allow) if known is None else [i for i in known if i in limits.allow]
-            )
-            scopes["allow"] = scope
-        if limits.deny:
-            values["deny"] = sorted({*values.get("deny", []), *limits.deny})
-            scopes["deny"] = scope
+            allowed = sorted(set(limits.allow) if known is None else set(limits.allow) & {*known})
+            if allowed != known:
+                values["allow"] = allowed
+                scopes["allow"] = scope
+        if limits.deny is not None:
+            known = values.get("deny", [])
+            denied = sorted({*known, *limits.deny})
+            if denied != known:
+                values["deny"] = denied
+                scopes["deny"] = scope

@@ -1,23 +1,25 @@
 """The life of an order as one table.
 
-    step              from                                             to
-    approve           INITIALIZED PENDING_APPROVAL                     SUBMITTED
-    hold              INITIALIZED                                      PENDING_APPROVAL
-    deny              INITIALIZED PENDING_APPROVAL                     DENIED
-    accept            SUBMITTED UNKNOWN                                ACCEPTED
-    reject            SUBMITTED UNKNOWN PENDING_CANCEL                 REJECTED
-    trigger           ACCEPTED PARTIALLY_FILLED UNKNOWN                TRIGGERED
-    fill_part         SUBMITTED ACCEPTED TRIGGERED PARTIALLY_FILLED    PARTIALLY_FILLED
-    fill              the same                                         FILLED
-    request_cancel    SUBMITTED ACCEPTED TRIGGERED PARTIALLY_FILLED    PENDING_CANCEL
-    cancel            all open ones                                    CANCELED
-    expire            all open ones, and PENDING_APPROVAL              EXPIRED
-    lose              all open ones                                    UNKNOWN
-    replace           ACCEPTED TRIGGERED PARTIALLY_FILLED              the same
+    step            from                                              to
+    approve         INITIALIZED PENDING_APPROVAL                      SUBMITTED
+    hold            INITIALIZED                                       PENDING_APPROVAL
+    deny            INITIALIZED PENDING_APPROVAL                      DENIED
+    accept          SUBMITTED UNKNOWN                                 ACCEPTED
+    reject          SUBMITTED UNKNOWN PENDING_CANCEL                  REJECTED
+    trigger         ACCEPTED UNKNOWN                                  TRIGGERED
+                    PARTIALLY_FILLED                                  the same state
+    fill_part       working ones, UNKNOWN                             PARTIALLY_FILLED
+    fill            all open ones                                     FILLED
+    request_cancel  working ones                                      PENDING_CANCEL
+    cancel          all open ones, PENDING_APPROVAL                   CANCELED
+    expire          all open ones, PENDING_APPROVAL                   EXPIRED
+    lose            all open ones                                     UNKNOWN
+    replace         ACCEPTED TRIGGERED PARTIALLY_FILLED               the same state
 
-While a cancel is pending, an accept, trigger, part fill or replace leaves PENDING_CANCEL standing;
-a refused cancel goes back to what stood before. Whatever is not in the table is illegal: it is
-dead-lettered and counted, and changes nothing.
+Working are SUBMITTED, ACCEPTED, TRIGGERED and PARTIALLY_FILLED; open are these, PENDING_CANCEL and
+UNKNOWN. While a cancel is pending, an accept, trigger, part fill or replace leaves PENDING_CANCEL
+standing; a refused cancel goes back to what stood before. Whatever is not in the table is illegal:
+it is dead-lettered and counted, and changes nothing.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ import msgspec
 
 from schemas.values import ZERO
 
+_SPLIT_PLACES = 9
+
 
 class Position(msgspec.Struct, gc=True):
     """State of one position.
@@ -36,7 +38,7 @@ class Position(msgspec.Struct, gc=True):
         return self.cost / (quantity * self.multiplier) if quantity else ZERO
 
     def apply_fill(self, signed: Decimal, price: Decimal, fee: Decimal) -> None:
-        """Apply an execution of ``signed`` units (positive bought) at ``price``.
+        """Apply an execution of ``signed`` units (positive bought, not 0) at ``price``.
 
         ``fee`` is positive when paid.
         """
@@ -69,6 +71,7 @@ class Position(msgspec.Struct, gc=True):
             self.lots = [(opening, price)]
 
     def _close_lots(self, closing: Decimal, price: Decimal) -> Decimal:
+        """Take ``-closing`` units out of the oldest lots and return their result."""
         lots = self.lots
         if lots[0][0] == -closing:
             quantity, cost = lots.pop(0)
@@ -90,19 +93,47 @@ class Position(msgspec.Struct, gc=True):
     def apply_split(self, ratio: Decimal, increment: Decimal, price: Decimal) -> Decimal:
         """Turn every share into ``ratio`` shares.
 
-        Return the cash in lieu of what does not fit ``increment``.
-
-        ``price`` is the price after the split at which fractions are paid out. Average cost and
-        lots are scaled, their total cost stays but for the fraction sold.
+        Return the cash in lieu of what does not fit ``increment``: it is sold (or bought back, and
+        the cash negative) at ``price``, the price after the split. Total cost is kept, but for the
+        part of the fraction.
         """
-        self.lots = [(quantity * ratio, cost / ratio) for quantity, cost in self.lots]
-        self.quantity *= ratio
+        if not self.quantity:
+            return ZERO
+        # A ratio such as one third is no finite decimal. Without the rounding, 300 shares would
+        # become a little less than 100, and almost a whole share would be paid out.
+        exponent = increment.scaleb(-_SPLIT_PLACES)
+        self.quantity = (self.quantity * ratio).quantize(exponent)
+        self._scale_lots(ratio, exponent)
         whole = (self.quantity // increment) * increment
         fraction = self.quantity - whole
         if not fraction:
+            self.quantity = whole
             return ZERO
         self.apply_fill(-fraction, price, ZERO)
         return fraction * price * self.multiplier
+
+    def _scale_lots(self, ratio: Decimal, exponent: Decimal) -> None:
+        """Scale the lots so that they sum to the quantity and each keeps its cost."""
+        scaled = [(quantity * ratio).quantize(exponent) for quantity, _ in self.lots]
+        # What rounding leaves goes to the largest lot, which no such rest can turn.
+        largest = max(range(len(scaled)), key=lambda index: abs(scaled[index]))
+        scaled[largest] += self.quantity - sum(scaled)
+        self.lots = [
+            (new, quantity * cost / new)
+            for new, (quantity, cost) in zip(scaled, self.lots, strict=True)
+            if new
+        ]
+
+    def absorb(self, other: Position) -> None:
+        """Take over another position in the same thing; opposite ones close each other at cost."""
+        for name in ("realized", "realized_fifo", "fees", "dividends"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        if not self.quantity or (self.quantity > 0) == (other.quantity > 0):
+            self.quantity += other.quantity
+            self.cost += other.cost
+            self.lots = self.lots + other.lots
+        elif other.quantity:
+            self.apply_fill(other.quantity, other.average_price(), ZERO)
 
     def unrealized(self, price: Decimal) -> Decimal:
         """Return the result if all were closed at ``price``."""

@@ -1,25 +1,27 @@
 """Metrics of a run: what its equity curve and its closed trades say.
 
-Everything is folded as the run goes, so memory grows with the number of days, not with the number of events.
+Everything is folded as the run goes, so memory grows with the number of days, not with the number
+of events. ``docs/metrics.md`` has every metric with its formula, unit and when it has no value.
 
-Returns are sampled by day: r_i = E_i / E_{i-1} - 1 with E_i the last mark of day i and E_0 the initial equity. P is
-``periods_per_year`` (252 trading days). Sums are ``math.fsum``. Percentages are numbers such as -8.5.
+Returns are sampled by day: r_i = E_i / E_{i-1} - 1 with E_i the last mark of day i and E_0 the
+initial equity. P is ``periods_per_year`` (252 trading days). Sums are ``math.fsum``. Percentages
+are numbers such as -8.5.
 
     total_return_pct    100 (E_n / E_0 - 1)
-    cagr_pct            100 ((E_n / E_0) ** (1 / years) - 1), years = calendar time / 365.25 days; needs a day or more
+    cagr_pct            100 ((E_n / E_0) ** (1 / years) - 1), years of 365.25 days; needs a day
     volatility_pct      100 s sqrt(P), s the sample standard deviation of r (n - 1)
     sharpe_ratio        mean(r) / s sqrt(P); the riskless rate is 0
     sortino_ratio       mean(r) / d sqrt(P), d = sqrt(mean(min(r, 0)²)) over all days
-    max_drawdown_pct    100 min(E_t / max_{s<=t} E_s - 1) over all marks, not days only; 0 or negative
+    max_drawdown_pct    100 min(E_t / max_{s<=t} E_s - 1) over all marks, not days only
     calmar_ratio        cagr_pct / -max_drawdown_pct
     win_rate            100 winning trades / all closed trades (a trade of exactly 0 does not win)
     profit_factor       sum of wins / -sum of losses
     expectancy          mean net result of a closed trade
     exposure_pct        100 marks with a position / all marks
-    turnover            value traded / mean daily equity
+    turnover            value traded / mean of E_0 to E_n
 
-A closed trade runs from flat to flat, or to the fill that turns the position; its result is net of its fees. What has no
-value (a ratio over 0, too few days) is None, never NaN.
+A closed trade runs from flat to flat, or to the fill that turns the position; its result is net of
+its fees. What has no value (a ratio over 0, too few days) is None, never NaN.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from decimal import Decimal
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -40,9 +43,17 @@ PERIODS_PER_YEAR = 252
 DAY_NS = 86_400_000_000_000
 _YEAR_NS = 365.25 * DAY_NS
 
+# A return is a quotient near 1 less 1, so rounding alone scatters equal returns by about this much.
+# A ratio over such a deviation would be noise.
+_ROUNDING_NOISE = 1e-15
+
 
 class ClosedTrade(msgspec.Struct, frozen=True):
-    """One round trip; ``pnl`` is net of ``fees``, ``slippage`` is what fills cost against their reference prices."""
+    """One round trip.
+
+    ``pnl`` is net of ``fees``; ``slippage`` is what its fills cost against their reference prices.
+    Both prices are averages.
+    """
 
     strategy_id: str
     instrument_id: str
@@ -99,7 +110,16 @@ class Metrics(msgspec.Struct, kw_only=True):
 class _OpenTrade:
     """A position since it was last flat."""
 
-    __slots__ = ("cost", "entered", "entry_ns", "exited", "fees", "proceeds", "quantity", "slippage")
+    __slots__ = (
+        "cost",
+        "entered",
+        "entry_ns",
+        "exited",
+        "fees",
+        "proceeds",
+        "quantity",
+        "slippage",
+    )
 
     def __init__(self, entry_ns: int) -> None:
         self.entry_ns = entry_ns
@@ -137,11 +157,12 @@ class TradeFold:
             self._enter(trade, signed, fill.price, fill.fee, slippage)
             return
         closing = signed if abs(signed) <= abs(held) else -held
-        share = closing / signed
+        # Multiplied before divided, so that the parts of a fee are exact where they can be.
+        fee, cost = fill.fee * closing / signed, slippage * closing / signed
         trade.exited += abs(closing)
         trade.proceeds += abs(closing) * fill.price
-        trade.fees += fill.fee * share
-        trade.slippage += slippage * share
+        trade.fees += fee
+        trade.slippage += cost
         trade.quantity = held + closing
         if trade.quantity:
             return
@@ -149,10 +170,12 @@ class TradeFold:
         opening = signed - closing
         if opening:
             trade = self._open[key] = _OpenTrade(fill.ts_event_ns)
-            self._enter(trade, opening, fill.price, fill.fee * (1 - share), slippage * (1 - share))
+            self._enter(trade, opening, fill.price, fill.fee - fee, slippage - cost)
 
     @staticmethod
-    def _enter(trade: _OpenTrade, signed: Decimal, price: Decimal, fee: Decimal, slippage: Decimal) -> None:
+    def _enter(
+        trade: _OpenTrade, signed: Decimal, price: Decimal, fee: Decimal, slippage: Decimal
+    ) -> None:
         trade.quantity += signed
         trade.entered += abs(signed)
         trade.cost += abs(signed) * price
@@ -160,7 +183,12 @@ class TradeFold:
         trade.slippage += slippage
 
     def _close(
-        self, key: tuple[str, str], trade: _OpenTrade, exit_ns: int, is_long: bool, multiplier: Decimal
+        self,
+        key: tuple[str, str],
+        trade: _OpenTrade,
+        exit_ns: int,
+        is_long: bool,
+        multiplier: Decimal,
     ) -> None:
         del self._open[key]
         gross = (trade.proceeds - trade.cost) * multiplier
@@ -179,20 +207,36 @@ class TradeFold:
         if self._on_trade is not None:
             self._on_trade(
                 ClosedTrade(
-                    key[0], key[1], Side.BUY if is_long else Side.SELL, trade.entered, trade.entry_ns, exit_ns,
-                    trade.cost / trade.entered, trade.proceeds / trade.exited, pnl, trade.fees, trade.slippage,
+                    key[0],
+                    key[1],
+                    Side.BUY if is_long else Side.SELL,
+                    trade.entered,
+                    trade.entry_ns,
+                    exit_ns,
+                    trade.cost / trade.entered,
+                    trade.proceeds / trade.exited,
+                    pnl,
+                    trade.fees,
+                    trade.slippage,
                 )
-            )  # fmt: skip
+            )
 
     def rescale(self, strategy_id: str, instrument_id: str, quantity: Decimal) -> None:
-        """Bring an open trade onto the share count after a split, which made it ``quantity``."""
-        trade = self._open.get((strategy_id, instrument_id))
-        if trade is None or not trade.quantity:
+        """Bring an open trade onto the share count after a split, which made it ``quantity``.
+
+        A position that the split paid out whole is no closed trade: no fill says what it fetched,
+        so it ends here and shows in the equity alone.
+        """
+        key = (strategy_id, instrument_id)
+        trade = self._open.get(key)
+        if trade is None:
             return
-        ratio = quantity / trade.quantity
+        if not quantity:
+            del self._open[key]
+            return
+        trade.entered = trade.entered * quantity / trade.quantity
+        trade.exited = trade.exited * quantity / trade.quantity
         trade.quantity = quantity
-        trade.entered *= ratio
-        trade.exited *= ratio
 
 
 class EquityFold:
@@ -215,7 +259,7 @@ class EquityFold:
         if not len(rows):
             return
         equity, ts = rows.equity, rows.ts
-        # A mark stands at the end of its interval; it belongs to the day in which the interval lies.
+        # A mark stands at the end of its interval and belongs to the day in which that lies.
         days = self._day_of(ts - 1)
         ends = np.flatnonzero(days[1:] != days[:-1])
         for row in [*ends.tolist(), len(days) - 1]:
@@ -240,7 +284,8 @@ class EquityFold:
                 fall = value / peak - 1
                 if fall < self.worst:
                     self.worst = fall
-                    self.worst_start_ns, self.worst_trough_ns, self.worst_end_ns = self._peak_ns, at, None
+                    self.worst_start_ns, self.worst_trough_ns = self._peak_ns, at
+                    self.worst_end_ns = None
         self._peak = peak
 
     def settle(self, equity: float) -> None:
@@ -252,11 +297,14 @@ class EquityFold:
 
 
 def compute(
-    curve: EquityFold, trades: TradeFold, dividends: Decimal = ZERO, periods_per_year: int = PERIODS_PER_YEAR
+    curve: EquityFold,
+    trades: TradeFold,
+    dividends: Decimal = ZERO,
+    periods_per_year: int = PERIODS_PER_YEAR,
 ) -> Metrics:
     """Return the metrics of a finished run."""
     levels = [curve.initial, *curve.daily]
-    returns = [b / a - 1 for a, b in zip(levels[:-1], levels[1:], strict=True) if a > 0]
+    returns = [b / a - 1 for a, b in pairwise(levels) if a > 0]
     mean, deviation, downside = _moments(returns)
     root = math.sqrt(periods_per_year)
     drawdown = 100 * curve.worst
@@ -309,20 +357,29 @@ def _cagr(curve: EquityFold) -> float | None:
     years = (curve.last_ns - curve.start_ns) / _YEAR_NS
     if curve.initial <= 0 or curve.final <= 0 or years * 365.25 < 1:
         return None
-    growth = float((curve.final / curve.initial) ** (1 / years))
-    return 100 * (growth - 1) if math.isfinite(growth) else None
+    try:
+        growth: float = (curve.final / curve.initial) ** (1 / years)
+    except OverflowError:
+        # A gain of a few days, compounded over a year, may leave float64.
+        return None
+    return 100 * (growth - 1)
 
 
 def _moments(returns: list[float]) -> tuple[float | None, float | None, float | None]:
-    """Return mean, sample deviation and downside deviation."""
+    """Return mean, sample deviation and downside deviation of the daily returns."""
     n = len(returns)
     if not n:
         return None, None, None
     mean = math.fsum(returns) / n
-    downside = math.sqrt(math.fsum(min(r, 0.0) ** 2 for r in returns) / n)
+    downside = _root(math.fsum(min(r, 0.0) ** 2 for r in returns) / n)
     if n < 2:
         return mean, None, downside
-    return mean, math.sqrt(math.fsum((r - mean) ** 2 for r in returns) / (n - 1)), downside
+    return mean, _root(math.fsum((r - mean) ** 2 for r in returns) / (n - 1)), downside
+
+
+def _root(variance: float) -> float:
+    deviation = math.sqrt(variance)
+    return deviation if deviation > _ROUNDING_NOISE else 0.0
 
 
 def _ratio(mean: float | None, deviation: float | None, root: float) -> float | None:

@@ -150,9 +150,25 @@ class Reference:
             vwap = ticks * float(increment * places) / places
         volume = universe.quantity_grids[code].to_float(bar.volume)
         self.bars.append(
-            (self.pos, bar.end, code, "bar", bar.end, bar.start, j, bar.open, bar.high, bar.low,
-             bar.close, volume, vwap, bar.count, bar.partial, bar.revision)
-        )  # fmt: skip
+            (
+                self.pos,
+                bar.end,
+                code,
+                "bar",
+                bar.end,
+                bar.start,
+                j,
+                bar.open,
+                bar.high,
+                bar.low,
+                bar.close,
+                volume,
+                vwap,
+                bar.count,
+                bar.partial,
+                bar.revision,
+            )
+        )
 
     def _change_source(self, code: int, level: int) -> None:
         before = self.level.get(code, 99)
@@ -232,9 +248,25 @@ class Reference:
         length = INTERVAL_NS[j]
         if not (j in self.intervals and j > self.level[code]):
             self.bars.append(
-                (self.pos, ts, code, "file", self.pos, ts - length, j, price, price + 1,
-                 price - 0.01, price, size, price, 3, False, revision)
-            )  # fmt: skip
+                (
+                    self.pos,
+                    ts,
+                    code,
+                    "file",
+                    self.pos,
+                    ts - length,
+                    j,
+                    price,
+                    price + 1,
+                    price - 0.01,
+                    price,
+                    size,
+                    price,
+                    3,
+                    False,
+                    revision,
+                )
+            )
         if j != self.level[code] or j >= max(self.intervals):
             return
         if revision or ts <= self.last_source.get(code, -(2**62)):
@@ -249,8 +281,19 @@ class Reference:
             if found is None:
                 continue
             start, end = found
-            made = Bar(end, start, ts - length, ts, price, price + 1, price - 0.01, price, units,
-                       units * ticks, 3)  # fmt: skip
+            made = Bar(
+                end,
+                start,
+                ts - length,
+                ts,
+                price,
+                price + 1,
+                price - 0.01,
+                price,
+                units,
+                units * ticks,
+                3,
+            )
             if self._known > end:
                 self._fault("LATE", code, (self._known - ts) / 1e9)
                 continue

@@ -248,12 +248,23 @@ def minute_bars(universe: Universe, ends: list[int], interval: str = "1m") -> Ma
     ts = np.array(ends)
     price = np.arange(1.0, n + 1)
     table = BarColumns(
-        pos=np.arange(n), ts=ts, instrument=np.zeros(n),
-        source=np.full(n, universe.source_index("file")), seq=np.arange(n), start=ts - MINUTE,
-        interval=np.full(n, INTERVALS.index(interval)), open=price, high=price, low=price,
-        close=price, volume=np.full(n, 10.0), vwap=price, count=np.ones(n),
-        partial=np.zeros(n, np.bool_), revision=np.zeros(n),
-    )  # fmt: skip
+        pos=np.arange(n),
+        ts=ts,
+        instrument=np.zeros(n),
+        source=np.full(n, universe.source_index("file")),
+        seq=np.arange(n),
+        start=ts - MINUTE,
+        interval=np.full(n, INTERVALS.index(interval)),
+        open=price,
+        high=price,
+        low=price,
+        close=price,
+        volume=np.full(n, 10.0),
+        vwap=price,
+        count=np.ones(n),
+        partial=np.zeros(n, np.bool_),
+        revision=np.zeros(n),
+    )
     return MarketBatch(universe, np.maximum.accumulate(ts), bars=table)
 
 
@@ -265,8 +276,15 @@ def test_input_bars_go_out_unchanged_and_complete_a_coarser_bar_at_its_last_minu
     assert out.bars.interval.tolist() == [2, 2, 2, 2, 2, 3]
     assert out.bars.pos.tolist() == [0, 1, 2, 3, 4, 4]
     assert rows(out, "open", "high", "low", "close", "volume", "vwap", "count", "partial")[-1] == (
-        1.0, 5.0, 1.0, 5.0, 50.0, 3.0, 5, False,
-    )  # fmt: skip
+        1.0,
+        5.0,
+        1.0,
+        5.0,
+        50.0,
+        3.0,
+        5,
+        False,
+    )
 
 
 def test_coarser_bar_whose_last_minute_is_missing_closes_at_the_next_bar() -> None:

@@ -20,9 +20,20 @@ from tests.unit.test_market_stage import run
 
 START = at("2021-03-12 10:00")
 EVERY = (
-    "sma:2@1m", "ema:2@1m", "std:3@1m", "zscore:3@1m", "rsi:2@1m", "bollinger:3:1.5@1m", "min:2@1m",
-    "max:2@1m", "median:3@1m", "donchian:2@1m", "atr:2@1m", "vwap@1m", "sma:2@5m",
-)  # fmt: skip
+    "sma:2@1m",
+    "ema:2@1m",
+    "std:3@1m",
+    "zscore:3@1m",
+    "rsi:2@1m",
+    "bollinger:3:1.5@1m",
+    "min:2@1m",
+    "max:2@1m",
+    "median:3@1m",
+    "donchian:2@1m",
+    "atr:2@1m",
+    "vwap@1m",
+    "sma:2@5m",
+)
 
 
 def stage_of(universe: Universe, *specs: str) -> MarketStage:

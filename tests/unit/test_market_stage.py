@@ -38,11 +38,16 @@ def make_universe() -> Universe:
     ):
         universe.add(
             Instrument(
-                instrument_id=f"{symbol}.X", symbol=symbol, venue="X", ts_event_ns=0,
-                price_increment=Decimal(price), quantity_increment=Decimal(size),
-                calendar=calendar, time_zone=zone,
+                instrument_id=f"{symbol}.X",
+                symbol=symbol,
+                venue="X",
+                ts_event_ns=0,
+                price_increment=Decimal(price),
+                quantity_increment=Decimal(size),
+                calendar=calendar,
+                time_zone=zone,
             )
-        )  # fmt: skip
+        )
     universe.source_index("file")
     return universe
 
@@ -62,8 +67,19 @@ def make_batch(universe: Universe, events: list[Event]) -> MarketBatch:
             records.append((pos, "reference.actions.v1", action))
         elif kind == "bar":
             code, j, price, size, revision = rest
-            values = (ts - INTERVAL_NS[j], j, price, price + 1, price - 0.01, price, size, price,
-                      3, False, revision)  # fmt: skip
+            values = (
+                ts - INTERVAL_NS[j],
+                j,
+                price,
+                price + 1,
+                price - 0.01,
+                price,
+                size,
+                price,
+                3,
+                False,
+                revision,
+            )
             rows[kind].append((pos, ts, code, 0, pos, *values))
         elif kind == "quote":
             rows[kind].append((pos, ts, rest[0], 0, pos, rest[1], rest[2], 1.0, 1.0))

@@ -430,10 +430,20 @@ class NaiveVenue:
         order.fees += fee
         order.filled += units
         self.positions[key] = self.positions.get(key, Decimal(0)) + (units if order.buy else -units)
-        self.lines.append((
-            "fill", order_id, found.ts, units, price, fee, found.maker, found.price,
-            order.quantity - order.filled, market_id,
-        ))  # fmt: skip
+        self.lines.append(
+            (
+                "fill",
+                order_id,
+                found.ts,
+                units,
+                price,
+                fee,
+                found.maker,
+                found.price,
+                order.quantity - order.filled,
+                market_id,
+            )
+        )
         if order.filled == order.quantity:
             del self.orders[order_id]
         elif command.is_reduce_only and not self.reducible(order):
@@ -484,9 +494,16 @@ def line(report: VenueReport) -> Line:
     head = (report.client_order_id, report.ts_event_ns)
     if isinstance(report, Fill):
         return (
-            "fill", *head, report.quantity, report.price, report.fee, report.liquidity_side == "MAKER",
-            report.reference_price, report.leaves_quantity, report.market_event_id,
-        )  # fmt: skip
+            "fill",
+            *head,
+            report.quantity,
+            report.price,
+            report.fee,
+            report.liquidity_side == "MAKER",
+            report.reference_price,
+            report.leaves_quantity,
+            report.market_event_id,
+        )
     if isinstance(report, VenueRejected):
         return ("rejected", *head, report.command, report.code)
     if isinstance(report, VenueReplaced):

@@ -19,11 +19,12 @@ from agents.domain.metrics import Metrics
 from agents.runners.replay import ReplayResult, manifest_of, replay
 from agents.strategy.parameters import ParameterValue
 from infra.composition import Setup, compose
+from infra.data import open_whole
 from infra.identity import identity
 from infra.settings import AccountSettings, MarketSettings, Settings, StrategySettings, data_folder
 from schemas.control import RunManifest
 from schemas.errors import ConfigError, StorageError
-from streams.datasets import DataSet, open_data
+from streams.datasets import DataSet
 
 BATCH_EVENTS = 65_536
 
@@ -116,7 +117,7 @@ def prepare(spec: BacktestSpec) -> tuple[DataSet, Setup, int]:
     Return both and the number of events. Raises InputError.
     """
     settings = settings_of(spec)
-    data = open_data(spec.data, symbols=spec.symbols or None, interval=spec.interval or None)
+    data = open_whole(spec.data, symbols=spec.symbols or None, interval=spec.interval or None)
     start_ns = spec.start_ns
     trade_from_ns = 0
     if spec.warmup_ns and start_ns is not None:
@@ -151,6 +152,8 @@ def run_backtest(
     data, setup, total = prepare(spec)
     if on_total is not None:
         on_total(total)
+    if out is not None:
+        _check_out(out)
     draft = manifest_of(setup.config, setup.inputs, identity(), "draft", "backtest")
     folder, run_id = _folder(out, draft.config_hash)
     manifest = msgspec.structs.replace(draft, run_id=run_id, event_id=f"run:{run_id}:0")
@@ -198,6 +201,22 @@ def run_backtest(
         return done
     finally:
         shutil.rmtree(working, ignore_errors=True)
+
+
+def _check_out(out: Path) -> None:
+    """Refuse a place that cannot take the results before the work is done, not after it."""
+    if out.is_dir() and not os.access(out, os.W_OK | os.X_OK):
+        problem = "the folder cannot be written to"
+    elif out.exists() and not out.is_dir():
+        problem = "it is a file"
+    else:
+        return
+    raise StorageError(
+        f"the results cannot be written: {problem}",
+        field="out",
+        value=str(out),
+        remedy="choose another folder with --out",
+    )
 
 
 def _pretty(value: Any) -> bytes:

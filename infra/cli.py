@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from infra.backtests import BATCH_EVENTS, BacktestSpec, run_backtest
@@ -379,11 +379,16 @@ def import_parquet(path: str, *, into: Path, symbols: str = "") -> None:
 
 
 def main() -> None:
-    """Run the command; errors of ours become one line and exit status 2."""
+    """Run the command; errors of ours and of the command line become one line, exit status 2."""
     try:
-        app()
+        app(print_error=False, exit_on_error=False)
     except MillraceError as error:
         errors.print(f"error: {error}", markup=False, soft_wrap=True)
+        sys.exit(2)
+    except CycloptsError as error:
+        text = " ".join(str(error).split()).rstrip(".")
+        names = " ".join(["millrace", *(error.command_chain or ())])
+        errors.print(f"error: {text}; see `{names} --help`", markup=False, soft_wrap=True)
         sys.exit(2)
     except BrokenPipeError:
         sys.exit(0)

@@ -16,7 +16,7 @@ from agents.venue.config import Latency, PerShareFee
 from infra.display import progress_bar
 from infra.parity import load_classes
 from infra.screen import Screen
-from infra.serve import LiveRun, open_run, serve
+from infra.serve import LiveRun, check_port, open_run, serve
 from infra.settings import (
     AccountSettings,
     MarketSettings,
@@ -76,6 +76,7 @@ def _parameters(strategy: str) -> dict[str, bool | int | float | str]:
 
 def run_demo(*, is_exiting: bool, speed: float, port: int, strategy: str, console: Console) -> int:
     """Play the demo; return 0 if its replay had no difference."""
+    check_port(port)
     folder = data_folder() / "runs" / "demo"
     # Every demo is a session of its own; the last one gives way.
     if folder.exists():

@@ -174,7 +174,7 @@ class Engine:
                 self._route(out, done, pos, now_ns)
                 done = len(out)
             if strategy_at == pos:
-                strategies.fire(pos, min(venue.next(), record_at), out)
+                strategies.fire(pos, out)
                 self._route(out, done, pos, now_ns)
         self.clock_ns = int(clock[-1])
         self.events += n

@@ -156,9 +156,7 @@ class Results:
                 elif isinstance(record, OrderDenied):
                     self.denials[record.code] = self.denials.get(record.code, 0) + 1
             elif topic is PORTFOLIO_POSITIONS and isinstance(record, PositionChanged):
-                self.open_positions[f"{record.strategy_id}|{record.instrument_id}"] = (
-                    record.quantity
-                )
+                self._apply_position(record)
             elif topic is PORTFOLIO_ACCOUNTS and isinstance(record, AccountSnapshot):
                 self._final = record.equity
 

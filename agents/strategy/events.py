@@ -1,5 +1,6 @@
-"""The event form at work: callbacks in event order, with control handed back after each order.
+"""The event form at work: callbacks in event order, with control handed back after each step.
 
+A step is an event, or what lies between two events: bars that the second one closes, and timers.
 Only callbacks that the author overrode cost anything. ``on_bars`` is called once for all bars that
 end at one instant, when the data has passed it: bars of the input wait for the first event after
 their instant, derived bars are complete when they close.
@@ -15,7 +16,7 @@ import numpy as np
 from agents.processor import Outbox
 from agents.strategy.api import Strategy
 from agents.strategy.instance import Instance
-from agents.strategy.plan import Feed, cause_of, feed_of
+from agents.strategy.plan import Feed, cause_of, feed_of, steps_of
 from schemas.columns import BarColumns, Ints, MarketBatch
 from schemas.identifiers import timer_id
 from schemas.instruments import Universe
@@ -23,6 +24,7 @@ from schemas.market_data import Bar, Quote, Trade
 from schemas.rows import records_from_table
 
 _TRADE, _QUOTE, _BAR, _BARS = range(4)
+_NEVER = 1 << 62
 
 
 class EventPlan:
@@ -40,19 +42,20 @@ class EventPlan:
         self._clear()
 
     def _clear(self) -> None:
-        self._at: list[int] = []
+        self._steps: list[int] = []
         self._kinds: list[int] = []
         self._rows: list[int] = []
         self._cursor = 0
         self._feeds: dict[int, Feed] = {}
         self._groups: list[tuple[int, int, list[Bar]]] = []
         self._batch: MarketBatch | None = None
-        self._clock: list[int] = []
+        self._clock_ns = 0
 
     def load(self, batch: MarketBatch, bars: BarColumns, bar_at: Ints) -> None:
         """Find the events of the strategy's instruments in a batch."""
         self._clear()
         self._batch = batch
+        self._clock_ns = int(batch.clock[-1])
         pieces: list[tuple[Ints, int]] = []
         on = self.instance.config.on
         bar_on = on if on not in ("trade", "quote") else "1m"
@@ -65,18 +68,19 @@ class EventPlan:
             if is_wanted:
                 feed = self._mine(feed_of(name, batch, bars, bar_at))
                 self._feeds[kind] = feed
-                pieces.append((feed.at, kind))
+                pieces.append((steps_of(feed), kind))
         if self._wants_bars:
             self._group(self._mine(feed_of(bar_on, batch, bars, bar_at)), batch)
-            pieces.append((np.array([group[0] for group in self._groups], np.int64), _BARS))
+            ends = np.array([group[0] for group in self._groups], np.int64)
+            pieces.append((2 * ends + 1, _BARS))
         if not pieces:
             return
-        at = np.concatenate([piece[0] for piece in pieces])
+        steps = np.concatenate([piece[0] for piece in pieces])
         kinds = np.repeat([piece[1] for piece in pieces], [len(piece[0]) for piece in pieces])
         rows = np.concatenate([np.arange(len(piece[0])) for piece in pieces])
-        order = np.lexsort((rows, kinds, at))
-        self._at, self._kinds, self._rows = (
-            at[order].tolist(),
+        order = np.lexsort((rows, kinds, steps))
+        self._steps, self._kinds, self._rows = (
+            steps[order].tolist(),
             kinds[order].tolist(),
             rows[order].tolist(),
         )
@@ -123,36 +127,34 @@ class EventPlan:
     # ---- driving
 
     def next(self) -> int:
-        """Return the position of the next event or due timer, or the batch's length."""
+        """Return the step of the next event or due timer, or twice the batch's length."""
         size = 0 if self._batch is None else len(self._batch)
-        at = self._at[self._cursor] if self._cursor < len(self._at) else size
+        step = self._steps[self._cursor] if self._cursor < len(self._steps) else 2 * size
+        return min(step, self._timer_step())
+
+    def _timer_step(self) -> int:
+        """Return the step of the first timer: before the first event at or after its instant."""
         timers = self.instance.timers
-        if timers and self._batch is not None and size and int(self._batch.clock[-1]) >= timers[0]:
-            at = min(at, self._timer_at(timers[0]))
-        return at
+        if self._batch is None or not timers or timers[0] > self._clock_ns:
+            return _NEVER
+        return 2 * int(self._batch.clock.searchsorted(timers[0])) - 1
 
-    def _timer_at(self, due_ns: int) -> int:
-        assert self._batch is not None
-        return int(self._batch.clock.searchsorted(due_ns)) - 1
-
-    def run(self, pos: int, last: int, out: Outbox) -> None:
-        """Handle events from ``pos`` up to ``last`` until one places an order."""
-        assert self._batch is not None
-        before = len(out)
-        while True:
-            at = self.next()
-            if at > last or at >= len(self._batch) or (len(out) > before and at > pos):
-                return
-            pos = at
-            timers = self.instance.timers
-            if (
-                timers
-                and int(self._batch.clock[-1]) >= timers[0]
-                and self._timer_at(timers[0]) <= at
-            ):
+    def run(self, step: int, out: Outbox) -> None:
+        """Handle the events and timers of one step; by time between two events, timers last."""
+        timers = self.instance.timers
+        while self.next() == step:
+            is_timer = self._timer_step() == step
+            if is_timer and self._cursor < len(self._steps) and self._steps[self._cursor] == step:
+                is_timer = timers[0] < self._instant()
+            if is_timer:
                 self._on_timer(timers.pop(0), out)
             else:
                 self._step(out)
+
+    def _instant(self) -> int:
+        """Return the time of the next bar or group."""
+        kind, row = self._kinds[self._cursor], self._rows[self._cursor]
+        return self._groups[row][1] if kind == _BARS else int(self._feeds[kind].now[row])
 
     def _on_timer(self, due_ns: int, out: Outbox) -> None:
         view = self.instance.view

@@ -403,6 +403,8 @@ class Instance:
         for name, value in state.parameters.items():
             setattr(self.strategy, name, value)
         self.strategy.on_start()
+        # What on_start asks for was carried out when the run began.
+        view.wishes = []
         self.status = state.status
         view.positions, view.working, view.prices = state.positions, state.working, state.prices
         view.open_orders, view.cash, view.next_order = (

@@ -50,7 +50,7 @@ class Parameter:
                 or (low is not None and parsed < low)
                 or (high is not None and parsed > high)
             ):
-                raise self._error(value, f"give a value {self.range_text()}")
+                raise self._error(value, f"give a finite value {self.range_text()}".rstrip())
         if self.choices and parsed not in self.choices:
             raise self._error(value, f"choose one of {', '.join(self.choices)}")
         return parsed

@@ -3,7 +3,9 @@
 A decision at position k is made after the event at k and before the one at k + 1. A bar that the
 market stage derived closes before the event that closes it, so its decision stands one position
 earlier (-1 at the start of a batch); its time is the bar's end. A bar that is itself an event of
-the input is decided on at its own position.
+the input is decided on at its own position. So a position k has two steps: 2 k is the event
+itself, 2 k + 1 what lies between it and the next one. The engine routes after every step; a cut
+between two events then falls between two steps, and never shows.
 """
 
 from __future__ import annotations
@@ -61,6 +63,12 @@ def feed_of(on: str, batch: MarketBatch, bars: BarColumns, bar_at: Ints) -> Feed
     if len(at) and len(batch):
         now = np.maximum(now, np.where(at >= 0, batch.clock[np.maximum(at, 0)], now))
     return Feed("bar", chosen, at, now)
+
+
+def steps_of(feed: Feed) -> Ints:
+    """Return the step of each decision of a feed: 2 at, or 2 at + 1 for bars that time closed."""
+    steps: Ints = 2 * feed.at + (feed.at != feed.table.pos)
+    return steps
 
 
 def by_instrument(feed: Feed, indexes: list[int]) -> dict[int, Feed]:

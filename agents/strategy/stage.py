@@ -20,7 +20,7 @@ from agents.strategy.config import StrategyConfig
 from agents.strategy.events import EventPlan
 from agents.strategy.instance import Instance, InstanceState
 from agents.strategy.parameters import resolve
-from agents.strategy.plan import Feed, by_instrument, cause_of, feed_of, series_of
+from agents.strategy.plan import Feed, by_instrument, cause_of, feed_of, series_of, steps_of
 from schemas.columns import BarColumns, Ints, MarketBatch
 from schemas.control import StrategyCommand, StrategySignal, StrategyStateChanged
 from schemas.enums import StrategyAction, StrategyStatus
@@ -40,12 +40,12 @@ class _State(msgspec.Struct, gc=True):
 
 
 class _Decisions:
-    """The decisions of the array form in one batch, by position, then instance."""
+    """The decisions of the array form in one batch, by step, then instance."""
 
-    __slots__ = ("at", "cursor", "instances", "rows", "targets")
+    __slots__ = ("cursor", "instances", "rows", "steps", "targets")
 
     def __init__(self) -> None:
-        self.at: list[int] = []
+        self.steps: list[int] = []
         self.instances: list[int] = []
         self.rows: list[int] = []
         self.targets: list[float] = []
@@ -161,34 +161,40 @@ class StrategyStage:
                 targets = instance.strategy.signals(series[index])
                 rows = _changes(targets, instance, parts[index].now, len(series[index]))
                 if len(rows):
-                    pieces.append((parts[index].at[rows], len(self._feeds), rows, targets[rows]))
+                    steps = steps_of(parts[index])[rows]
+                    pieces.append((steps, len(self._feeds), rows, targets[rows]))
                     self._feeds.append((instance, parts[index]))
         self._decisions = _sorted(pieces)
 
     def next(self) -> int:
         """Return the position of the next decision (may be -1), or the batch's length."""
+        return self._next_step() >> 1
+
+    def _next_step(self) -> int:
         decisions = self._decisions
-        at = decisions.at[decisions.cursor] if decisions.cursor < len(decisions.at) else self._size
+        step = 2 * self._size
+        if decisions.cursor < len(decisions.steps):
+            step = decisions.steps[decisions.cursor]
         for plan in self._events:
             following = plan.next()
-            if following < at:
-                at = following
-        return at
+            if following < step:
+                step = following
+        return step
 
-    def fire(self, pos: int, until: int, out: Outbox) -> None:
-        """Make all decisions at ``pos``; the event form goes on up to ``until`` without orders."""
+    def fire(self, pos: int, out: Outbox) -> None:
+        """Make the decisions of the next step at ``pos``; ``next`` says whether there is another.
+
+        An order must be routed at the position it was placed at, or the venue would fill it by the
+        very event that it was decided on: so no step runs ahead of ``pos``.
+        """
+        step = self._next_step()
         decisions = self._decisions
-        while decisions.cursor < len(decisions.at) and decisions.at[decisions.cursor] == pos:
+        while decisions.cursor < len(decisions.steps) and decisions.steps[decisions.cursor] == step:
             k = decisions.cursor
             decisions.cursor = k + 1
             self._decide(decisions.instances[k], decisions.rows[k], decisions.targets[k], out)
-        if self._events:
-            limit = until
-            if decisions.cursor < len(decisions.at):
-                limit = min(limit, decisions.at[decisions.cursor])
-            for plan in self._events:
-                others = min((p.next() for p in self._events if p is not plan), default=self._size)
-                plan.run(pos, max(pos, min(limit - 1, others)), out)
+        for plan in self._events:
+            plan.run(step, out)
 
     def _decide(self, feed_index: int, row: int, target: float, out: Outbox) -> None:
         instance, feed = self._feeds[feed_index]
@@ -333,9 +339,16 @@ def _apply(command: StrategyCommand, instance: Instance) -> None:
         values = resolve(
             declared, {**instance.parameters(), **command.parameters}, instance.config.name
         )
-        for name, value in values.items():
-            setattr(instance.strategy, name, value)
-        instance.strategy.on_start()
+        attributes = vars(instance.strategy)
+        before = dict(attributes)
+        try:
+            attributes.update(values)
+            instance.strategy.on_start()
+        except InputError:
+            attributes.clear()
+            attributes.update(before)
+            instance.view.wishes.clear()
+            raise
         instance.last_target = None
     elif action in (StrategyAction.START, StrategyAction.RESUME):
         instance.status = StrategyStatus.RUNNING
@@ -378,12 +391,12 @@ def _sorted(pieces: list[tuple[Ints, int, Ints, np.ndarray[Any, Any]]]) -> _Deci
     decisions = _Decisions()
     if not pieces:
         return decisions
-    at = np.concatenate([piece[0] for piece in pieces])
+    steps = np.concatenate([piece[0] for piece in pieces])
     owner = np.repeat([piece[1] for piece in pieces], [len(piece[0]) for piece in pieces])
     rows = np.concatenate([piece[2] for piece in pieces])
     targets = np.concatenate([piece[3] for piece in pieces])
-    order = np.lexsort((owner, at)) if len(pieces) > 1 else slice(None)
-    decisions.at = at[order].tolist()
+    order = np.lexsort((owner, steps)) if len(pieces) > 1 else slice(None)
+    decisions.steps = steps[order].tolist()
     decisions.instances = owner[order].tolist()
     decisions.rows = rows[order].tolist()
     decisions.targets = targets[order].tolist()

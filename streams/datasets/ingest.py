@@ -177,6 +177,9 @@ class Ingest:
 
     def _reject(self, rejects: list[Reject]) -> None:
         self.quality.rows_rejected += len(rejects)
+        if rejects and not self.quality.first_reject:
+            first = rejects[0]
+            self.quality.first_reject = f"{first.file}, line {first.line}: {first.reason}"
         self._rejects.add(rejects)
 
     def _add_series(self, rows: Rows, symbol: str, chosen: Ints, reasons: dict[int, str]) -> None:

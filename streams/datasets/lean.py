@@ -147,7 +147,8 @@ def _unzip(path: Path) -> tuple[str, bytes]:
             names = [name for name in archive.namelist() if name.endswith(".csv")]
             if len(names) == 1:
                 return names[0], archive.read(names[0])
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        # zipfile says by RuntimeError that a file is encrypted or compressed in an unknown way.
         raise DataError(
             f"{path.name} is no whole zip: {error}",
             field="file",

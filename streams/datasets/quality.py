@@ -44,12 +44,14 @@ class QualityReport(msgspec.Struct, kw_only=True):
 
     Rows out of order are kept in file order. ``duplicates`` equal the row before them; of ticks
     they are kept, for equal prints are common, of bars they are rejected. ``off_grid`` prices are
-    no multiple of the price increment.
+    no multiple of the price increment. ``first_reject`` says file, line and reason of the first
+    rejected row.
     """
 
     rows_read: int = 0
     rows_kept: int = 0
     rows_rejected: int = 0
+    first_reject: str = ""
     out_of_order: int = 0
     duplicates: int = 0
     gaps: int = 0

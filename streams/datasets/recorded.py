@@ -28,12 +28,21 @@ _TOPICS = frozenset({REFERENCE_ACTIONS})
 class RecordedDataSet:
     """Market events of a journal.
 
-    A ``DataSet``. Books, status and watermarks of the recording come as records.
+    A ``DataSet``. Books, status and watermarks of the recording come as records. Raises DataError
+    for a journal that ends in a torn entry, or holds no market data.
     """
 
     def __init__(self, name: str, folder: Path, *, symbols: Sequence[str] | None = None) -> None:
         self.name = name
         self._reader = JournalReader(folder)
+        tail = self._reader.torn_tail
+        if tail is not None:
+            raise DataError(
+                f"the journal of the run {name} ends in a torn entry at byte {tail.at_byte}",
+                field="file",
+                value=str(tail.path),
+                remedy="bring the file back from a copy, or continue the run, which cuts the tail",
+            )
         whole = self._reader.universe()
         self._chosen = select_ids(whole, symbols)
         self.universe = whole

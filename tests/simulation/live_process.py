@@ -15,13 +15,13 @@ from pathlib import Path
 
 from agents.account.config import AccountConfig, AccountStageConfig
 from agents.market.config import MarketConfig
-from agents.venue.config import Latency, VenueConfig
 from agents.runners.engine import Engine, EngineConfig
 from agents.runners.feeds import RecordingFeed
 from agents.runners.local import LocalRunner
 from agents.runners.replay import Identity, manifest_of
 from agents.strategy.builtin import BUILTIN
 from agents.strategy.config import StrategyConfig
+from agents.venue.config import Latency, VenueConfig
 from schemas.risk import LimitSet
 from tests.generated import cut, trades, universe
 

@@ -28,8 +28,14 @@ def test_trades_of_two_symbols_come_in_the_order_of_their_running_times(tmp_path
     data = open_data(str(write(tmp_path / "t.csv", TRADES)))
     found = columns(data)
     assert found["trade.instrument"] == [
-        "IBM.XNYS", "SPY.ARCX", "SPY.ARCX", "SPY.ARCX", "IBM.XNYS", "SPY.ARCX", "SPY.ARCX",
-    ]  # fmt: skip
+        "IBM.XNYS",
+        "SPY.ARCX",
+        "SPY.ARCX",
+        "SPY.ARCX",
+        "IBM.XNYS",
+        "SPY.ARCX",
+        "SPY.ARCX",
+    ]
     assert found["trade.price"] == [182.01, 167.42, 167.43, 167.41, 182.02, 167.41, 166.0]
     assert found["clock"] == sorted(found["clock"])
     assert found["trade.source"] == ["trades"] * 7
@@ -178,7 +184,7 @@ def test_a_symbol_becomes_an_instrument_id(symbol: str, instrument_id: str) -> N
 
 
 def test_an_unknown_symbol_is_answered_with_those_there_are() -> None:
-    with pytest.raises(NotFoundError, match="'MSFT'.*it has IBM, SPY"):
+    with pytest.raises(NotFoundError, match=r"'MSFT'.*it has IBM, SPY"):
         open_data("daily", symbols=["MSFT"])
 
 

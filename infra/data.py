@@ -1,0 +1,32 @@
+"""Opens the data of a run: a file is used as a whole or not at all.
+
+An import leaves bad rows out and lists them; a run that left them out would do so in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from schemas.errors import DataError
+from streams.datasets import DataSet, open_data
+from streams.datasets.quality import QualityReport
+
+
+def open_whole(
+    spec: str, *, symbols: Sequence[str] | None = None, interval: str | None = None
+) -> DataSet:
+    """Open a data set as ``open_data`` does.
+
+    Raises DataError as well for a file with a row that cannot be used.
+    """
+    data = open_data(spec, symbols=symbols, interval=interval)
+    quality = getattr(data, "quality", None)
+    if isinstance(quality, QualityReport) and quality.rows_rejected:
+        raise DataError(
+            quality.first_reject,
+            field="data",
+            value=spec,
+            remedy=f"mend the file ({quality.rows_rejected:,} of {quality.rows_read:,} rows cannot"
+            " be used), or `millrace import` it, which leaves such rows out and lists them",
+        )
+    return data

@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix bench replay lock clean
+.PHONY: help setup demo test check fix bench compile replay lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -81,8 +81,11 @@ fix: $(STAMP) ## Format, and mend what can be mended safely.
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-bench: $(STAMP) ## Measure throughput and latency on this machine.
-	@$(PY) -m tests.benchmarks $(BENCH_ARGS)
+bench: $(STAMP) ## Measure throughput on this machine, in plain Python and compiled.
+	@$(PY) -m tests.benchmarks --compiled build/compiled $(BENCH_ARGS)
+
+compile: $(STAMP) ## Compile the order path into build/compiled (needs a C compiler; optional).
+	@$(PY) -m infra.compiled build/compiled
 
 replay: $(STAMP) ## Check the golden recordings and wire samples.
 	@$(PYTEST) tests/replay tests/unit/test_schemas_golden.py $(TEST_ARGS)

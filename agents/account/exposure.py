@@ -1,12 +1,15 @@
 """What an account's holdings and working orders come to, kept up holding by holding.
 
 Sums of Decimals are exact, so a holding's old share can be taken out and its new one put in: an
-order costs what changed since the one before, not a walk over everything the account holds.
+order costs what changed since the one before, not a walk over everything the account holds. Where
+many prices change between two orders even that is much, and most orders are far from every bound:
+``is_well_within`` adds up float64 values first, and says yes only if no rounding could matter.
 """
 
 from __future__ import annotations
 
 from decimal import Decimal
+from math import nan
 from typing import NamedTuple
 
 from agents.account.slots import Book
@@ -30,20 +33,40 @@ class _Share(NamedTuple):
     reserved: Decimal
 
 
+_ROUNDING = 1e-9
+"""Bound on the relative error of a float64 sum, generous by five powers of ten."""
+
+
+class _Rough(NamedTuple):
+    """One holding in float64, per unit of price: as held, after all buys, after all sells.
+
+    ``worst`` is the largest of them without sign, ``grain`` what rounding a price to the grid can
+    change of it. NaN where there is no exchange rate.
+    """
+
+    held: float
+    high: float
+    low: float
+    worst: float
+    grain: float
+
+
 class Exposure:
     """Sums over an account's holdings in its base currency, at the last reference prices.
 
     ``market``: what the positions are worth. ``gross_worst`` counts each instrument at the larger
     of what it would be if all working buys, or all working sells, filled; ``net_long_worst`` and
     ``net_short_worst`` are the net exposure after all working buys, or sells. ``reserved``: what
-    working buys may cost. Derived state: make it anew when exchange rates, grids or share counts
-    change.
+    working buys may cost. ``changed`` names the holdings that changed since the last estimate.
+    Derived state: make it anew when exchange rates, grids or share counts change.
     """
 
     __slots__ = (
         "_account",
         "_book",
+        "_rough",
         "_shares",
+        "changed",
         "gross_worst",
         "market",
         "net_long_worst",
@@ -55,6 +78,8 @@ class Exposure:
         self._account = account
         self._book = book
         self._shares: dict[str, _Share] = {}
+        self._rough: dict[str, _Rough] = {}
+        self.changed: dict[str, None] = dict.fromkeys(account.holdings)
         self.market = self.gross_worst = ZERO
         self.net_long_worst = self.net_short_worst = self.reserved = ZERO
 
@@ -104,6 +129,61 @@ class Exposure:
         self.net_short_worst += low
         self.reserved += reserved
         return _Share(price, held, buys, sells, market, gross, high, low, reserved)
+
+    def is_well_within(
+        self,
+        added: float,
+        signed_notional: float,
+        initial_margin: float,
+        max_gross: float,
+        max_net: float,
+    ) -> bool:
+        """Return whether an order is so far from every bound that float64 is enough to say so.
+
+        ``added`` is by how much it grows the gross exposure. False means that it has to be computed
+        exactly, not that a bound is broken.
+        """
+        if self.changed:
+            self._estimate_changed()
+        prices = self._book.prices
+        market = long = short = gross = grain = 0.0
+        for instrument_id, rough in self._rough.items():
+            held, high, low, worst, grain_of = rough
+            price = prices.get(instrument_id, nan)
+            market += held * price
+            long += high * price
+            short += low * price
+            gross += worst * price
+            grain += grain_of
+        net = long + signed_notional if signed_notional > 0 else short + signed_notional
+        slack = grain + _ROUNDING * (gross + added + abs(signed_notional))
+        cash = float(cash_in_base(self._account, self._book, []))
+        needed = (gross + added) * initial_margin + slack * (1.0 + initial_margin)
+        # Comparisons with NaN are False: without a price or a rate nothing is well within.
+        return (
+            gross + added + slack < max_gross
+            and abs(net) + slack < max_net
+            and cash + market - needed > _ROUNDING * abs(cash)
+        )
+
+    def _estimate_changed(self) -> None:
+        account, book = self._account, self._book
+        for instrument_id in self.changed:
+            holding = account.holdings[instrument_id]
+            held, buys, sells = holding.quantity, holding.working_buy, holding.working_sell
+            if not (held or buys or sells):
+                self._rough.pop(instrument_id, None)
+                continue
+            index = book.universe.index(instrument_id)
+            assert index is not None  # a holding exists only for an instrument that was known
+            instrument = book.universe.instruments[index]
+            rate = book.rate(instrument.currency, account.config.base_currency)
+            factor = nan if rate is None else float(instrument.multiplier * rate)
+            high, low = float(held + buys) * factor, float(held - sells) * factor
+            worst = max(abs(high), abs(low))
+            grain = worst * float(instrument.price_increment)
+            self._rough[instrument_id] = _Rough(float(held) * factor, high, low, worst, grain)
+        self.changed.clear()
 
     def excess(self, initial_margin: Decimal) -> Decimal:
         """Return the equity that no position or working order needs as initial margin."""

@@ -7,6 +7,7 @@ from closing. Exposure counts working orders as if they filled.
 from __future__ import annotations
 
 from decimal import Decimal
+from math import inf
 
 from agents.account.intent import Denial, Intent
 from schemas.enums import AccountKind
@@ -63,6 +64,14 @@ def check_exposure(intent: Intent) -> Denial | None:
     if not added and not (is_cash and intent.signed > 0) and limits.max_net_exposure is None:
         return None
     exposure = slot.exposure
+    if not is_cash and exposure.is_well_within(
+        float(added),
+        float(intent.notional) if intent.signed > 0 else -float(intent.notional),
+        float(intent.initial_margin),
+        _bound(limits.max_gross_exposure),
+        _bound(limits.max_net_exposure),
+    ):
+        return None
     exposure.refresh()
     bound = limits.max_gross_exposure
     if bound is not None and exposure.gross_worst + added > bound:
@@ -88,6 +97,10 @@ def check_exposure(intent: Intent) -> Denial | None:
             measured = decimal_text(added)
             return Denial("BUYING_POWER", measured, power, "account", "Reg-T initial margin")
     return None
+
+
+def _bound(limit: Decimal | None) -> float:
+    return inf if limit is None else float(limit)
 
 
 def _check_cash(intent: Intent) -> Denial | None:

@@ -22,9 +22,9 @@ from math import isnan
 import numpy as np
 
 from agents.account.config import AccountStageConfig
+from agents.account.lines import Line, Part, Span, Weight
 from agents.account.slots import Book
 from agents.account.state import Account, Holding
-from agents.account.valuation import average_cost
 from agents.domain.position import Position
 from agents.processor import Outbox
 from schemas.columns import Codes, EquityColumns, Floats, Ints, MarketBatch, PriceColumns
@@ -32,67 +32,7 @@ from schemas.sessions import SessionTable
 
 NS = 1_000_000_000
 _SCALAR_MARKS = 16  # Fewer marks than this are quicker in plain Python than in numpy.
-
-
-_Weight = tuple[int, float, float]
-"""Instrument index, value of one unit of price, and the price while there is none: average cost."""
-
-_Span = tuple[int, int, float, list[_Weight]]
-
-
-class _Line:
-    """One equity line: an account as a whole, or one strategy of it, as cash plus weighted prices.
-
-    ``parts`` are (instrument index, holding or position, value of one price unit in base currency,
-    its rate). ``spans`` are noted marks: (first bound, last bound, cash, weights).
-    """
-
-    __slots__ = (
-        "account",
-        "cash",
-        "is_dirty",
-        "parts",
-        "source",
-        "spans",
-        "strategy_id",
-        "weights",
-    )
-
-    def __init__(self, account: Account, strategy_id: str, source: int) -> None:
-        self.account = account
-        self.strategy_id = strategy_id
-        self.source = source
-        self.cash = 0.0
-        self.weights: list[_Weight] = []
-        self.parts: list[tuple[int, Holding | Position, float, Decimal]] = []
-        self.is_dirty = True
-        self.spans: list[_Span] = []
-
-    def refresh(self, rates: Mapping[str, Decimal], book: Book) -> None:
-        """Compute cash and weights from the exact state.
-
-        ``rates`` are those of the account's currencies to its base currency.
-        """
-        weights: list[_Weight] = []
-        cash = 0.0
-        if not self.strategy_id:
-            for currency, amount in self.account.cash.items():
-                cash += float(amount * rates[currency])
-        for index, held, factor, rate in self.parts:
-            if isinstance(held, Position):
-                cash += float((held.realized + held.dividends - held.fees - held.cost) * rate)
-            if held.quantity:
-                instrument_id = book.universe.instruments[index].instrument_id
-                cost = 0.0
-                if instrument_id not in book.prices:
-                    if isinstance(held, Position):
-                        cost = float(held.average_price())
-                    else:
-                        cost = float(average_cost(self.account, instrument_id))
-                weights.append((index, float(held.quantity) * factor, cost))
-        self.cash = cash
-        self.weights = weights
-        self.is_dirty = False
+_NOTHING: Weight = (0, 0.0, 0.0, "")
 
 
 class Marks:
@@ -110,7 +50,7 @@ class Marks:
         self._book = book
         self._sessions = sessions
         self._accounts = accounts
-        self._lines: dict[str, list[_Line]] = {}
+        self._lines: dict[str, list[Line]] = {}
         self._shapes: dict[str, tuple[int, int]] = {}
         self._rates: dict[str, dict[str, Decimal]] = {}
         self._snapshot_ns = int(config.snapshot_interval_s * NS)
@@ -189,10 +129,11 @@ class Marks:
         self._book.prices[instrument_id] = price
         self._book.price_times[instrument_id] = ts_ns
 
-    def touch(self, account_id: str) -> None:
-        """Note that an account's cash or positions changed."""
+    def touch(self, account_id: str, strategy_id: str, instrument_id: str) -> None:
+        """Note that an account's cash and a strategy's position changed."""
         for line in self._lines.get(account_id, ()):
-            line.is_dirty = True
+            if not line.strategy_id or line.strategy_id == strategy_id:
+                line.changed[instrument_id] = None
 
     def rebuild(self) -> None:
         """Forget what was derived: exchange rates, instruments or positions' shapes changed."""
@@ -237,7 +178,7 @@ class Marks:
             return
         for account in self._accounts.values():
             for line in self._lines_of(account):
-                if line.is_dirty:
+                if line.changed:
                     line.refresh(self._rates[account.config.account_id], self._book)
                 line.spans.append((first, last, line.cash, line.weights))
         self._bound = last
@@ -246,25 +187,29 @@ class Marks:
         """Make the rows before ``row`` the last prices."""
         if row <= self._row:
             return
-        self._row = row
+        first, self._row = self._row, row
         universe, book, prices = self._book.universe, self._book, self._prices
         if len(universe) == 1:
             instrument_id = universe.instruments[0].instrument_id
             book.prices[instrument_id] = float(prices.price[row - 1])
             book.price_times[instrument_id] = int(prices.ts[row - 1])
             return
-        for index, rows in self._by_instrument().items():
-            k = int(rows.searchsorted(row)) - 1
-            if k >= 0:
-                instrument_id = universe.instruments[index].instrument_id
-                price, ts = float(prices.price[rows[k]]), int(prices.ts[rows[k]])
-                for at, ratio, value in self._changes.get(index, ()):
-                    if rows[k] < at and value is not None:
-                        price, ts = value, book.price_times[instrument_id]
-                    elif rows[k] < at:
-                        price /= ratio
-                book.prices[instrument_id] = price
-                book.price_times[instrument_id] = ts
+        # What was split or set at an earlier place stands until a row behind that place: this one.
+        codes = prices.instrument[first:row]
+        if row - first > len(universe):
+            _, latest = np.unique(codes[::-1], return_index=True)
+            rows = row - 1 - latest
+        else:
+            rows = np.arange(first, row)
+        for code, price, ts in zip(
+            prices.instrument[rows].tolist(),
+            prices.price[rows].tolist(),
+            prices.ts[rows].tolist(),
+            strict=True,
+        ):
+            instrument_id = universe.instruments[code].instrument_id
+            book.prices[instrument_id] = price
+            book.price_times[instrument_id] = ts
 
     def _by_instrument(self) -> dict[int, Ints]:
         """Return the rows of each instrument of the batch."""
@@ -296,7 +241,7 @@ class Marks:
             self._at_bounds[index] = known
         return known
 
-    def _lines_of(self, account: Account) -> list[_Line]:
+    def _lines_of(self, account: Account) -> list[Line]:
         """Return the lines of an account, made anew when what it holds has new parts."""
         account_id = account.config.account_id
         shape = (len(account.positions), len(account.cash))
@@ -310,7 +255,7 @@ class Marks:
         lines = []
         for strategy_id in ("", *account.strategies):
             name = f"{account_id}/{strategy_id}" if strategy_id else account_id
-            line = _Line(account, strategy_id, universe.source_index(name))
+            line = Line(account, strategy_id, universe.source_index(name))
             held: dict[str, Holding] | dict[str, Position] = account.holdings
             prefix = ""
             if strategy_id:
@@ -322,8 +267,8 @@ class Marks:
                 assert index is not None  # a holding exists only for a known instrument
                 instrument = universe.instruments[index]
                 rate = book.rate(instrument.currency, base) or Decimal(0)
-                line.parts.append((index, item, float(instrument.multiplier * rate), rate))
-            line.parts.sort(key=lambda part: part[0])
+                factor = float(instrument.multiplier * rate)
+                line.add(instrument.instrument_id, Part(index, item, factor, rate))
             lines.append(line)
         self._lines[account_id] = lines
         return lines
@@ -343,15 +288,14 @@ class Marks:
     def equity(self, account: Account) -> float:
         """Return the account's equity at this place of the input, as a mark would have it."""
         line = self._lines_of(account)[0]
-        if line.is_dirty:
+        if line.changed:
             line.refresh(self._rates[account.config.account_id], self._book)
-        equity = line.cash
-        for index, weight, cost in line.weights:
-            instrument_id = self._book.universe.instruments[index].instrument_id
-            equity += weight * self._book.prices.get(instrument_id, cost)
+        equity, prices = line.cash, self._book.prices
+        for _, weight, cost, instrument_id in line.weights:
+            equity += weight * prices.get(instrument_id, cost)
         return equity
 
-    def _settle_line(self, line: _Line) -> None:
+    def _settle_line(self, line: Line) -> None:
         spans, line.spans = line.spans, []
         count = 0
         for span in spans:
@@ -363,10 +307,14 @@ class Marks:
             self._mark_rows(line, spans)
 
     def _mark_points(
-        self, line: _Line, first: int, last: int, cash: float, weights: list[_Weight]
+        self, line: Line, first: int, last: int, cash: float, weights: list[Weight]
     ) -> None:
         account = line.account
-        prices = [(self._listed_prices(index), weight, cost) for index, weight, cost in weights]
+        listed = self._at_bounds_listed
+        prices = [
+            (listed[index] if index in listed else self._listed_prices(index), weight, cost)
+            for index, weight, cost, _ in weights
+        ]
         days = None if line.strategy_id else self._bound_days(account)
         points, source = self._points, line.source
         for bound in range(first, last):
@@ -406,19 +354,20 @@ class Marks:
             known = self._at_bounds_listed[index] = self._prices_at_bounds(index).tolist()
         return known
 
-    def _mark_rows(self, line: _Line, spans: list[_Span]) -> None:
+    def _mark_rows(self, line: Line, spans: list[Span]) -> None:
         account = line.account
         lengths = [last - first for first, last, _, _ in spans]
         first, last = spans[0][0], spans[-1][1]
         cash = np.repeat([span[2] for span in spans], lengths)
         equity, gross, net = cash.copy(), np.zeros(len(cash)), np.zeros(len(cash))
-        for index in sorted({index for span in spans for index, _, _ in span[3]}):
-            parts = [{w[0]: w[1:] for w in span[3]}.get(index, (0.0, 0.0)) for span in spans]
-            weight = np.repeat([part[0] for part in parts], lengths)
+        weights = [{weight[0]: weight for weight in span[3]} for span in spans]
+        for index in sorted({index for held in weights for index in held}):
+            parts = [held.get(index, _NOTHING) for held in weights]
+            weight = np.repeat([part[1] for part in parts], lengths)
             price = self._prices_at_bounds(index)[first:last]
             is_missing = np.isnan(price)
             if is_missing.any():
-                price = np.where(is_missing, np.repeat([p[1] for p in parts], lengths), price)
+                price = np.where(is_missing, np.repeat([p[2] for p in parts], lengths), price)
             value = price * weight
             equity += value
             net += value

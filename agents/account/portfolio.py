@@ -31,6 +31,7 @@ def apply_fill(account: Account, slot: Slot, fill: Fill, base: str, out: Outbox)
     position = slot.position
     position.apply_fill(signed, fill.price, fill.fee)
     slot.holding.quantity += signed
+    slot.exposure.changed[slot.instrument_id] = None
     currency = slot.instrument.currency
     multiplier = slot.instrument.multiplier
     amount = signed * fill.price if multiplier == 1 else signed * fill.price * multiplier

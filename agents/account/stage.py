@@ -8,7 +8,6 @@ of the loaded batch and are consumed lazily, always before a record at the same 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -20,13 +19,14 @@ from agents.account.dead_letters import DeadLetters
 from agents.account.gate import Gate
 from agents.account.marks import NS, Marks
 from agents.account.orders import OrderManager, add_working
+from agents.account.saved import StageState
 from agents.account.slots import Book
 from agents.account.state import Account, Order, new_account
 from agents.domain.order_state import TRANSITIONS, Step
 from agents.processor import Outbox
 from schemas.columns import EquityColumns, MarketBatch, PriceColumns
 from schemas.commands import ApproveOrder, CancelOrder, ReplaceOrder, SubmitOrder
-from schemas.enums import AutonomyMode, InstrumentState, OrderStatus, Scope
+from schemas.enums import AutonomyMode, OrderStatus, Scope
 from schemas.envelope import Header, Record
 from schemas.errors import ConfigError, RecordError
 from schemas.identifiers import derived_base, derived_id, timer_id
@@ -44,7 +44,7 @@ from schemas.order_events import (
     VenueReport,
     VenueTriggered,
 )
-from schemas.risk import Kill, LimitSet, SetAutonomy, SetBreaker, SetLimits
+from schemas.risk import Kill, SetAutonomy, SetBreaker, SetLimits
 from schemas.sessions import SessionTable
 from schemas.topics import ACCOUNT_INPUTS, ORDER_EVENTS, ORDER_FILLS, RISK_LIMITS, STRATEGY_INPUTS
 
@@ -53,25 +53,6 @@ _FILL = TRANSITIONS[Step.FILL]
 _FILL_PART = TRANSITIONS[Step.FILL_PART]
 
 _Handler = Callable[[Any, int, Outbox], None]
-
-
-class _State(msgspec.Struct, gc=True):
-    """The snapshot of the stage."""
-
-    version: str
-    accounts: list[Account]
-    breakers: Breakers
-    limits: dict[str, LimitSet]
-    instruments: list[Instrument]
-    states: dict[str, InstrumentState]
-    rates: dict[str, Decimal]
-    prices: dict[str, float]
-    price_times: dict[str, int]
-    autonomy: AutonomyMode
-    approval_timeout_s: float
-    bucket: int
-    period: int
-    now_ns: int
 
 
 class AccountStage:
@@ -257,7 +238,7 @@ class AccountStage:
         out.append((ORDER_FILLS, fill))
         out.append((STRATEGY_INPUTS, fill))
         portfolio.apply_fill(account, slot, fill, base, out)
-        self.marks.touch(account_id)
+        self.marks.touch(account_id, strategy_id, fill.instrument_id)
 
     # ---- operators
 
@@ -371,7 +352,7 @@ class AccountStage:
             account.closed_head = 0
         book, gate = self.book, self.gate
         return msgspec.json.encode(
-            _State(
+            StageState(
                 PROCESSOR_VERSION,
                 list(self.accounts.values()),
                 gate.breakers,
@@ -394,7 +375,7 @@ class AccountStage:
 
         Raises RecordError for another processor version.
         """
-        known = msgspec.json.decode(state, type=_State)
+        known = msgspec.json.decode(state, type=StageState)
         if known.version != PROCESSOR_VERSION:
             raise RecordError(
                 "a snapshot of the account stage is of another version",

@@ -18,15 +18,12 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from agents.account.config import AccountStageConfig
 from agents.account.stage import AccountStage
-from agents.market.config import MarketConfig
 from agents.market.stage import MarketOutput, MarketStage
 from agents.processor import Outbox
+from agents.runners.config import EngineConfig, EngineState
 from agents.strategy.api import Strategy
-from agents.strategy.config import StrategyConfig
 from agents.strategy.stage import StrategyStage
-from agents.venue.config import VenueConfig
 from agents.venue.paper_venue import PaperVenue
 from schemas.columns import BarColumns, Columns, Ints, MarketBatch
 from schemas.control import StrategyCommand
@@ -45,6 +42,8 @@ from schemas.topics import (
 )
 from schemas.values import MONEY_CONTEXT
 
+__all__ = ["Engine", "EngineConfig", "Outputs"]
+
 _BARRIERS = (CorporateAction, StrategyCommand, Instrument)
 """Records after which signals computed beforehand would be wrong.
 
@@ -52,31 +51,11 @@ A batch is cut in front of them.
 """
 
 
-class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that decides what comes out of a run, but for the data."""
-
-    accounts: AccountStageConfig
-    strategies: tuple[StrategyConfig, ...] = ()
-    market: MarketConfig = MarketConfig()
-    venue: VenueConfig = VenueConfig()
-    seed: int = 0
-
-
 class Outputs(NamedTuple):
     """What a batch brought about: records in the order they were made, and tables by topic."""
 
     records: Outbox
     tables: list[tuple[str, Columns]]
-
-
-class _State(msgspec.Struct):
-    market: str
-    venue: str
-    account: str
-    strategy: str
-    events: int
-    clock_ns: int
-    is_started: bool
 
 
 class Engine:
@@ -229,7 +208,7 @@ class Engine:
     def snapshot(self) -> bytes:
         """Return the state of all stages; equal states give equal bytes."""
         return msgspec.json.encode(
-            _State(
+            EngineState(
                 self.market.snapshot().decode(),
                 self.venue.snapshot().decode(),
                 self.account.snapshot().decode(),
@@ -243,7 +222,7 @@ class Engine:
     def restore(self, state: bytes) -> None:
         """Take over a state that ``snapshot`` gave."""
         decimal.setcontext(self._context)
-        known = msgspec.json.decode(state, type=_State)
+        known = msgspec.json.decode(state, type=EngineState)
         self.market.restore(known.market.encode())
         self.venue.restore(known.venue.encode())
         self.account.restore(known.account.encode())

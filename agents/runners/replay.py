@@ -98,7 +98,7 @@ def replay(
         universe, account.account_id, account.cash, day_of, Files(out) if out is not None else None
     )
     writer = (
-        JournalWriter.open(journal, run_id=manifest.run_id, sync_interval_s=None)
+        JournalWriter.open(journal, run_id=manifest.run_id, sync_interval_s=None, is_sealing=False)
         if journal is not None
         else None
     )

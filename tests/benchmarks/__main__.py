@@ -1,7 +1,8 @@
 """``make bench``: the replay engine against numpy and a Python loop over the same arrays.
 
 Each case runs several times; the median is printed, with its ratio to the baselines of this very
-run. Absolute figures drift with the machine, ratios hold better.
+run. Absolute figures drift with the machine, ratios hold better. With ``--compiled FOLDER`` the
+same cases run a second time on the order path that ``infra.compiled`` made in that folder.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import os
 import platform
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,6 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from agents.account import gate
 from agents.account.config import AccountConfig, AccountStageConfig
 from agents.market.config import MarketConfig
 from agents.runners.engine import EngineConfig
@@ -28,7 +32,10 @@ from agents.strategy.api import Series, Strategy
 from agents.strategy.builtin import BUILTIN
 from agents.strategy.config import StrategyConfig
 from agents.strategy.parameters import ParameterValue
+from agents.venue.config import VenueConfig
+from infra.compiled import compile_into
 from schemas.columns import BarColumns, Floats, MarketBatch
+from schemas.errors import MillraceError
 from schemas.instruments import Universe
 from schemas.market_data import INTERVAL_NS, INTERVALS
 from schemas.risk import LimitSet
@@ -125,6 +132,7 @@ def run_replay(
     on: str,
     parameters: dict[str, ParameterValue],
     folder: Path,
+    execution_data: str = "trade",
 ) -> int:
     """Replay with full risk, orders, venue, portfolio, journal and manifest; return the fills."""
     ids = tuple(i.instrument_id for i in instruments.instruments)
@@ -146,6 +154,7 @@ def run_replay(
         ),
         strategies=strategies,
         market=MarketConfig(intervals=("1m",)),
+        venue=VenueConfig(execution_data=execution_data),
     )
     manifest = manifest_of(config, [], Identity("bench", "bench"), "bench", "backtest")
     shutil.rmtree(folder, ignore_errors=True)
@@ -195,83 +204,98 @@ def minute_bars(count: int, length: int) -> tuple[Universe, MarketBatch]:
     return instruments, MarketBatch(instruments, ts, bars=table)
 
 
-def main() -> None:
-    """Run the cases and print the table."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--events", type=int, default=1_000_000)
-    parser.add_argument("--runs", type=int, default=5)
-    options = parser.parse_args()
-    events, runs = options.events, options.runs
+def measure(events: int, runs: int, folder: Path) -> list[Case]:
+    """Run all cases; journals go into ``folder``."""
     instruments = universe()
     whole = trades(instruments, events)
     batches = cut(whole, BATCH)
     price = whole.trades.price
     listed = price.tolist()
-    folder = Path(tempfile.mkdtemp(prefix="millrace-bench-"))
     crossover: dict[str, ParameterValue] = {"fast": 50, "slow": 200, "quantity": 100.0}
     size: dict[str, ParameterValue] = {"quantity": 100.0}
-    journal = folder / "journal"
-    try:
-        base_numpy = Case(
-            "plain numpy, no engine", timed(events, runs, lambda: numpy_crossover(price))
-        )
-        base_loop = Case(
-            "plain Python loop, no engine", timed(events, runs, lambda: loop_crossover(listed))
-        )
-        fills: list[int] = []
+    many, bars = minute_bars(100, max(events // 400, 10))
+    bar_batches = cut(bars, BATCH)
+    fills: dict[str, int] = {}
 
-        def cross() -> None:
-            fills.append(
-                run_replay(instruments, batches, "momentum_crossover", "trade", crossover, journal)
-            )
+    def cross() -> None:
+        fills["cross"] = run_replay(
+            instruments, batches, "momentum_crossover", "trade", crossover, folder
+        )
 
-        engine = Case(
-            "replay, crossover 50/200, all agents",
-            timed(events, runs, cross),
-            f"{fills[-1]:,} fills",
-        )
-        quiet = Case(
-            "replay, nothing trades",
-            timed(events, runs, lambda: run_replay(instruments, batches, "", "", {}, journal)),
-        )
+    def turn() -> None:
         few = batches[: max(1, len(batches) // 8)]
-        few_events = sum(len(b) for b in few)
-        trips: list[int] = []
+        fills["turn"] = run_replay(instruments, few, "alternate", "trade", size, folder)
 
-        def turn() -> None:
-            trips.append(run_replay(instruments, few, "alternate", "trade", size, journal))
-
-        started = timed(1, runs, turn)
-        round_trips = Case(
-            "order round trips", [trips[-1] * rate for rate in started], f"{few_events:,} events"
+    def on_bars() -> None:
+        fills["bars"] = run_replay(
+            many, bar_batches, "momentum_crossover", "1m", crossover, folder, "bar"
         )
-        many, bars = minute_bars(100, max(events // 400, 10))
-        bar_batches = cut(bars, BATCH)
-        slow: dict[str, ParameterValue] = {"fast": 50, "slow": 200, "quantity": 1.0}
-        bar_fills: list[int] = []
 
-        def on_bars() -> None:
-            bar_fills.append(
-                run_replay(many, bar_batches, "momentum_crossover", "1m", slow, journal)
-            )
+    cases = [
+        Case("plain numpy, no engine", timed(events, runs, lambda: numpy_crossover(price))),
+        Case("plain Python loop, no engine", timed(events, runs, lambda: loop_crossover(listed))),
+    ]
+    rates = timed(events, runs, cross)
+    cases.append(Case("replay, crossover 50/200, all agents", rates, f"{fills['cross']:,} fills"))
+    rates = timed(events, runs, lambda: run_replay(instruments, batches, "", "", {}, folder))
+    cases.append(Case("replay, nothing trades", rates))
+    rates = [fills["turn"] * rate for rate in timed(1, runs, turn)]
+    cases.append(Case("order round trips", rates, f"{fills['turn']:,} fills"))
+    rates = timed(len(bars), max(runs // 2, 1), on_bars)
+    cases.append(Case("replay, 100 instruments, minute bars", rates, f"{fills['bars']:,} fills"))
+    return cases
 
-        hundred = Case(
-            "replay, 100 instruments, minute bars",
-            timed(len(bars), max(runs // 2, 1), on_bars),
-            f"{bar_fills[-1]:,} fills",
+
+def show(cases: list[Case], title: str) -> None:
+    """Print the cases with their ratios to the first two, the baselines."""
+    numpy_rate, loop_rate = cases[0].median, cases[1].median
+    print(f"{title:40} {'per second':>14} {'to numpy':>9} {'to loop':>8}  detail")
+    for case in cases:
+        rate = case.median
+        print(
+            f"{case.label:40} {rate:14,.0f} {rate / numpy_rate:9.4f} {rate / loop_rate:8.3f}"
+            f"  {case.detail}"
         )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_compiled(folder: Path, events: int, runs: int) -> int:
+    """Compile the order path into ``folder`` and run the cases on it in a process of its own."""
+    print("compiling the order path (mypyc, about a minute)", flush=True)
+    try:
+        compile_into(folder)
+    except MillraceError as error:
+        print(f"not measured: {error}")
+        return 0
+    arguments = ["--events", str(events), "--runs", str(runs)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    command = [sys.executable, "-m", "tests.benchmarks", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
+
+
+def main() -> int:
+    """Run the cases and print the table; return the exit status."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument(
+        "--compiled", type=Path, help="compile into this folder and measure that too"
+    )
+    options = parser.parse_args()
+    is_compiled = not (gate.__file__ or "").endswith(".py")
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
-        f"Python {platform.python_version()}, numpy {np.__version__}; medians of {runs} runs"
+        f"Python {platform.python_version()}, numpy {np.__version__}; "
+        f"medians of {options.runs} runs"
     )
-    print(f"{'case':40} {'per second':>14} {'to numpy':>9} {'to loop':>8}  detail")
-    for case in (base_numpy, base_loop, engine, quiet, round_trips, hundred):
-        print(
-            f"{case.label:40} {case.median:14,.0f} {case.median / base_numpy.median:9.3f} "
-            f"{case.median / base_loop.median:8.2f}  {case.detail}"
-        )
+    folder = Path(tempfile.mkdtemp(prefix="millrace-bench-"))
+    try:
+        cases = measure(options.events, options.runs, folder / "journal")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    show(cases, "order path compiled" if is_compiled else "plain Python")
+    if options.compiled is None:
+        return 0
+    return run_compiled(options.compiled.resolve(), options.events, options.runs)
 
 
-main()
+raise SystemExit(main())

@@ -15,13 +15,18 @@ from infra.backtests import Backtest
 from infra.notebook import backtest
 from schemas.enums import OrderType, Side, TimeInForce
 from schemas.errors import MillraceError
+from schemas.instruments import Instrument
 from schemas.market_data import Bar, Quote, Trade
 from schemas.order_events import Fill
+from streams.feeds import Emit, FeedAdapter
 
 __all__ = [
     "Backtest",
     "Bar",
+    "Emit",
+    "FeedAdapter",
     "Fill",
+    "Instrument",
     "Metrics",
     "MillraceError",
     "OrderType",

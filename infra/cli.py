@@ -242,7 +242,7 @@ def replay(
     from infra.serve import run_engine
 
     settings = _settings(config)
-    source = msgspec.structs.replace(settings.source, data=data, speed=speed)
+    source = msgspec.structs.replace(settings.source, data=data, speed=speed, feed="", options={})
     settings = msgspec.structs.replace(settings, source=source)
     sys.exit(run_engine(settings, port=port, folder=None, console=console))
 

@@ -1,10 +1,10 @@
-"""The composition root: settings and a data set in, everything an engine needs out."""
+"""The composition root: settings and a source in, everything an engine needs out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -24,9 +24,31 @@ from schemas.market_data import INTERVALS
 from schemas.sessions import SessionTable
 from schemas.values import MONEY_CONTEXT
 from streams.calendars import session_tables
-from streams.datasets import DataSet
 
 _DAY_NS = 86_400_000_000_000
+
+
+class Source(Protocol):
+    """What a run reads: a data set, or a live feed that has yet to bring anything."""
+
+    @property
+    def universe(self) -> Universe:
+        """Its instruments."""
+        ...
+
+    @property
+    def intervals(self) -> frozenset[str]:
+        """Intervals of its bars."""
+        ...
+
+    def inputs(
+        self,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        symbols: Sequence[str] | None = None,
+    ) -> list[InputRange]:
+        """Return what was selected, one entry an instrument, kind and interval."""
+        ...
 
 
 class Setup(NamedTuple):
@@ -42,14 +64,14 @@ class Setup(NamedTuple):
 
 def compose(
     settings: Settings,
-    data: DataSet,
+    data: Source,
     *,
     symbols: Sequence[str] | None = None,
     start_ns: int | None = None,
     end_ns: int | None = None,
     trade_from_ns: int = 0,
 ) -> Setup:
-    """Make the configuration of a run over a data set.
+    """Make the configuration of a run over a data set or a live feed.
 
     Raises InputError for whatever does not fit: symbols, ranges, strategies, parameters, limits.
     """
@@ -149,7 +171,7 @@ def _instrument(universe: Universe, instrument_id: str) -> Instrument:
 
 def _strategies(
     settings: Settings,
-    data: DataSet,
+    data: Source,
     inputs: list[InputRange],
     chosen: list[str],
     universe: Universe,
@@ -210,7 +232,7 @@ def find_instrument(universe: Universe, chosen: list[str], symbol: str) -> str:
 def _feed(
     item: StrategySettings,
     cls: type[Strategy],
-    data: DataSet,
+    data: Source,
     inputs: list[InputRange],
     ids: list[str],
 ) -> str:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import math
 import signal
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -19,40 +20,100 @@ from rich.console import Console
 
 from agents.runners.engine import Engine
 from agents.runners.feeds import RecordingFeed
+from agents.runners.live_feed import LiveFeed
 from agents.runners.local import LocalRunner
 from agents.runners.parity import engine_config, read_manifest
-from agents.runners.replay import manifest_of
+from agents.runners.replay import MANIFEST, manifest_of
 from infra.backtest_agent import BacktestAgent
-from infra.composition import compose
+from infra.composition import Setup, compose
 from infra.data import open_whole
+from infra.feeds import open_feed
 from infra.identity import identity
-from infra.settings import Settings, data_folder
+from infra.settings import Settings, SourceSettings, data_folder
 from schemas.control import RunManifest
-from schemas.errors import ConfigError, ConflictError
+from schemas.errors import ConfigError, ConflictError, MillraceError, NotFoundError
+from schemas.instruments import Universe
+from schemas.topics import REFERENCE_INSTRUMENTS
+from streams.feeds import FeedAdapter, one_line
 from streams.journal import JournalReader
 from web.app import WebSettings, create_app
 from web.server import WebServer
 
 _STOP_TIMEOUT_S = 2.0
+_ADAPTER_TIMEOUT_S = 0.5
 _PORT_MAX = 65_535
+_CALENDAR_NS = 365 * 86_400_000_000_000
+_WATCH_S = 0.2
+_TELL_S = 10.0
 
 
 class LiveRun(NamedTuple):
-    """A runner over a recording, ready to start."""
+    """A runner over a recording or a live feed, ready to start; only a live feed has an adapter."""
 
     runner: LocalRunner
-    feed: RecordingFeed
+    feed: RecordingFeed | LiveFeed
     total: int
     manifest: RunManifest
+    adapter: FeedAdapter | None = None
 
 
-def open_run(settings: Settings, folder: Path, run_id: str) -> LiveRun:
-    """Compose a live run over a recording in ``folder``, continuing the session that is there.
+def open_run(
+    settings: Settings, folder: Path, run_id: str, *, now_ns: Callable[[], int] = time.time_ns
+) -> LiveRun:
+    """Compose a run over the source of the settings, continuing the session that is in ``folder``.
 
-    Raises InputError for what does not fit, StorageError for the folder, ConflictError if the
-    session in the folder was begun with another configuration.
+    ``now_ns`` is the wall clock of a live feed. Raises InputError for what does not fit,
+    StorageError for the folder, ConflictError if the session in the folder was begun with another
+    configuration or source.
     """
+    check_source(settings.source)
+    known = _manifest_in(folder)
+    if settings.source.feed:
+        return _open_live(settings, folder, run_id, known, now_ns)
     source = settings.source
+    data = open_whole(source.data or "demo", symbols=source.symbols or None)
+    symbols = list(source.symbols) or None
+    setup = compose(settings, data, symbols=symbols)
+    first_ns = min(item.first_ts_ns for item in setup.inputs)
+    feed = RecordingFeed(data.batches(symbols=symbols), speed=source.speed, first_ns=first_ns)
+    manifest = _continued(folder, _manifest(setup, run_id), known)
+    runner = _runner(settings, setup, feed, folder, manifest)
+    return LiveRun(runner, feed, sum(item.count for item in setup.inputs), manifest)
+
+
+def _open_live(
+    settings: Settings,
+    folder: Path,
+    run_id: str,
+    known: RunManifest | None,
+    now_ns: Callable[[], int],
+) -> LiveRun:
+    first_ns = now_ns()
+    until_ns = first_ns + _CALENDAR_NS
+    if known is not None and known.inputs:
+        # The calendars that the session was begun with, or a restart would see other sessions.
+        first_ns, until_ns = known.inputs[0].first_ts_ns, known.inputs[0].last_ts_ns
+    adapter, source = open_feed(settings.source, first_ns, until_ns)
+    setup = compose(settings, source)
+    manifest = _continued(folder, _manifest(setup, run_id), known)
+    if known is not None:
+        _check_instruments(folder, setup.universe)
+    feed = LiveFeed(
+        setup.universe,
+        source.name,
+        source.kinds,
+        now_ns=now_ns,
+        until_ns=until_ns,
+        unselected=source.unselected,
+        lateness_s=settings.source.lateness_s,
+    )
+    runner = _runner(settings, setup, feed, folder, manifest)
+    feed.on_arrival = runner.wake
+    return LiveRun(runner, feed, 0, manifest, adapter)
+
+
+def check_source(source: SourceSettings) -> None:
+    """Raise ConfigError for settings of a source that contradict each other or themselves."""
     if not (math.isfinite(source.speed) and source.speed >= 0):
         raise ConfigError(
             "history cannot be played at this speed",
@@ -60,47 +121,106 @@ def open_run(settings: Settings, folder: Path, run_id: str) -> LiveRun:
             value=source.speed,
             remedy="give a multiple of real time, or 0 for as fast as it goes",
         )
-    data = open_whole(source.data, symbols=source.symbols or None)
-    symbols = list(source.symbols) or None
-    setup = compose(settings, data, symbols=symbols)
-    manifest = manifest_of(setup.config, setup.inputs, identity(), run_id, "paper")
-    manifest = _continued(folder, manifest)
-    first_ns = min(item.first_ts_ns for item in setup.inputs)
-    feed = RecordingFeed(data.batches(symbols=symbols), speed=source.speed, first_ns=first_ns)
-    engine = Engine(setup.config, setup.universe, setup.sessions, setup.classes)
-    runner = LocalRunner(
-        engine,
+    if not source.feed:
+        if source.options:
+            raise ConfigError(
+                "only a feed has options",
+                field="source.options",
+                value=", ".join(source.options),
+                remedy="name the feed as source.feed, or take the options out",
+            )
+        return
+    if source.data:
+        raise ConfigError(
+            "a source is either a recording or a feed",
+            field="source.data",
+            value=source.data,
+            remedy="take out source.data or source.feed",
+        )
+    if source.speed != 1:
+        raise ConfigError(
+            "a live feed has no speed",
+            field="source.speed",
+            value=source.speed,
+            remedy="take it out",
+        )
+
+
+def _manifest(setup: Setup, run_id: str) -> RunManifest:
+    return manifest_of(setup.config, setup.inputs, identity(), run_id, "paper")
+
+
+def _runner(
+    settings: Settings,
+    setup: Setup,
+    feed: RecordingFeed | LiveFeed,
+    folder: Path,
+    manifest: RunManifest,
+) -> LocalRunner:
+    return LocalRunner(
+        Engine(setup.config, setup.universe, setup.sessions, setup.classes),
         feed,
         folder / "journal",
         manifest,
         snapshot_interval_s=settings.run.snapshot_interval_s,
         sync_interval_s=settings.run.sync_interval_s,
     )
-    return LiveRun(runner, feed, sum(item.count for item in setup.inputs), manifest)
 
 
-def _continued(folder: Path, manifest: RunManifest) -> RunManifest:
-    """Return the manifest of the session in ``folder`` if there is one.
+def _manifest_in(folder: Path) -> RunManifest | None:
+    """Return the manifest of the session in ``folder``.
 
-    Its configuration must be the same.
+    None if there is none, or if it was killed before its manifest was written.
     """
     journal = folder / "journal"
-    if not journal.is_dir() or not any(journal.iterdir()):
+    if not journal.is_dir():
+        return None
+    try:
+        reader = JournalReader(journal)
+    except NotFoundError:
+        return None
+    if set(reader.next_offsets) <= {REFERENCE_INSTRUMENTS} and reader.last_mark(MANIFEST) is None:
+        return None
+    return read_manifest(reader)
+
+
+def _continued(folder: Path, manifest: RunManifest, known: RunManifest | None) -> RunManifest:
+    """Return ``manifest`` as the next segment of the session ``known``.
+
+    Its configuration and its source must be the same.
+    """
+    if known is None:
         return manifest
-    known = read_manifest(JournalReader(journal))
-    if engine_config(known) != engine_config(manifest):
-        raise ConflictError(
-            "the session in this folder was begun with another configuration",
-            field="folder",
-            value=str(folder),
-            remedy="use the settings it was begun with, or another --folder for a new session",
-        )
+    for is_same, what in (
+        (engine_config(known) == engine_config(manifest), "configuration"),
+        (known.inputs == manifest.inputs, "source"),
+    ):
+        if not is_same:
+            raise ConflictError(
+                f"the session in this folder was begun with another {what}",
+                field="folder",
+                value=str(folder),
+                remedy="use the settings it was begun with, or another --folder for a new session",
+            )
     return msgspec.structs.replace(
         manifest,
         run_id=known.run_id,
         event_id=f"run:{known.run_id}:{known.segment + 1}",
         segment=known.segment + 1,
     )
+
+
+def _check_instruments(folder: Path, universe: Universe) -> None:
+    """Raise ConflictError if the session was begun with other definitions of its instruments."""
+    begun = JournalReader(folder / "journal").read(REFERENCE_INSTRUMENTS, 0, len(universe))
+    for (_, record), instrument in zip(begun, universe.instruments, strict=True):
+        if record != instrument:
+            raise ConflictError(
+                "the session in this folder was begun with another definition of an instrument",
+                field="instrument_id",
+                value=instrument.instrument_id,
+                remedy="let the feed give the definition it gave, or use another --folder",
+            )
 
 
 def run_engine(
@@ -124,18 +244,45 @@ def run_engine(
             console.print(
                 f"continued run {runner.run_id} behind {runner.recovered_events:,} events"
             )
-        console.print(f"run {runner.run_id} in {target}; Ctrl-C stops it")
+        console.print(f"run {runner.run_id} in {target}; Ctrl-C stops it", soft_wrap=True)
+        refusals = _Refusals(console)
         while not stop.is_set() and not live.feed.is_done:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.2):
+                async with asyncio.timeout(_WATCH_S):
                     await stop.wait()
+            if isinstance(live.feed, LiveFeed):
+                refusals.tell(live.feed, asyncio.get_running_loop().time(), is_last=stop.is_set())
         if live.feed.is_done and not stop.is_set():
-            console.print(
-                f"the recording is played: {runner.engine.events:,} events; serving until Ctrl-C"
-            )
+            over = "feed has ended" if live.adapter is not None else "recording is played"
+            console.print(f"the {over}: {runner.engine.events:,} events; serving until Ctrl-C")
         await stop.wait()
 
+    if isinstance(live.feed, LiveFeed):
+        live.feed.on_note = lambda text: console.print(
+            f"feed: {text}", markup=False, soft_wrap=True
+        )
     return asyncio.run(serve(live, settings.run.host, listen, announce, console))
+
+
+class _Refusals:
+    """Tells the operator of refused records: how many, and why the last one, now and then."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._told = 0
+        self._told_at_s = -math.inf
+
+    def tell(self, feed: LiveFeed, now_s: float, *, is_last: bool) -> None:
+        if feed.refused == self._told:
+            return
+        if is_last or now_s - self._told_at_s >= _TELL_S:
+            self._told, self._told_at_s = feed.refused, now_s
+            self._console.print(
+                f"feed: {feed.refused:,} records refused so far (system.dead-letters.v1),"
+                f" the last: {feed.last_reason}",
+                markup=False,
+                soft_wrap=True,
+            )
 
 
 def check_port(port: int) -> None:
@@ -172,10 +319,14 @@ async def serve(
     console.print(f"serving http://{host}:{web.port}  (API docs at /docs)")
     running = asyncio.create_task(runner.run())
     working = asyncio.create_task(_as_task(work, stop))
+    feeding = asyncio.create_task(_feed(live, stop))
     try:
-        await asyncio.wait({running, working}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({running, working, feeding}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         stop.set()
+        feeding.cancel()
+        # An adapter that does not let itself be cancelled cannot keep the journal from closing.
+        await asyncio.wait({feeding}, timeout=_ADAPTER_TIMEOUT_S)
         await agent.stop()
         await web.stop()
         runner.stop()
@@ -183,9 +334,31 @@ async def serve(
             async with asyncio.timeout(_STOP_TIMEOUT_S):
                 await asyncio.shield(working)
         await running
+    if feeding.done() and not feeding.cancelled():
+        feeding.result()
     if working.done():
         working.result()
     return 0
+
+
+async def _feed(live: LiveRun, stop: asyncio.Event) -> None:
+    """Run the adapter, if there is one; raises MillraceError when it fails for good."""
+    if live.adapter is not None and isinstance(live.feed, LiveFeed):
+        try:
+            await live.adapter.run(live.feed)
+        except MillraceError:
+            raise
+        except (Exception, asyncio.CancelledError) as error:
+            if stop.is_set():
+                raise
+            raise ConfigError(
+                f"the feed has failed: {one_line(error)}",
+                field="source.feed",
+                value=type(live.adapter).__name__,
+                remedy="check its source and options, or mend the adapter, and start again",
+            ) from error
+        live.feed.end()
+    await stop.wait()
 
 
 async def _as_task(work: Callable[[asyncio.Event], Awaitable[object]], stop: asyncio.Event) -> None:

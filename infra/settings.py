@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from agents.runners.live_feed import LATENESS_S
 from agents.strategy.parameters import ParameterValue
 from agents.venue.config import Fee, Latency, NoFee, NoSlippage, Slippage
 from schemas.enums import AccountKind, AutonomyMode
@@ -34,11 +35,18 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where market data comes from: a recording at ``speed`` times real time."""
+    """Where market data comes from: a recording at ``speed`` times real time, or a live feed.
 
-    data: str = "demo"
+    Empty ``data`` is the bundled recording "demo", unless ``feed`` names an adapter, which gets
+    ``options``. Records of a feed may be ``lateness_s`` on their way.
+    """
+
+    data: str = ""
     symbols: tuple[str, ...] = ()
     speed: float = 1.0
+    feed: str = ""
+    options: dict[str, Any] = {}
+    lateness_s: float = LATENESS_S
 
 
 class AccountSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -185,6 +193,17 @@ sync_interval_s = 1            # [1] what a power cut may lose; a killed process
 data = "demo"                  # ["demo"] a bundled set, a file, an imported folder, a run
 symbols = ["IBM"]              # [all]
 speed = 60                     # [1] times real time
+
+# A live feed in the place of a recording; see docs/feeds.md. Leave out data and speed then.
+# [source]
+# feed = "jsonl"               # a built-in one, an entry point, or path/to/file.py:Class
+# symbols = ["IBM"]            # [all that it serves]
+# lateness_s = 1               # [1] how long a record may be on its way before time goes on
+# [source.options]             # what the adapter takes; these are of jsonl
+# host = "127.0.0.1"           # ["127.0.0.1"] where the program listens that sends the records
+# port = 7001
+# instruments = ["IBM", { symbol = "BTCUSD", venue = "XXXX", price_increment = "0.1" }]
+# kinds = ["trade", "quote"]   # ["trade", "quote"] what it sends; "bar/1m" for bars
 
 [account]
 account_id = "paper"           # ["paper"]

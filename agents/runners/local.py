@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -26,7 +27,7 @@ from schemas.control import RunManifest
 from schemas.envelope import Header
 from schemas.errors import MillraceError, StorageError
 from schemas.rows import records_from_table
-from schemas.topics import MARKET_EVENTS, REFERENCE_INSTRUMENTS
+from schemas.topics import MARKET_EVENTS, REFERENCE_ACTIONS, REFERENCE_INSTRUMENTS
 from streams.journal import JournalReader, JournalWriter
 from streams.log import Listener, Published
 
@@ -89,6 +90,7 @@ class LocalRunner:
         self._listeners: list[Listener] = []
         self._queue: deque[_Command] = deque()
         self._stop = asyncio.Event()
+        self._wake = asyncio.Event()
         self._side: list[tuple[str, Header]] = []
         self._writer = JournalWriter.open(
             folder, run_id=self.run_id, sync_interval_s=sync_interval_s
@@ -100,16 +102,19 @@ class LocalRunner:
 
     def _recover(self) -> None:
         if not self._writer.next_entry or MANIFEST not in self._writer.marks:
-            self._writer.append_mark(MANIFEST, msgspec.json.encode(self._manifest))
+            # The manifest comes last: a run that has one has its instruments too.
             instruments = self.engine.universe.instruments
             self.recorder.write_side([(REFERENCE_INSTRUMENTS, item) for item in instruments])
+            self._writer.append_mark(MANIFEST, msgspec.json.encode(self._manifest))
             self._writer.flush()
             return
         self._writer.flush()
         self.is_finished = self.recorder.recover(
             self.folder, self.engine.restore, self.engine.process, self.engine.finish
         )
-        self.recovered_events = self.recorder.market_events
+        # A recording plays corporate actions among its events; only it brings them.
+        actions = self.recorder.offsets.get(REFERENCE_ACTIONS, 0)
+        self.recovered_events = self.recorder.market_events + actions
         self.feed.skip(self.recovered_events)
         self._writer.flush()
 
@@ -130,6 +135,7 @@ class LocalRunner:
             )
         command = _Command(topic, record, asyncio.get_running_loop().create_future())
         self._queue.append(command)
+        self.wake()
         async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
             await command.done
 
@@ -167,6 +173,7 @@ class LocalRunner:
         self._snapshot_at_s = loop.time() + self._snapshot_interval_s
         try:
             while not self._stop.is_set():
+                self._wake.clear()
                 worked = self.turn()
                 if loop.time() >= self._snapshot_at_s:
                     self.save()
@@ -174,7 +181,7 @@ class LocalRunner:
                 if not worked:
                     try:
                         async with asyncio.timeout(_TURN_S):
-                            await self._stop.wait()
+                            await self._wake.wait()
                     except TimeoutError:
                         continue
                 else:
@@ -186,6 +193,11 @@ class LocalRunner:
     def stop(self) -> None:
         """Ask the runner to end after the present turn."""
         self._stop.set()
+        self.wake()
+
+    def wake(self) -> None:
+        """Take the next turn at once: there is something to do."""
+        self._wake.set()
 
     def turn(self) -> bool:
         """Take what is due through the pipeline; return whether there was anything."""
@@ -251,10 +263,13 @@ class LocalRunner:
             published.append(Published(topic, 0, offset, record))
 
         if batch is not None:
+            events = list(batch.records)
             for table in (batch.trades, batch.quotes, batch.bars):
-                for record in records_from_table(self.engine.universe, table, slice(None)):
-                    add(MARKET_EVENTS, record)
-            for _, topic, record in batch.records:
+                of_table = records_from_table(self.engine.universe, table, slice(None))
+                places = zip(table.pos.tolist(), of_table, strict=True)
+                events.extend((pos, MARKET_EVENTS, record) for pos, record in places)
+            # The order of their offsets is the merged order, not that of the tables.
+            for _, topic, record in sorted(events, key=itemgetter(0)):
                 add(topic, record)
         for topic, rows in outputs.tables:
             for record in records_from_table(self.engine.universe, rows, slice(None)):

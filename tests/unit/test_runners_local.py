@@ -1,0 +1,69 @@
+"""The one-process runner: where its recording goes on after a restart, and what listeners hear."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agents.runners.engine import Engine
+from agents.runners.feeds import RecordingFeed
+from agents.runners.local import LocalRunner
+from agents.runners.replay import Identity, manifest_of
+from agents.strategy.builtin import BUILTIN
+from streams.journal import JournalReader, compare
+from streams.log import Published
+from tests.generated import cut, session, universe
+from tests.simulation.live_process import engine_config
+
+EVENTS = 602  # 300 trades, 300 quotes, a split at position 299, a dividend at 443
+
+
+def runner_of(folder: Path, size: int = 1) -> LocalRunner:
+    """Return a runner over a recording with corporate actions, ``size`` events a batch."""
+    instruments, config = universe(), engine_config()
+    feed = RecordingFeed(iter(cut(session(instruments, 300), size)), speed=0, first_ns=0)
+    manifest = manifest_of(config, [], Identity("test", "test"), "run", "paper")
+    return LocalRunner(Engine(config, instruments, {}, BUILTIN), feed, folder, manifest)
+
+
+def play(runner: LocalRunner, turns: int) -> LocalRunner:
+    """Take ``turns`` turns and close the runner."""
+    for _ in range(turns):
+        runner.turn()
+    runner.close()
+    return runner
+
+
+@pytest.fixture(name="whole", scope="module")
+def fixture_whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the journal of a run that was never stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert play(runner_of(folder), EVENTS + 1).engine.events == EVENTS
+    return folder
+
+
+@pytest.mark.parametrize("first", [1, 299, 300, 301, 444])
+def test_restarted_recording_plays_every_event_once(
+    tmp_path: Path, whole: Path, first: int
+) -> None:
+    play(runner_of(tmp_path), first)
+    again = runner_of(tmp_path)
+    assert again.recovered_events == first
+    play(again, EVENTS)
+    assert again.engine.events == EVENTS
+    a, b = JournalReader(whole), JournalReader(tmp_path)
+    assert a.next_offsets == b.next_offsets
+    assert compare(a, b, sorted(a.next_offsets)).differences == 0
+
+
+def test_listeners_hear_what_the_journal_holds_at_the_same_offsets(tmp_path: Path) -> None:
+    runner = runner_of(tmp_path, size=200)
+    heard: list[Published] = []
+    runner.listen(heard.extend)
+    play(runner, 10)
+    journal = JournalReader(tmp_path)
+    assert len(heard) > EVENTS
+    for item in heard:
+        ((_, record),) = journal.read(item.topic, item.offset, 1)
+        assert record == item.record

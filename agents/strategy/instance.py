@@ -9,12 +9,11 @@ from __future__ import annotations
 from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
-import msgspec
-
 from agents.processor import Outbox
 from agents.strategy.api import Strategy, View, Wish
 from agents.strategy.config import StrategyConfig
 from agents.strategy.parameters import ParameterValue
+from agents.strategy.saved import InstanceState
 from schemas.commands import CancelOrder, SubmitOrder
 from schemas.enums import Side, StrategyStatus
 from schemas.envelope import Header
@@ -25,22 +24,6 @@ from schemas.topics import ACCOUNT_INPUTS
 from schemas.values import MONEY_CONTEXT, ZERO
 
 _BUY, _SELL = Side.BUY, Side.SELL
-
-
-class InstanceState(msgspec.Struct, gc=True):
-    """What an instance must keep over a restart; ``attributes`` are the strategy's own."""
-
-    status: StrategyStatus
-    parameters: dict[str, ParameterValue]
-    positions: dict[str, Decimal]
-    working: dict[str, Decimal]
-    prices: dict[str, Decimal]
-    open_orders: dict[str, tuple[str, Decimal]]
-    cash: Decimal
-    next_order: int
-    last_target: float | None
-    timers: list[int]
-    attributes: dict[str, Any]
 
 
 class Instance:

@@ -18,9 +18,10 @@ from agents.processor import Outbox
 from agents.strategy.api import Strategy
 from agents.strategy.config import StrategyConfig
 from agents.strategy.events import EventPlan
-from agents.strategy.instance import Instance, InstanceState
+from agents.strategy.instance import Instance
 from agents.strategy.parameters import resolve
 from agents.strategy.plan import Feed, by_instrument, cause_of, feed_of, series_of, steps_of
+from agents.strategy.saved import StageState
 from schemas.columns import BarColumns, Ints, MarketBatch
 from schemas.control import StrategyCommand, StrategySignal, StrategyStateChanged
 from schemas.enums import StrategyAction, StrategyStatus
@@ -31,12 +32,6 @@ from schemas.instruments import CorporateAction, Universe
 from schemas.topics import STRATEGY_SIGNALS, STRATEGY_STATES
 
 PROCESSOR_VERSION = "strategy-1"
-
-
-class _State(msgspec.Struct, gc=True):
-    version: str
-    instances: dict[str, InstanceState]
-    plans: dict[str, Any]
 
 
 class _Decisions:
@@ -306,7 +301,7 @@ class StrategyStage:
     def snapshot(self) -> bytes:
         """Return the whole state; equal states give equal bytes."""
         return msgspec.json.encode(
-            _State(
+            StageState(
                 PROCESSOR_VERSION,
                 {instance.producer: instance.state() for instance in self.instances},
                 {plan.instance.producer: plan.state() for plan in self._events},
@@ -318,7 +313,7 @@ class StrategyStage:
 
         Raises RecordError for another processor version.
         """
-        known = msgspec.json.decode(state, type=_State)
+        known = msgspec.json.decode(state, type=StageState)
         if known.version != PROCESSOR_VERSION:
             raise RecordError(
                 "a snapshot of the strategy stage is of another version",

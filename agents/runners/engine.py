@@ -47,7 +47,8 @@ __all__ = ["Engine", "EngineConfig", "Outputs"]
 _BARRIERS = (CorporateAction, StrategyCommand, Instrument)
 """Records after which signals computed beforehand would be wrong.
 
-A batch is cut in front of them.
+A batch is cut in front of them and behind them: what time brought before (a bar of the old share
+count, a timer) is decided on first.
 """
 
 
@@ -115,17 +116,12 @@ class Engine:
         clock = batch.clock
         records = batch.records
         cursor = 0
-        while (
-            cursor < len(records)
-            and records[cursor][0] == 0
-            and isinstance(records[cursor][2], _BARRIERS)
-        ):
-            # The account advances to this place first: prices before a corporate action are on the
-            # old count.
+        if records and records[0][0] == 0 and isinstance(records[0][2], Instrument):
+            # What follows may be of this instrument: every stage has to know it first.
             done = len(out)
-            self._on_input(records[cursor][2], -1, int(clock[0]), out)
+            self._on_input(records[0][2], -1, int(clock[0]), out)
             self._route(out, done, -1, int(clock[0]))
-            cursor += 1
+            cursor = 1
         made = self.market.process(batch)
         self._publish_market(made, outputs)
         venue, strategies, account = self.venue, self.strategies, self.account
@@ -238,13 +234,11 @@ _ACCOUNT_COMMANDS = frozenset({"SetLimits", "SetBreaker", "Kill", "SetAutonomy"}
 
 
 def _pieces(batch: MarketBatch) -> list[MarketBatch]:
-    """Cut a batch in front of every barrier record."""
-    cuts = sorted(
-        {pos for pos, _, record in batch.records if isinstance(record, _BARRIERS) and pos}
-    )
-    if not cuts:
+    """Cut a batch in front of every barrier record and behind it."""
+    barriers = [pos for pos, _, record in batch.records if isinstance(record, _BARRIERS)]
+    if not barriers:
         return [batch]
-    edges = [0, *cuts, len(batch)]
+    edges = sorted({0, len(batch), *barriers, *(pos + 1 for pos in barriers)})
     return [batch.slice(a, b) for a, b in pairwise(edges)]
 
 

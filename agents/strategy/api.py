@@ -285,7 +285,17 @@ class Strategy:
         self._view.wishes.append(Wish("cancel", client_order_id=client_order_id))
 
     def set_timer(self, due_ns: int) -> None:
-        """Ask for ``on_timer`` at the first instant the data passes ``due_ns``."""
+        """Ask for ``on_timer`` at the first instant the data passes ``due_ns``.
+
+        Raises ConfigError for an instant that does not lie ahead.
+        """
+        if due_ns <= self.now_ns:
+            raise ConfigError(
+                f"strategy {self.name} asks for a timer that does not lie ahead",
+                field="due_ns",
+                value=due_ns,
+                remedy=f"give an instant after now_ns, which is {self.now_ns}",
+            )
         self._view.wishes.append(Wish("timer", due_ns=due_ns))
 
     def _known(self, instrument_id: str) -> str:

@@ -17,7 +17,7 @@ from schemas.enums import OrderType, Side
 from schemas.errors import ConfigError
 from schemas.market_data import Bar, Quote, Trade
 from schemas.order_events import Fill
-from tests.generated import START_NS, session, trades, universe
+from tests.generated import DAY_NS, START_NS, session, trades, universe
 from tests.unit.strategy_run import StrategyRun, config_of
 
 MINUTE_NS = 60_000_000_000
@@ -291,14 +291,74 @@ class Infinite(Strategy):
         self.buy(trade.instrument_id, float("inf"))
 
 
+class Late(Strategy):
+    """Asks in a timer for a timer at that very instant."""
+
+    def on_start(self) -> None:
+        """Ask for the first."""
+        self.set_timer(START_NS + 1)
+
+    def on_timer(self, due_ns: int) -> None:
+        """Ask for it again."""
+        self.set_timer(due_ns)
+
+
 @pytest.mark.parametrize(
     ("cls", "field", "value"),
-    [(Stranger, "instrument_id", "ELSE.XXXX"), (Infinite, "quantity", "inf")],
+    [
+        (Stranger, "instrument_id", "ELSE.XXXX"),
+        (Infinite, "quantity", "inf"),
+        (Late, "due_ns", START_NS + 1),
+    ],
 )
 def test_order_that_makes_no_sense_is_refused_with_field_and_value(
-    cls: type[Strategy], field: str, value: str
+    cls: type[Strategy], field: str, value: str | int
 ) -> None:
     with pytest.raises(ConfigError) as caught:
         StrategyRun(_market(3), [cls], [config_of(cls)]).play()
     assert (caught.value.field, caught.value.value) == (field, value)
     assert caught.value.remedy
+
+
+class SplitWatcher(Strategy):
+    """Writes down bars, groups of bars, timers and splits in the order in which they come."""
+
+    def on_start(self) -> None:
+        """Ask for a timer just before the split."""
+        self.lines: list[tuple[str, int]] = []
+        self.set_timer(START_NS + DAY_NS - 1)
+
+    def on_bar(self, bar: Bar) -> None:
+        """Note a bar by its close."""
+        self.lines.append(("bar", round(bar.close)))
+
+    def on_bars(self, end_ns: int, bars: dict[str, Bar]) -> None:
+        """Note a group of bars."""
+        self.lines.append(("bars", round(bars["GEN.XXXX"].close)))
+
+    def on_timer(self, due_ns: int) -> None:
+        """Note a timer."""
+        self.lines.append(("timer", due_ns - START_NS))
+
+    def on_split(self, instrument_id: str, ratio: Decimal) -> None:
+        """Note a split."""
+        self.lines.append(("split", int(ratio)))
+
+
+@pytest.mark.parametrize("sizes", [(1,), (2, 3), (1000,)])
+@pytest.mark.parametrize("is_restarting", [False, True])
+def test_what_time_brought_before_a_split_comes_before_it_on_the_old_count(
+    sizes: tuple[int, ...], is_restarting: bool
+) -> None:
+    market = session(universe(), 40, seed=3)
+    config = config_of(SplitWatcher, on="5m")
+    run = StrategyRun(market, [SplitWatcher], [config])
+    lines = [tuple(line) for line in run.play(sizes, is_restarting=is_restarting).strategy.lines]
+    split = lines.index(("split", 2))
+    assert ("timer", DAY_NS - 1) in lines[:split]
+    before = [price for what, price in lines[:split] if what != "timer"]
+    after = [price for what, price in lines[split + 1 :] if what != "timer"]
+    assert len(before) > 20
+    assert len(after) > 20
+    assert min(before) > 80
+    assert max(after) < 70

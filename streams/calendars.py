@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from datetime import date, datetime, timedelta
 from functools import lru_cache
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import numpy.typing as npt
@@ -43,17 +43,36 @@ def sessions(calendar: str, first_day: date | str, last_day: date | str) -> Sess
 
 
 def session_tables(universe: Universe, start_ns: int, end_ns: int) -> dict[str, SessionTable]:
-    """Return the sessions of every calendar of ``universe`` from ``start_ns`` to ``end_ns``.
+    """Return the sessions of each calendar and the days of each time zone of ``universe``, by name.
 
-    Ns UTC.
-
-    The range is padded by some days on both sides, so that the session before and after an instant
-    is there.
+    They reach from ``start_ns`` to ``end_ns`` (ns UTC), padded by some days on both sides, so that
+    the session before and after an instant is there. UTC needs no table.
     """
     first = day_of_ns(start_ns) - timedelta(days=_PADDING_DAYS)
     last = day_of_ns(end_ns) + timedelta(days=_PADDING_DAYS)
     names = {instrument.calendar for instrument in universe.instruments if instrument.calendar}
-    return {name: sessions(name, first, last) for name in sorted(names)}
+    zones = {instrument.time_zone for instrument in universe.instruments} - {"UTC"}
+    tables = {name: sessions(name, first, last) for name in sorted(names)}
+    return tables | {zone: zone_days(zone, first, last) for zone in sorted(zones)}
+
+
+def zone_days(time_zone: str, first: date, last: date) -> SessionTable:
+    """Return the local days of a time zone, ``first`` and ``last`` included, midnight to midnight.
+
+    Raises NotFoundError for a time zone that the time-zone database does not have.
+    """
+    days = [first + timedelta(days=i) for i in range((last - first).days + 2)]
+    try:
+        midnights = np.array([local_midnight_ns(day, time_zone) for day in days], np.int64)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise NotFoundError(
+            "there is no such time zone",
+            field="time_zone",
+            value=time_zone,
+            remedy="use a name of the IANA database, such as America/New_York",
+        ) from error
+    numbers = np.array([day_number(day) for day in days[:-1]], np.int64)
+    return SessionTable(midnights[:-1], midnights[1:], numbers)
 
 
 def day_number(day: date) -> int:

@@ -13,6 +13,9 @@ there, or the instant after the latest watermark if that is later):
 - A bar without a trade is not made.
 - A bar is partial if the run began inside it: the first market event of the run lies after its
   start, and so does its own first trade. Bars still open when the run ends are partial as well.
+- A split brings the bar under way of its instrument to the new count of shares, at the split's
+  position: prices are divided by the ratio, the volume multiplied (to the nearest unit, half to
+  even). A bar never mixes two counts; what closed before stays as it was.
 - Sums are exact integers on the grids. The vwap is float(notional) / float(volume) in ticks, then
   brought to a price; the close where the volume is 0.
 
@@ -144,6 +147,15 @@ class BarBuilder:
             for bars in self.open.values():
                 bars[instrument] = np.zeros((), BAR_DTYPE)
         self.level[instrument] = level
+
+    def split(self, instrument: int, ratio: float) -> None:
+        """Bring the bars under way of ``instrument`` to the new count of shares."""
+        for bars in self.open.values():
+            bar = bars[instrument]
+            for name in ("open", "high", "low", "close"):
+                bar[name] /= ratio
+            # The notional stays: fewer ticks for each of more units.
+            bar["volume"] = np.rint(bar["volume"] * ratio)
 
     def _passing(self, bars: BarColumns) -> BarColumns:
         """Return the input bars that go out as they are."""

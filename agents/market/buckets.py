@@ -14,8 +14,6 @@ Every interval holds its start and does not hold its end.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -34,30 +32,28 @@ _SLACK_NS = 14 * _DAY_NS
 NO_BUCKET = -(2**62)
 """Start of the interval of an instant that lies in none."""
 
-_EPOCH = date(1970, 1, 1)
-
 
 class Buckets:
     """Intervals of the instruments of one universe.
 
-    ``sessions`` holds the session table of each calendar by name; it is asked only for "1d".
+    ``sessions`` holds by name the session table of each calendar, which is asked for "1d", and the
+    local days of each time zone but UTC, from midnight to midnight, which are asked for "1h".
     """
 
-    __slots__ = ("_groups", "_midnights", "_names", "_sessions", "_universe")
+    __slots__ = ("_groups", "_names", "_sessions", "_universe")
 
     def __init__(self, universe: Universe, sessions: Mapping[str, SessionTable]) -> None:
         self._universe = universe
         self._sessions = sessions
         self._groups: dict[int, Codes] = {}
         self._names: dict[int, list[str]] = {}
-        self._midnights: dict[tuple[str, int], Ints] = {}
 
     def starts(self, interval: int, time: Ints, instrument: Codes) -> Ints:
         """Return the start of the interval that each instant ``time`` (ns UTC) lies in.
 
         ``interval`` is an index into INTERVALS. NO_BUCKET stands for instants outside the sessions.
-        Raises ConfigError if a calendar has no session table, DataError for instants far outside of
-        it.
+        Raises ConfigError if a calendar or time zone has no table, DataError for instants far
+        outside of it.
         """
         if not len(time):
             return time
@@ -131,9 +127,9 @@ class Buckets:
             session = np.searchsorted(table.open_ns, time, "right") - 1
             inside = (session >= 0) & (time < table.close_ns[session])
             return np.where(inside, table.open_ns[session], NO_BUCKET)
-        midnights = self._midnights_around(name, time)
-        if not np.any(midnights % _HOUR_NS):
+        if name == "UTC":
             return time // _HOUR_NS * _HOUR_NS
+        midnights = self._table(name, time).open_ns
         midnight = midnights[np.searchsorted(midnights, time, "right") - 1]
         return midnight + (time - midnight) // _HOUR_NS * _HOUR_NS
 
@@ -145,46 +141,29 @@ class Buckets:
             table = self._sessions[name]
             session = np.searchsorted(table.open_ns, starts, "right") - 1
             return np.where(known, table.close_ns[session], NO_BUCKET)
-        midnights = self._midnights_around(name, starts)
-        following = midnights[np.searchsorted(midnights, starts, "right")]
-        return np.minimum(starts + _HOUR_NS, following)
+        if name == "UTC":
+            return starts + _HOUR_NS
+        table = self._sessions[name]
+        day = np.searchsorted(table.open_ns, starts, "right") - 1
+        return np.minimum(starts + _HOUR_NS, table.close_ns[day])
 
     def _table(self, name: str, time: Ints) -> SessionTable:
         """Return the sessions of calendar ``name``, which must reach as far as ``time``."""
         table = self._sessions.get(name)
         if table is None or not len(table.open_ns):
             raise ConfigError(
-                "there is no session table for a calendar",
+                "there is no session table for a calendar, or none of a time zone's days",
                 field="calendar",
                 value=name,
-                remedy="hand the sessions of every calendar of the universe to the market stage",
+                remedy="hand the market stage what streams.calendars.session_tables returns",
             )
         low, high = int(time.min()), int(time.max())
         if low < int(table.open_ns[0]) - _SLACK_NS or high > int(table.close_ns[-1]) + _SLACK_NS:
             bad = low if low < int(table.open_ns[0]) - _SLACK_NS else high
             raise DataError(
-                f"an event lies outside the sessions known of calendar {name}",
+                f"an event lies outside the sessions known of {name}",
                 field="ts",
                 value=bad,
                 remedy="check the event's time, or hand in a session table that reaches further",
             )
         return table
-
-    def _midnights_around(self, zone: str, time: Ints) -> Ints:
-        """Return all local midnights (ns UTC) of the years around ``time``."""
-        first = (_EPOCH + timedelta(days=int(time.min()) // _DAY_NS - 1)).year
-        last = (_EPOCH + timedelta(days=int(time.max()) // _DAY_NS + 2)).year
-        years = [self._midnights_of(zone, year) for year in range(first, last + 1)]
-        return years[0] if len(years) == 1 else np.concatenate(years)
-
-    def _midnights_of(self, zone: str, year: int) -> Ints:
-        known = self._midnights.get((zone, year))
-        if known is None:
-            local = ZoneInfo(zone)
-            days = (date(year + 1, 1, 1) - date(year, 1, 1)).days
-            first = datetime(year, 1, 1, tzinfo=local)
-            seconds = [
-                int((first + timedelta(days=i)).astimezone(UTC).timestamp()) for i in range(days)
-            ]
-            known = self._midnights[zone, year] = np.array(seconds, np.int64) * 1_000_000_000
-        return known

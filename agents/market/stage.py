@@ -32,8 +32,8 @@ from schemas.columns import (
     PriceColumns,
     TradeColumns,
 )
-from schemas.enums import QualityKind
-from schemas.instruments import Universe
+from schemas.enums import CorporateActionKind, QualityKind
+from schemas.instruments import CorporateAction, Universe
 from schemas.market_data import INTERVALS, DataQuality, IndicatorValue, InstrumentStatus, Watermark
 from schemas.sessions import SessionTable
 
@@ -112,7 +112,7 @@ class MarketStage:
             self._monitor.check_order(bars, Grouped(bars.instrument), found)
         self._monitor.check_jumps(batch, shown, grouped, found)
         prices = self._prices.process(shown, grouped, quotes, bars)
-        made = self._bars(known, trades, by_trade, bars, found)
+        made = self._bars(known, trades, by_trade, bars, self._splits(batch), found)
         quality = self._monitor.report(batch, known, found)
         return MarketOutput(made, prices, quality, self._feed.process(made, batch))
 
@@ -198,22 +198,29 @@ class MarketStage:
         trades: TradeColumns,
         grouped: Grouped,
         bars: BarColumns,
+        splits: list[tuple[int, int, float]],
         found: list[Findings],
     ) -> BarColumns:
-        """Return the bars of a batch, in stretches in which no instrument's source changes."""
+        """Return the bars of a batch, in stretches without a split or a change of source."""
         changes = self._source_changes(trades, grouped, bars)
-        cuts = sorted({pos for pos, _, _ in changes} | {0, len(known)})
+        cuts = sorted({pos for pos, _, _ in (*changes, *splits)} | {0, len(known)})
         made: list[BarColumns] = []
         late: list[TooLate] = []
         for start, stop in pairwise(cuts):
             here = [change for change in changes if change[0] == start]
-            if any(self._builder.level[instrument] != UNKNOWN for _, instrument, _ in here):
-                # Bars that are due here stand before the event that changes a source.
+            split_here = [split for split in splits if split[0] == start]
+            if split_here or any(
+                self._builder.level[instrument] != UNKNOWN for _, instrument, _ in here
+            ):
+                # Bars that are due here stand before the split, or before the event that changes a
+                # source.
                 none = TradeColumns.empty(), Grouped(trades.instrument[:0]), BarColumns.empty()
                 due, _ = self._builder.process(known[start : start + 1], *none)
                 made.append(due.moved(due.pos + start))
             for _, instrument, level in here:
                 self._builder.change_source(instrument, level, int(known[start]))
+            for _, instrument, ratio in split_here:
+                self._builder.split(instrument, ratio)
             part_trades, part_bars = _cut(trades, start, stop), _cut(bars, start, stop)
             by_trade = grouped if len(cuts) == 2 else Grouped(part_trades.instrument)
             out, too_late = self._builder.process(
@@ -224,6 +231,16 @@ class MarketStage:
         if late:
             found.append(_late_findings(late))
         return BarColumns.concat(made)
+
+    def _splits(self, batch: MarketBatch) -> list[tuple[int, int, float]]:
+        """Return the splits of a batch: (position, instrument, ratio)."""
+        found = []
+        for pos, _, record in batch.records:
+            if isinstance(record, CorporateAction) and record.kind is CorporateActionKind.SPLIT:
+                instrument = self._universe.index(record.instrument_id)
+                if instrument is not None and record.ratio.is_finite() and record.ratio > 0:
+                    found.append((pos, instrument, float(record.ratio)))
+        return found
 
     def _source_changes(
         self, trades: TradeColumns, grouped: Grouped, bars: BarColumns

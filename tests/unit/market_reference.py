@@ -112,6 +112,12 @@ class Reference:
         if kind == "split":
             if event[2] in self.last_price:
                 self.last_price[event[2]] = (self.last_price[event[2]][0], True)
+            for (code, _), bar in self.open.items():
+                if code == event[2]:
+                    bar.open, bar.high, bar.low, bar.close = (
+                        price / 2 for price in (bar.open, bar.high, bar.low, bar.close)
+                    )
+                    bar.volume *= 2
         elif kind != "watermark":
             getattr(self, f"_{kind}")(*event[1:])
 

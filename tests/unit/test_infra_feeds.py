@@ -153,7 +153,7 @@ def test_kinds_of_the_feed_choose_what_fills_and_what_drives(
     setup = compose(settings, live)
     assert setup.config.venue.execution_data == execution
     assert setup.config.strategies[0].on == on
-    assert set(setup.sessions) == {"XNYS"}
+    assert set(setup.sessions) == {"XNYS", "America/New_York"}
 
 
 # ---- continuing

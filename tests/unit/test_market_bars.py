@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
@@ -18,6 +18,7 @@ from schemas.instruments import Instrument, Universe
 from schemas.market_data import INTERVALS, Watermark
 from schemas.rows import records_from_table
 from schemas.sessions import SessionTable
+from streams.calendars import zone_days
 
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
@@ -60,6 +61,10 @@ def stage_of(universe: Universe, *intervals: str, **settings: object) -> MarketS
             np.array([at("2021-03-12 16:00"), at("2021-03-15 16:00")]),
             np.array([20210312, 20210315]),
         )
+    }
+    sessions |= {
+        i.time_zone: zone_days(i.time_zone, date(2021, 3, 1), date(2021, 3, 31))
+        for i in universe.instruments
     }
     config = MarketConfig(intervals=intervals, **settings)  # type: ignore[arg-type]
     return MarketStage(universe, config, sessions)

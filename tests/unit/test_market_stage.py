@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -18,6 +19,7 @@ from schemas.envelope import Header
 from schemas.instruments import CorporateAction, Instrument, Universe
 from schemas.market_data import INTERVAL_NS, INTERVALS, Watermark
 from schemas.sessions import SessionTable
+from streams.calendars import zone_days
 from tests.unit.market_reference import SECOND, SESSIONS, Event, Reference
 
 BASE = SESSIONS[0][0] - 400 * SECOND
@@ -25,7 +27,13 @@ CONFIG = MarketConfig(
     intervals=("1s", "1m", "5m", "1h", "1d"), correction_bars=3, reference_interval_s=2.0
 )
 OPENS, CLOSES = (np.array(column, np.int64) for column in zip(*SESSIONS, strict=True))
-TABLES = {"XNYS": SessionTable(OPENS, CLOSES, np.array([20210305, 20210308], np.int64))}
+TABLES = {
+    "XNYS": SessionTable(OPENS, CLOSES, np.array([20210305, 20210308], np.int64)),
+    **{
+        zone: zone_days(zone, date(2021, 2, 20), date(2021, 3, 25))
+        for zone in ("America/New_York", "Asia/Kolkata")
+    },
+}
 
 
 def make_universe() -> Universe:

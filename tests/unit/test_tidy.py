@@ -38,6 +38,7 @@ PURE_IMPORTS = {
     "structlog": "publish a record, or raise an error; runners write logs",
     "os": "take what you need as a parameter; infra reads settings, streams reads files",
     "socket": "leave I/O to streams",
+    "zoneinfo": "take local days as a SessionTable: streams.calendars reads the zone database",
     "subprocess": "leave processes to infra",
 }
 

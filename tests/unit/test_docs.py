@@ -11,7 +11,13 @@ from infra.docs import topics_markdown
 from schemas.topics import CATALOGUE
 from tests.source_tree import ROOT
 
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/topics.md")
+DOCUMENTS = (
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
+)
 
 WORDS_OF_A_COMMAND = re.compile(
     r"^(?:\$ |> )?(?:\.venv/bin/)?millrace((?: [a-z][a-z-]*)*)(?= |$)", re.MULTILINE

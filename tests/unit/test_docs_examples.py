@@ -1,0 +1,58 @@
+"""What the documents show works: code compiles, strategies load, settings parse, examples trade."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from infra.backtests import BacktestSpec, run_backtest
+from infra.settings import parse_settings
+from infra.strategies import resolve_strategy
+from tests.source_tree import ROOT
+
+DOCUMENTS = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+EXAMPLES = sorted((ROOT / "docs/examples").glob("*.py"))
+
+
+def blocks(document: str, language: str) -> list[str]:
+    """Return the fenced blocks of one language in a document."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_python_in_a_document_compiles_and_its_strategies_load(
+    document: str, tmp_path: Path
+) -> None:
+    for number, code in enumerate(blocks(document, "python")):
+        compile(code, document, "exec")
+        file = tmp_path / f"shown_{number}.py"
+        file.write_text(code)
+        for name in re.findall(r"^class (\w+)\(Strategy\)", code, re.MULTILINE):
+            assert resolve_strategy(f"{file}:{name}")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_settings_in_a_document_are_settings(document: str) -> None:
+    for text in blocks(document, "toml"):
+        parse_settings(tomllib.loads(text), document)
+
+
+def test_strategy_of_the_readme_is_the_example() -> None:
+    shown = next(code for code in blocks("README.md", "python") if "RsiSwing" in code)
+    example = (ROOT / "docs/examples/rsi_swing.py").read_text(encoding="utf-8")
+    assert shown.split("class ", 1)[1] == example.split("class ", 1)[1], (
+        "README.md and docs/examples/rsi_swing.py show one strategy: change both"
+    )
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_trades_on_bundled_data(path: Path, tmp_path: Path) -> None:
+    name = "".join(word.capitalize() for word in path.stem.split("_"))
+    spec = BacktestSpec(strategy=f"{path}:{name}", data="daily", symbols=("SPY",))
+    run = run_backtest(spec, out=tmp_path / "run")
+    assert run.metrics.fills > 20
+    assert run.metrics.total_trades > 10

@@ -33,7 +33,7 @@ from infra.settings import Settings, SourceSettings, data_folder
 from schemas.control import RunManifest
 from schemas.errors import ConfigError, ConflictError, MillraceError, NotFoundError
 from schemas.instruments import Universe
-from schemas.topics import REFERENCE_INSTRUMENTS
+from schemas.topics import REFERENCE_INSTRUMENTS, SYSTEM_RUNS
 from streams.feeds import FeedAdapter, one_line
 from streams.journal import JournalReader
 from web.app import WebSettings, create_app
@@ -179,7 +179,8 @@ def _manifest_in(folder: Path) -> RunManifest | None:
         reader = JournalReader(journal)
     except NotFoundError:
         return None
-    if set(reader.next_offsets) <= {REFERENCE_INSTRUMENTS} and reader.last_mark(MANIFEST) is None:
+    begun = {REFERENCE_INSTRUMENTS, SYSTEM_RUNS}
+    if set(reader.next_offsets) <= begun and reader.last_mark(MANIFEST) is None:
         return None
     return read_manifest(reader)
 

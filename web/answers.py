@@ -138,7 +138,7 @@ class Account(msgspec.Struct):
     """One account, or one strategy's share of it.
 
     Equity, exposures and drawdown are of ``as_of``, the rest of ``snapshot_at``; what was not
-    published yet is null.
+    published yet is null. ``initial_equity`` is what the account began the run with.
     """
 
     account_id: str
@@ -160,6 +160,7 @@ class Account(msgspec.Struct):
     as_of_ns: int | None
     snapshot_at: str | None
     snapshot_ns: int | None
+    initial_equity: Decimal | None = None
 
 
 class AccountDetail(msgspec.Struct):

@@ -27,7 +27,12 @@ from schemas.control import RunManifest
 from schemas.envelope import Header
 from schemas.errors import MillraceError, StorageError
 from schemas.rows import records_from_table
-from schemas.topics import MARKET_EVENTS, REFERENCE_ACTIONS, REFERENCE_INSTRUMENTS
+from schemas.topics import (
+    MARKET_EVENTS,
+    REFERENCE_ACTIONS,
+    REFERENCE_INSTRUMENTS,
+    SYSTEM_RUNS,
+)
 from streams.journal import JournalReader, JournalWriter
 from streams.log import Listener, Published
 
@@ -105,6 +110,7 @@ class LocalRunner:
             # The manifest comes last: a run that has one has its instruments too.
             instruments = self.engine.universe.instruments
             self.recorder.write_side([(REFERENCE_INSTRUMENTS, item) for item in instruments])
+            self.recorder.write_side([(SYSTEM_RUNS, self._manifest)])
             self._writer.append_mark(MANIFEST, msgspec.json.encode(self._manifest))
             self._writer.flush()
             return

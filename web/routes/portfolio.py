@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from itertools import islice
 from typing import Annotated
 
 import msgspec
@@ -16,13 +15,25 @@ from web.problems import not_found
 from web.route_table import Call, NoQuery, Route
 from web.times import format_time
 from web.views.models import Views
+from web.views.portfolio import Curve
 
 
 class CurveQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Which equity curve, and how many of its newest points."""
+    """Which equity curve, and how many points of it at most."""
 
     strategy_id: str = ""
     limit: Annotated[int, Meta(ge=1, le=5000)] = 500
+
+
+class _AccountBegun(msgspec.Struct):
+    account_id: str
+    cash: Decimal
+
+
+class _Accounts(msgspec.Struct):
+    """The part of a run's configuration that says what its accounts began with."""
+
+    accounts: list[_AccountBegun] = []
 
 
 async def get_portfolio(context: Context, call: Call[NoQuery, None]) -> answers.PortfolioAnswer:
@@ -37,9 +48,9 @@ async def get_account(context: Context, call: Call[NoQuery, None]) -> answers.Ac
 
 
 async def get_equity(context: Context, call: Call[CurveQuery, None]) -> answers.EquityCurve:
-    """Return the newest points of an account's equity curve, or of one strategy's share."""
+    """Return the equity curve of an account, or of one strategy's share, evenly thinned out."""
     account_id = _known(context.views, call.path["account_id"])
-    curve = context.views.portfolio.curves.get((account_id, call.query.strategy_id), ())
+    curve = context.views.portfolio.curves.get((account_id, call.query.strategy_id), Curve())
     points = [
         answers.EquityPoint(
             format_time(mark.ts_event_ns),
@@ -48,7 +59,7 @@ async def get_equity(context: Context, call: Call[CurveQuery, None]) -> answers.
             mark.cash,
             100 * mark.drawdown,
         )
-        for mark in islice(curve, max(0, len(curve) - call.query.limit), None)
+        for mark in curve.points(call.query.limit)
     ]
     return answers.EquityCurve(account_id, call.query.strategy_id, points)
 
@@ -70,6 +81,18 @@ def _detail(views: Views, account_id: str) -> answers.AccountDetail:
         net_positions=views.portfolio.net_of(account_id),
         strategies=[_account(views, account_id, name) for name in strategies],
     )
+
+
+def _initial_cash(views: Views, account_id: str) -> Decimal | None:
+    """Return what an account began with, as the run's manifest says; None without a manifest."""
+    manifest = views.system.manifest
+    if manifest is None:
+        return None
+    accounts = msgspec.convert(manifest.config.get("accounts", {}), _Accounts, strict=False)
+    for account in accounts.accounts:
+        if account.account_id == account_id:
+            return account.cash
+    return None
 
 
 def _account(views: Views, account_id: str, strategy_id: str) -> answers.Account:
@@ -94,6 +117,7 @@ def _account(views: Views, account_id: str, strategy_id: str) -> answers.Account
         None,
         None,
         None,
+        None if strategy_id else _initial_cash(views, account_id),
     )
     if snapshot is not None:
         for name in (

@@ -71,7 +71,7 @@ function render() {
     const profit = last.equity - state.first;
     show("equity", amount(last.equity));
     show("pnl", signed(profit), tone(profit));
-    byId("pnl-share").textContent = `${(100 * profit / state.first).toFixed(3)} % since ${clock(state.curve[0].time)}`;
+    byId("pnl-share").textContent = `${(100 * profit / state.first).toFixed(3)} % of ${amount(state.first)}`;
     show("drawdown", `${amount(last.drawdown)} %`, last.drawdown < 0 ? "down" : "");
     show("exposure", amount(last.exposure));
   }
@@ -219,8 +219,8 @@ function addPoint(point) {
   if (last && point.time <= last.time) return;
   if (state.first === null) state.first = point.equity;
   state.curve.push(point);
-  // Every second point of the past goes, so the whole run stays in sight.
-  if (state.curve.length > POINTS) state.curve = state.curve.filter((_, i) => i % 2 === 0 || i > POINTS / 2);
+  // Every second point goes, so the whole run stays in sight.
+  if (state.curve.length > 2 * POINTS) state.curve = state.curve.filter((_, i) => i % 2 === 0);
 }
 
 function fold(topic, record) {
@@ -275,6 +275,7 @@ async function load() {
 
 async function loadAccount(detail) {
   state.account = detail.account.account_id;
+  if (detail.account.initial_equity) state.first = detail.account.initial_equity;
   for (const p of detail.positions) state.positions.set(`${p.strategy_id}|${p.instrument_id}`, p);
   const curve = await get(`/api/portfolio/${encodeURIComponent(state.account)}/equity?limit=${POINTS}`);
   state.curve = [];

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Iterator
 from decimal import Decimal
 
 from schemas.portfolio import AccountSnapshot, EquityMark, PositionChanged
@@ -15,6 +15,45 @@ ShareKey = tuple[str, str]
 """Account and strategy; an empty strategy is the whole account."""
 
 
+class Curve:
+    """An equity curve of the whole run in bounded memory.
+
+    When it is full every second point leaves, and from then on only every second mark (every
+    fourth, ...) comes in. The newest mark is always its last point.
+    """
+
+    __slots__ = ("_heard", "_last", "_points", "_step")
+
+    def __init__(self) -> None:
+        self._points: list[EquityMark] = []
+        self._last: EquityMark | None = None
+        self._heard = 0
+        self._step = 1
+
+    def add(self, mark: EquityMark) -> None:
+        """Take in the next mark."""
+        if self._heard % self._step == 0:
+            self._points.append(mark)
+            if len(self._points) >= _CURVE_MAX:
+                self._points = self._points[::2]
+                self._step *= 2
+        self._heard += 1
+        self._last = mark
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    def points(self, limit: int) -> Iterator[EquityMark]:
+        """Yield at most ``limit`` points, evenly over the run, the newest mark last."""
+        if self._last is None:
+            return
+        step = -(-len(self._points) // max(limit - 1, 1))
+        for mark in self._points[::step]:
+            if mark is not self._last:
+                yield mark
+        yield self._last
+
+
 class Portfolio:
     """Newest positions by account, strategy, instrument; marks and curve by account, strategy."""
 
@@ -22,7 +61,7 @@ class Portfolio:
         self.positions: dict[tuple[str, str, str], PositionChanged] = {}
         self.snapshots: dict[ShareKey, AccountSnapshot] = {}
         self.marks: dict[ShareKey, EquityMark] = {}
-        self.curves: dict[ShareKey, deque[EquityMark]] = {}
+        self.curves: dict[ShareKey, Curve] = {}
 
     def on_position(self, position: PositionChanged) -> None:
         """Take in a changed position; of too many, flat ones are forgotten first."""
@@ -41,7 +80,7 @@ class Portfolio:
         """Take in a point of an equity curve."""
         key = (mark.account_id, mark.strategy_id)
         self.marks[key] = mark
-        self.curves.setdefault(key, deque(maxlen=_CURVE_MAX)).append(mark)
+        self.curves.setdefault(key, Curve()).add(mark)
 
     def account_ids(self) -> list[str]:
         """Return the ids of all accounts that were heard of, sorted."""

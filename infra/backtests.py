@@ -21,6 +21,7 @@ from agents.strategy.parameters import ParameterValue
 from infra.composition import Setup, compose
 from infra.data import open_whole
 from infra.identity import identity
+from infra.origin import DataOrigin, with_origin
 from infra.settings import AccountSettings, MarketSettings, Settings, StrategySettings, data_folder
 from schemas.control import RunManifest
 from schemas.errors import ConfigError, StorageError
@@ -157,12 +158,10 @@ def run_backtest(
     draft = manifest_of(setup.config, setup.inputs, identity(), "draft", "backtest")
     folder, run_id = _folder(out, draft.config_hash)
     manifest = msgspec.structs.replace(draft, run_id=run_id, event_id=f"run:{run_id}:0")
+    manifest = with_origin(manifest, setup.classes, _origin(spec))
     working = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    start_ns = spec.start_ns
-    if spec.warmup_ns and start_ns is not None:
-        start_ns -= spec.warmup_ns
     batches = data.batches(
-        spec.batch, start_ns=start_ns, end_ns=spec.end_ns, symbols=list(spec.symbols) or None
+        spec.batch, start_ns=_start_ns(spec), end_ns=spec.end_ns, symbols=list(spec.symbols) or None
     )
     try:
         try:
@@ -201,6 +200,15 @@ def run_backtest(
         return done
     finally:
         shutil.rmtree(working, ignore_errors=True)
+
+
+def _start_ns(spec: BacktestSpec) -> int | None:
+    """Return where the data begins: the warm-up lies before the start of trading."""
+    return spec.start_ns - spec.warmup_ns if spec.start_ns is not None else None
+
+
+def _origin(spec: BacktestSpec) -> DataOrigin:
+    return DataOrigin(spec.data, spec.interval, spec.symbols, _start_ns(spec), spec.end_ns)
 
 
 def _check_out(out: Path) -> None:

@@ -205,7 +205,13 @@ def backtest(
 
 
 @app.command
-def parity(run: str, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+def parity(
+    run: str,
+    *,
+    strategy: tuple[str, ...] = (),
+    data: str = "",
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
     """Run a recorded session again and compare every record.
 
     Then compare it with a backtest of the same data.
@@ -213,13 +219,21 @@ def parity(run: str, *, json: Annotated[bool, Parameter(negative="")] = False) -
     Parameters
     ----------
     run
-        name of a run under the data folder, or its folder
+        folder of a run, else the name or id of one under the data folder, or how only one begins
+    strategy
+        path/to/file.py:Class of a session whose strategy came from a file; may be repeated
+    data
+        the data that a backtest read, as --data of backtest
     json
         one JSON object on standard output and nothing else there
     """
     from infra.parity import run_parity
 
-    sys.exit(run_parity(run, is_json=json, console=console, errors=errors))
+    sys.exit(
+        run_parity(
+            run, strategies=strategy, data=data, is_json=json, console=console, errors=errors
+        )
+    )
 
 
 @app.command

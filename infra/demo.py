@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
+import threading
 import time
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -31,8 +34,11 @@ from infra.settings import (
 from infra.tables import show_rerun
 from schemas.risk import LimitSet
 from streams.calendars import session_tables
+from streams.journal.locking import FolderLock
 
 _FRAME_S = 0.1
+_STOP_TIMEOUT_S = 1.0
+_KEPT_SESSIONS = 4
 
 
 def demo_settings(speed: float, port: int, strategy: str) -> Settings:
@@ -78,19 +84,21 @@ def run_demo(*, is_exiting: bool, speed: float, port: int, strategy: str, consol
     """Play the demo; return 0 if its replay had no difference."""
     check_port(port)
     folder = data_folder() / "runs" / "demo"
-    # Every demo is a session of its own; the last one gives way.
-    if folder.exists():
-        shutil.rmtree(folder)
+    _put_aside(folder)
     live = open_run(demo_settings(speed, port, strategy), folder, "demo")
     outcome: list[Rerun] = []
+    is_over = threading.Event()
 
     async def work(stop: asyncio.Event) -> None:
         await _play(live, stop, console)
         if stop.is_set():
             return
+        is_over.set()
         live_hash = live.runner.finish()
         console.print(f"session over: {live.runner.engine.events:,} events, outputs {live_hash}")
-        result = await asyncio.to_thread(_prove, folder / "journal", live, console)
+        result = await _in_thread(lambda: _prove(folder / "journal", live, console, stop), stop)
+        if result is None:
+            return
         outcome.append(result)
         if not is_exiting:
             console.print("still serving; Ctrl-C stops")
@@ -98,7 +106,8 @@ def run_demo(*, is_exiting: bool, speed: float, port: int, strategy: str, consol
 
     asyncio.run(serve(live, "127.0.0.1", port, work, console))
     if not outcome:
-        console.print("stopped before the recording was over")
+        what = "comparison" if is_over.is_set() else "recording"
+        console.print(f"stopped before the {what} was over")
         return 0
     return 0 if outcome[0].comparison.differences == 0 else 1
 
@@ -127,10 +136,73 @@ async def _play(live: LiveRun, stop: asyncio.Event, console: Console) -> None:
         unlisten()
 
 
-def _prove(journal: Path, live: LiveRun, console: Console) -> Rerun:
+class _StoppedError(Exception):
+    """Somebody stopped the comparison."""
+
+
+def _prove(journal: Path, live: LiveRun, console: Console, stop: asyncio.Event) -> Rerun:
     """Run the recorded session again and print the comparison."""
     with progress_bar(console, "replay of the session") as bar:
         bar.total(live.runner.engine.events)
-        result = rerun(journal, session_tables, load_classes(live.manifest), bar.advance)
-    show_rerun(console, result)
+
+        def advance(events: int) -> None:
+            if stop.is_set():
+                raise _StoppedError
+            bar.advance(events)
+
+        result = rerun(journal, session_tables, load_classes(live.manifest), advance)
+    if not stop.is_set():
+        show_rerun(console, result)
     return result
+
+
+async def _in_thread(work: Callable[[], Rerun], stop: asyncio.Event) -> Rerun | None:
+    """Run ``work`` beside the event loop; None if it was stopped.
+
+    The thread does not hold up the end of the process, as one of the loop's own would.
+    """
+    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    found: list[Rerun | BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(work())
+        except BaseException as error:  # noqa: BLE001 - handed to the waiting task
+            found.append(error)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=run, daemon=True).start()
+    waiting = {asyncio.create_task(done.wait()), asyncio.create_task(stop.wait())}
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
+    if not done.is_set():
+        # A moment for the thread to see it and to remove what it wrote.
+        await asyncio.wait({asyncio.create_task(done.wait())}, timeout=_STOP_TIMEOUT_S)
+    if not found or isinstance(found[0], _StoppedError):
+        return None
+    if isinstance(found[0], BaseException):
+        raise found[0]
+    return found[0]
+
+
+def _put_aside(folder: Path) -> None:
+    """Keep the session of the last demo beside the new one, and the newest few of those.
+
+    Raises StorageError if a demo is being played there.
+    """
+    journal = folder / "journal"
+    if not journal.is_dir():
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    FolderLock(journal).release()
+    kept = {
+        int(path.name.removeprefix("demo-")): path
+        for path in folder.parent.glob("demo-*")
+        if path.name.removeprefix("demo-").isdecimal()
+    }
+    folder.rename(folder.with_name(f"demo-{max(kept, default=0) + 1}"))
+    for number in sorted(kept)[: -(_KEPT_SESSIONS - 1)]:
+        shutil.rmtree(kept[number])

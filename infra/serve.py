@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import math
 import signal
 import time
@@ -29,6 +30,7 @@ from infra.composition import Setup, compose
 from infra.data import open_whole
 from infra.feeds import open_feed
 from infra.identity import identity
+from infra.origin import with_origin
 from infra.settings import Settings, SourceSettings, data_folder
 from schemas.control import RunManifest
 from schemas.errors import ConfigError, ConflictError, MillraceError, NotFoundError
@@ -147,7 +149,8 @@ def check_source(source: SourceSettings) -> None:
 
 
 def _manifest(setup: Setup, run_id: str) -> RunManifest:
-    return manifest_of(setup.config, setup.inputs, identity(), run_id, "paper")
+    manifest = manifest_of(setup.config, setup.inputs, identity(), run_id, "paper")
+    return with_origin(manifest, setup.classes)
 
 
 def _runner(
@@ -233,6 +236,7 @@ def run_engine(
     )
     listen = settings.run.port if port is None else port
     check_port(listen)
+    check_host(settings.run.host)
     live = open_run(settings, target, target.name)
 
     async def announce(stop: asyncio.Event) -> None:
@@ -284,6 +288,21 @@ class _Refusals:
                 markup=False,
                 soft_wrap=True,
             )
+
+
+def check_host(host: str) -> None:
+    """Raise ConfigError for an interface that others can reach: there are no keys and no TLS."""
+    try:
+        is_local = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_local = False
+    if not is_local:
+        raise ConfigError(
+            "the API is served on this machine only, because it asks nobody for a key",
+            field="run.host",
+            value=host,
+            remedy="use 127.0.0.1, ::1 or localhost, and a tunnel from elsewhere",
+        )
 
 
 def check_port(port: int) -> None:

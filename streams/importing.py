@@ -7,6 +7,7 @@ left behind is swept up by the next import.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -38,7 +39,7 @@ from streams.datasets.store import (
     write_index,
     write_whole,
 )
-from streams.journal.locking import FolderLock
+from streams.journal.locking import LOCK_NAME, FolderLock
 
 SourceKind = Literal["lean", "csv", "parquet"]
 _STAGING = ".import-"
@@ -79,13 +80,27 @@ def import_files(
             value=str(path),
             remedy="check the path of the data to import",
         )
+    made = [folder for folder in (into, *into.parents) if not folder.exists()]
     with disk_errors("cannot be made", into):
         into.mkdir(parents=True, exist_ok=True)
     lock = FolderLock(into)
+    is_done = False
     try:
-        return _import(kind_of_source, path, into, symbols, interval, on_progress)
+        report = _import(kind_of_source, path, into, symbols, interval, on_progress)
+        is_done = True
+        return report
     finally:
+        if made and not is_done:
+            _unmake(made)
         lock.release()
+
+
+def _unmake(made: Sequence[Path]) -> None:
+    """Remove the folders that a failed import made, innermost first; others may use the rest."""
+    with contextlib.suppress(OSError):
+        (made[0] / LOCK_NAME).unlink(missing_ok=True)
+        for folder in made:
+            folder.rmdir()
 
 
 def _import(

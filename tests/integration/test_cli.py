@@ -63,12 +63,12 @@ def _files(folder: Path) -> dict[str, int]:
 
 def refused(folder: Path, *arguments: str) -> str:
     """Run a command that must be refused, and return its one line."""
-    before = _files(folder)
+    before = _files(folder), sorted(folder.rglob("*"))
     done = millrace(folder, *arguments)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
-    assert _files(folder) == before
+    assert (_files(folder), sorted(folder.rglob("*"))) == before
     return done.stderr
 
 
@@ -94,6 +94,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "empty.csv": "",
         "file": "",
         "wrong.toml": "[run]\nprot = 8001\n",
+        "open.toml": "[run]\nhost = '0.0.0.0'\n",
         "late.py": "from millrace import Strategy\n\n\nclass Late(Strategy):\n"
         "    def on_trade(self, trade):\n        self.buy('ELSE', 1)\n",
     }
@@ -175,6 +176,7 @@ BAD: dict[str, tuple[list[str], list[str]]] = {
     ),
     "import of a torn zip": (["import", "lean", "torn.zip", "--into", "set"], ["torn.zip"]),
     "import into a file": (["import", "csv", "ok.csv", "--into", "file"], ["'file'"]),
+    "interface": (["run", "--config", "open.toml"], ["run.host='0.0.0.0'", "127.0.0.1"]),
     "run": (["parity", "nowhere"], ["nowhere", "not found", "there are none"]),
     "speed": (["replay", "ok.csv", "--speed", "-1"], ["speed=-1.0", "multiple of real time"]),
     "port": (["replay", "ok.csv", "--port", "99999"], ["port=99999", "65535"]),

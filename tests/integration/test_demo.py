@@ -97,6 +97,47 @@ def test_demo_that_is_stopped_leaves_a_whole_journal_and_status_0(
     assert report["backtest_against_live"]["fills live"] > 0
 
 
+def test_demo_that_is_stopped_while_it_compares_ends_in_order(tmp_path: Path) -> None:
+    with _demo(tmp_path, "--speed", "20000") as (process, _):
+        assert process.stdout is not None
+        while "session over" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        output, complaint = process.communicate(timeout=STOP_TIMEOUT_S)
+
+    assert (process.returncode, complaint) == (0, "")
+    assert "stopped before the comparison was over" in output
+    assert "differences" not in output
+
+
+def test_next_demo_keeps_the_sessions_before_it_and_few_of_them(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    for number in (1, 2, 3, 4, 5):
+        (runs / f"demo-{number}").mkdir(parents=True)
+    for _ in range(2):
+        with _demo(tmp_path, "--speed", "1") as (process, _):
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=STOP_TIMEOUT_S)
+    assert {path.name for path in runs.iterdir()} == {f"demo-{n}" for n in (3, 4, 5, 6)} | {"demo"}
+    for name in ("demo", "demo-6"):
+        assert JournalReader(runs / name / "journal").next_entry > 0
+
+
+def test_demo_does_not_push_a_running_one_aside(tmp_path: Path) -> None:
+    with _demo(tmp_path, "--speed", "1"):
+        second = subprocess.run(
+            [str(COMMAND), "demo", "--port", "0"],
+            env={**os.environ, "MILLRACE_DATA_FOLDER": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert second.returncode == 2
+    assert "is being written by process" in second.stderr
+    assert second.stderr.count("\n") == 1
+
+
 def _fills(folder: Path) -> int:
     """Return how many fills the journal of a running demo holds."""
     return JournalReader(folder / "runs" / "demo" / "journal").next_offsets.get(

@@ -1,6 +1,8 @@
 """The backtest agent: requests, progress and results are records, each run is a process.
 
 Backtests wait in a bounded queue and run one at a time, so a live run beside them keeps its core.
+Whoever can write to the log can ask for one, so a request may name neither a file of code nor data
+outside of the data folder: a strategy file and a path are for the command line.
 """
 
 from __future__ import annotations
@@ -10,14 +12,17 @@ import contextlib
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from agents.runners.local import LocalRunner
+from infra.settings import data_folder
 from infra.times import format_time
 from schemas.control import BacktestProgress, BacktestRequest, BacktestResult
 from schemas.enums import RunStatus
 from schemas.identifiers import derived_id
 from schemas.topics import BACKTEST_PROGRESS, BACKTEST_REQUESTS, BACKTEST_RESULTS
+from streams.datasets import BUNDLED
 from streams.log import Published
 
 _QUEUE_MAX = 32
@@ -60,9 +65,18 @@ class BacktestAgent:
         while True:
             request = await self._queue.get()
             self._progress(request, RunStatus.RUNNING)
-            await self._run(request)
+            try:
+                await self._run(request)
+            except (OSError, ValueError) as error:
+                # No process, no memory, an answer that is no JSON: the next request may do better.
+                detail = f"the backtest could not be run: {error}"
+                self._finish(request, RunStatus.FAILED, {"code": "backtest_failed"}, "", detail)
 
     async def _run(self, request: BacktestRequest) -> None:
+        refusal = refusal_of(request, data_folder())
+        if refusal:
+            self._finish(request, RunStatus.FAILED, {"code": "bad_request"}, "", refusal)
+            return
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -144,28 +158,41 @@ class BacktestAgent:
         )
 
 
+def refusal_of(request: BacktestRequest, folder: Path) -> str:
+    """Return why a request is not run, empty if it may; ``folder`` is the data folder."""
+    if "/" in request.strategy_name or ".py:" in request.strategy_name:
+        return (
+            f"strategy {request.strategy_name!r} is a file: only the command line runs files;"
+            " give a strategy its name by an entry point"
+        )
+    data = request.data
+    texts = [request.strategy_name, data, *request.symbols, *request.parameters]
+    texts += [value for value in request.parameters.values() if isinstance(value, str)]
+    if not all(text.isprintable() for text in texts):
+        return "a text of the request has a character that is not printable; leave it out"
+    is_outside = not Path(data).resolve().is_relative_to(folder.resolve())
+    if data and data not in BUNDLED and is_outside:
+        return f"data {data!r} lies outside of the data folder {folder}; import it into there"
+    return ""
+
+
 def _arguments(request: BacktestRequest) -> list[str]:
-    """Return the command line of a request."""
+    """Return the command line of a request; what it says can never become an option."""
     out = [
         "backtest",
         "--json",
-        "--strategy",
-        request.strategy_name,
-        "--data",
-        request.data or "daily",
-        "--cash",
-        request.initial_cash,
-        "--seed",
-        str(request.seed),
+        f"--strategy={request.strategy_name}",
+        f"--data={request.data or 'daily'}",
+        f"--cash={request.initial_cash}",
+        f"--seed={request.seed}",
     ]
     if request.symbols:
-        out += ["--symbols", ",".join(request.symbols)]
+        out.append(f"--symbols={','.join(request.symbols)}")
     if request.start_ns is not None:
-        out += ["--from", format_time(request.start_ns)]
+        out.append(f"--from={format_time(request.start_ns)}")
     if request.end_ns is not None:
-        out += ["--to", format_time(request.end_ns)]
-    for name, value in request.parameters.items():
-        out += ["--param", f"{name}={value}"]
+        out.append(f"--to={format_time(request.end_ns)}")
+    out += [f"--param={name}={value}" for name, value in request.parameters.items()]
     return out
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from rich.live import Live
 
 from agents.runners.parity import Rerun, rerun
 from agents.venue.config import Latency, PerShareFee
+from infra.demo_sessions import RUN_ID, SESSIONS_MAX, put_aside
 from infra.display import progress_bar
 from infra.parity import load_classes
 from infra.screen import Screen
@@ -34,11 +34,9 @@ from infra.settings import (
 from infra.tables import show_rerun
 from schemas.risk import LimitSet
 from streams.calendars import session_tables
-from streams.journal.locking import FolderLock
 
 _FRAME_S = 0.1
 _STOP_TIMEOUT_S = 1.0
-_KEPT_SESSIONS = 4
 
 
 def demo_settings(speed: float, port: int, strategy: str) -> Settings:
@@ -84,12 +82,17 @@ def run_demo(*, is_exiting: bool, speed: float, port: int, strategy: str, consol
     """Play the demo; return 0 if its replay had no difference."""
     check_port(port)
     folder = data_folder() / "runs" / "demo"
-    _put_aside(folder)
-    live = open_run(demo_settings(speed, port, strategy), folder, "demo")
+    aside = put_aside(folder)
+    live = open_run(demo_settings(speed, port, strategy), folder, RUN_ID)
     outcome: list[Rerun] = []
     is_over = threading.Event()
 
     async def work(stop: asyncio.Event) -> None:
+        if aside is not None:
+            console.print(
+                f"the last demo is kept as {aside.name}, like the last {SESSIONS_MAX} sessions",
+                soft_wrap=True,
+            )
         await _play(live, stop, console)
         if stop.is_set():
             return
@@ -186,23 +189,3 @@ async def _in_thread(work: Callable[[], Rerun], stop: asyncio.Event) -> Rerun | 
     if isinstance(found[0], BaseException):
         raise found[0]
     return found[0]
-
-
-def _put_aside(folder: Path) -> None:
-    """Keep the session of the last demo beside the new one, and the newest few of those.
-
-    Raises StorageError if a demo is being played there.
-    """
-    journal = folder / "journal"
-    if not journal.is_dir():
-        shutil.rmtree(folder, ignore_errors=True)
-        return
-    FolderLock(journal).release()
-    kept = {
-        int(path.name.removeprefix("demo-")): path
-        for path in folder.parent.glob("demo-*")
-        if path.name.removeprefix("demo-").isdecimal()
-    }
-    folder.rename(folder.with_name(f"demo-{max(kept, default=0) + 1}"))
-    for number in sorted(kept)[: -(_KEPT_SESSIONS - 1)]:
-        shutil.rmtree(kept[number])

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
@@ -104,11 +104,17 @@ async def _read(request: Request, max_bytes: int) -> bytes:
     """Return the body, but never hold more of it than is allowed; raises ProblemError (413)."""
     chunks: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > max_bytes:
-            raise ProblemError(
-                413, "body_too_large", f"the body is larger than {max_bytes} bytes; send less"
-            )
-        chunks.append(chunk)
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > max_bytes:
+                raise ProblemError(
+                    413, "body_too_large", f"the body is larger than {max_bytes} bytes; send less"
+                )
+            chunks.append(chunk)
+    except ClientDisconnect as error:
+        # Nobody hears this answer; it keeps the server's log free of what a client did.
+        raise ProblemError(
+            400, "body_incomplete", "the connection ended within the body; send it again"
+        ) from error
     return b"".join(chunks)

@@ -43,6 +43,8 @@ class WebServer:
             ws_per_message_deflate=False,
             access_log=False,
             log_config=None,
+            # Requests that are no HTTP are answered, not printed into the terminal's picture.
+            log_level="error",
             server_header=False,
             timeout_graceful_shutdown=1,
         )

@@ -34,8 +34,8 @@ Name = Annotated[str, Meta(min_length=1, max_length=100)]
 class RunRequest(msgspec.Struct, forbid_unknown_fields=True):
     """A backtest; dates are RFC 3339 times or plain dates, and a plain ``end_date`` is included.
 
-    Without ``data`` the bundled daily bars are used; ``symbols`` chooses among the instruments of
-    the data.
+    ``strategy_name`` is a built-in one or one of an entry point; ``data`` a bundled set or a path in
+    the data folder, without it the bundled daily bars; ``symbols`` chooses among its instruments.
     """
 
     strategy_name: Name

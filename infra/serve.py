@@ -12,7 +12,7 @@ import math
 import signal
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,12 +32,14 @@ from infra.feeds import open_feed
 from infra.identity import identity
 from infra.origin import with_origin
 from infra.settings import Settings, SourceSettings, data_folder
-from schemas.control import RunManifest
+from schemas.control import RunManifest, StrategyStateChanged
+from schemas.enums import StrategyStatus
 from schemas.errors import ConfigError, ConflictError, MillraceError, NotFoundError
 from schemas.instruments import Universe
 from schemas.topics import REFERENCE_INSTRUMENTS, SYSTEM_RUNS
 from streams.feeds import FeedAdapter, one_line
 from streams.journal import JournalReader
+from streams.log import Published
 from web.app import WebSettings, create_app
 from web.server import WebServer
 
@@ -251,6 +253,7 @@ def run_engine(
             )
         console.print(f"run {runner.run_id} in {target}; Ctrl-C stops it", soft_wrap=True)
         refusals = _Refusals(console)
+        runner.listen(lambda published: _tell_failures(published, console))
         while not stop.is_set() and not live.feed.is_done:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_WATCH_S):
@@ -379,6 +382,13 @@ async def _feed(live: LiveRun, stop: asyncio.Event) -> None:
             ) from error
         live.feed.end()
     await stop.wait()
+
+
+def _tell_failures(published: Sequence[Published], console: Console) -> None:
+    for item in published:
+        record = item.record
+        if isinstance(record, StrategyStateChanged) and record.status is StrategyStatus.FAILED:
+            console.print(f"stopped: {record.detail}", markup=False, soft_wrap=True)
 
 
 async def _as_task(work: Callable[[asyncio.Event], Awaitable[object]], stop: asyncio.Event) -> None:

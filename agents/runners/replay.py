@@ -113,6 +113,7 @@ def replay(
         for batch in batches:
             results.see_input(batch)
             outputs = engine.process(batch)
+            _check_strategies(engine)
             recorder.write(outputs)
             results.apply(outputs)
             if on_outputs is not None:
@@ -120,6 +121,7 @@ def replay(
             if on_progress is not None:
                 on_progress(len(batch))
         outputs = engine.finish()
+        _check_strategies(engine)
         recorder.write(outputs)
         results.apply(outputs)
         if on_outputs is not None:
@@ -146,3 +148,10 @@ def replay(
             writer.close()
         if was_collecting:
             gc.enable()
+
+
+def _check_strategies(engine: Engine) -> None:
+    """Raise the error of a strategy that failed: a backtest of it would mean nothing."""
+    for instance in engine.strategies.failures:
+        if instance.failure is not None:
+            raise instance.failure

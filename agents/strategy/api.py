@@ -15,9 +15,10 @@ a callback runs. A strategy may use nothing but what it is given: no clock, no r
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from agents.strategy.parameters import Parameter, ParameterValue, collect, parameter
 from schemas.columns import Floats, Ints
@@ -27,6 +28,8 @@ from schemas.instruments import Instrument
 from schemas.market_data import Bar, Quote, Trade
 from schemas.order_events import Fill
 from schemas.values import ZERO, Grid
+
+Column = TypeVar("Column", bound=npt.NDArray[Any])
 
 
 class Series:
@@ -61,10 +64,9 @@ class Series:
     ) -> None:
         self.instrument_id = instrument_id
         self.tick_size = float(grid.increment)
-        self.ts = ts
-        self.price = price
         self.ticks = grid.to_units(price)
-        self.volume = volume
+        # The engine's own columns: an author who changed them would change the market.
+        self.ts, self.price, self.volume = (_sealed(column) for column in (ts, price, volume))
         if bars is None:
             self.open = self.high = self.low = self.ticks
         else:
@@ -72,6 +74,13 @@ class Series:
 
     def __len__(self) -> int:
         return len(self.ts)
+
+
+def _sealed(column: Column) -> Column:
+    """Return a view of ``column`` that cannot be written to."""
+    view = column.view()
+    view.flags.writeable = False
+    return view
 
 
 class Wish(NamedTuple):

@@ -159,7 +159,7 @@ class EventPlan:
     def _on_timer(self, due_ns: int, out: Outbox) -> None:
         view = self.instance.view
         view.now_ns = max(due_ns, view.now_ns)
-        self.instance.strategy.on_timer(due_ns)
+        self.instance.call(self.instance.strategy.on_timer, due_ns)
         if view.wishes:
             cause = timer_id(self.instance.producer, due_ns)
             self.instance.carry_out(view.now_ns, due_ns, cause, out)
@@ -179,13 +179,13 @@ class EventPlan:
         instrument_id = record.instrument_id
         if isinstance(record, Trade):
             instance.see_price(instrument_id, record.price)
-            instance.strategy.on_trade(record)
+            instance.call(instance.strategy.on_trade, record)
         elif isinstance(record, Quote):
             instance.see_price(instrument_id, (record.bid_price + record.ask_price) / 2)
-            instance.strategy.on_quote(record)
+            instance.call(instance.strategy.on_quote, record)
         elif isinstance(record, Bar):
             instance.see_price(instrument_id, record.close)
-            instance.strategy.on_bar(record)
+            instance.call(instance.strategy.on_bar, record)
         if instance.view.wishes:
             assert self._batch is not None
             cause = cause_of(feed, row, self._batch, self._universe)
@@ -197,7 +197,7 @@ class EventPlan:
         by_id = {bar.instrument_id: bar for bar in bars}
         for bar in bars:
             instance.see_price(bar.instrument_id, bar.close)
-        instance.strategy.on_bars(end_ns, by_id)
+        instance.call(instance.strategy.on_bars, end_ns, by_id)
         if instance.view.wishes:
             cause = timer_id(f"bars:{instance.producer}", end_ns)
             instance.carry_out(instance.view.now_ns, end_ns, cause, out)

@@ -1,22 +1,30 @@
 """One strategy at work: targets and wishes become order commands, feedback becomes its view.
 
 An instance of the array form works on one instrument; an instance of the event form on all of its
-strategy's.
+strategy's. An error in the author's code fails the strategy, not the run: it gets no more data and
+sends no more orders until somebody starts it again. Its working orders stay, a stop among them may
+be what protects its position.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
+import numpy as np
+
 from agents.processor import Outbox
-from agents.strategy.api import Strategy, View, Wish
+from agents.strategy.api import Series, Strategy, View, Wish
 from agents.strategy.config import StrategyConfig
+from agents.strategy.failures import problem_of, told
 from agents.strategy.parameters import ParameterValue
 from agents.strategy.saved import InstanceState
+from schemas.columns import Floats
 from schemas.commands import CancelOrder, SubmitOrder
 from schemas.enums import Side, StrategyStatus
 from schemas.envelope import Header
+from schemas.errors import MillraceError
 from schemas.identifiers import derived_base
 from schemas.instruments import Instrument, Universe
 from schemas.order_events import Fill, OrderDenied, OrderEvent
@@ -39,6 +47,8 @@ class Instance:
     ) -> None:
         self.strategy = strategy
         self.config = config
+        self.failure: MillraceError | None = None
+        self.on_failure: Callable[[Instance], None] | None = None
         self.strategy_id = config.strategy_id
         self.producer = f"strategy:{config.strategy_id}:{label}"
         self.view = View(instruments, config.capital, f"{config.strategy_id}.{label}.")
@@ -56,7 +66,55 @@ class Instance:
             self.indexes.append(index)
             self._price_grids[instrument.instrument_id] = universe.price_grids[index]
             self._quantity_grids[instrument.instrument_id] = universe.quantity_grids[index]
-        strategy.on_start()
+        self._start()
+
+    # ---- the author's code
+
+    def call(self, hook: Callable[..., Any], *args: object) -> Any:
+        """Call a hook of the author's; an error in it fails the strategy, not the run."""
+        if self.status is StrategyStatus.FAILED:
+            return None
+        try:
+            return hook(*args)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the author's code may raise anything
+            self._fail(told(self.strategy, self.config, error))
+            return None
+
+    def signals(self, series: Series) -> Floats | None:
+        """Return the targets of the array form (float64, of the series' length); None if it failed.
+
+        A target is NaN or within TARGET_MAX.
+        """
+        targets = self.call(lambda: np.asarray(self.strategy.signals(series), np.float64))
+        if targets is None:
+            return None
+        problem = problem_of(self.config.name, targets, len(series))
+        if problem is not None:
+            self._fail(problem)
+            return None
+        return targets  # type: ignore[no-any-return]
+
+    def _fail(self, error: MillraceError) -> None:
+        self.status = StrategyStatus.FAILED
+        self.failure = error
+        self.view.wishes.clear()
+        if self.on_failure is not None:
+            self.on_failure(self)
+
+    def _start(self) -> None:
+        """Call ``on_start``; what fails there has never run, so it is an error of the caller."""
+        try:
+            self.strategy.on_start()
+        except (Exception, SystemExit) as error:
+            raise told(self.strategy, self.config, error) from error
+
+    def start_anew(self) -> None:
+        """Let the strategy run again; one that failed begins from scratch."""
+        if self.status is StrategyStatus.FAILED:
+            self._start()
+            self.failure = None
+        self.status = StrategyStatus.RUNNING
+        self.last_target = None
 
     # ---- prices
 
@@ -284,7 +342,7 @@ class Instance:
                     del view.open_orders[record.client_order_id]
             if type(self.strategy).on_fill is not Strategy.on_fill:
                 view.now_ns = now_ns
-                self.strategy.on_fill(record)
+                self.call(self.strategy.on_fill, record)
                 if view.wishes:
                     self.carry_out(now_ns, record.ts_event_ns, record.event_id, out)
             return
@@ -346,7 +404,7 @@ class Instance:
                 scaled_quantity = grid.floor(quantity * ratio)
                 view.open_orders[order_id] = (theirs, scaled_quantity)
                 view.working[instrument_id] += scaled_quantity
-        self.strategy.on_split(instrument_id, ratio)
+        self.call(self.strategy.on_split, instrument_id, ratio)
 
     def on_dividend(self, instrument_id: str, amount: Decimal) -> None:
         """Take a dividend into the strategy's cash."""
@@ -385,7 +443,7 @@ class Instance:
         view = self.view
         for name, value in state.parameters.items():
             setattr(self.strategy, name, value)
-        self.strategy.on_start()
+        self._start()
         # What on_start asks for was carried out when the run began.
         view.wishes = []
         self.status = state.status

@@ -107,7 +107,25 @@ def parameter(
     ``default`` fixes the type (bool, int, float or str); numbers may be bounded, texts limited to
     ``choices``.
     """
-    return cast(T, Parameter(default, minimum, maximum, choices, description))
+    declared = Parameter(default, minimum, maximum, choices, description)
+    is_bounded = minimum is not None or maximum is not None
+    if is_bounded and not isinstance(default, (int, float)):
+        raise ConfigError(
+            "a text has no bounds",
+            field="parameter",
+            value=default,
+            remedy="give choices instead of minimum and maximum",
+        )
+    try:
+        declared.check(default)
+    except ConfigError as error:
+        raise ConfigError(
+            "the default of a parameter does not fit it",
+            field="default",
+            value=default,
+            remedy=error.remedy,
+        ) from error
+    return cast(T, declared)
 
 
 def collect(cls: type[object]) -> dict[str, Parameter]:

@@ -18,6 +18,7 @@ from agents.processor import Outbox
 from agents.strategy.api import Strategy
 from agents.strategy.config import StrategyConfig
 from agents.strategy.events import EventPlan
+from agents.strategy.failures import told
 from agents.strategy.instance import Instance
 from agents.strategy.parameters import resolve
 from agents.strategy.plan import Feed, by_instrument, cause_of, feed_of, series_of, steps_of
@@ -76,6 +77,13 @@ class StrategyStage:
         self._feeds: list[tuple[Instance, Feed]] = []
         self._decisions = _Decisions()
         self._size = 0
+        self._failed: list[Instance] = []
+        self.failures: list[Instance] = []
+        for instance in self.instances:
+            instance.on_failure = self._failed_now
+
+    def _failed_now(self, instance: Instance) -> None:
+        self._failed.append(instance)
 
     def _add(self, config: StrategyConfig, cls: type[Strategy]) -> None:
         if config.strategy_id in self._by_strategy:
@@ -153,8 +161,10 @@ class StrategyStage:
                 index = instance.indexes[0]
                 if index not in series:
                     continue
-                targets = instance.strategy.signals(series[index])
-                rows = _changes(targets, instance, parts[index].now, len(series[index]))
+                targets = instance.signals(series[index])
+                if targets is None:
+                    continue
+                rows = _changes(targets, instance, parts[index].now)
                 if len(rows):
                     steps = steps_of(parts[index])[rows]
                     pieces.append((steps, len(self._feeds), rows, targets[rows]))
@@ -167,6 +177,8 @@ class StrategyStage:
 
     def _next_step(self) -> int:
         decisions = self._decisions
+        if self._failed:
+            return -1  # what failed over the batch as a whole is told before anything else
         step = 2 * self._size
         if decisions.cursor < len(decisions.steps):
             step = decisions.steps[decisions.cursor]
@@ -182,6 +194,9 @@ class StrategyStage:
         An order must be routed at the position it was placed at, or the venue would fill it by the
         very event that it was decided on: so no step runs ahead of ``pos``.
         """
+        if self._failed and self._batch is not None:
+            self._publish_failures(int(self._batch.clock[0]), out)
+            return
         step = self._next_step()
         decisions = self._decisions
         while decisions.cursor < len(decisions.steps) and decisions.steps[decisions.cursor] == step:
@@ -190,6 +205,17 @@ class StrategyStage:
             self._decide(decisions.instances[k], decisions.rows[k], decisions.targets[k], out)
         for plan in self._events:
             plan.run(step, out)
+        if self._failed:
+            self._publish_failures(self._failed[0].view.now_ns, out)
+
+    def _publish_failures(self, now_ns: int, out: Outbox) -> None:
+        """Publish the state of the strategies that have just failed."""
+        failed, self._failed = self._failed, []
+        for instance in failed:
+            self.failures.append(instance)
+            cause = f"failed:{instance.producer}:{now_ns}"
+            detail = str(instance.failure)
+            self._publish_state(instance.strategy_id, cause, now_ns, out, detail)
 
     def _decide(self, feed_index: int, row: int, target: float, out: Outbox) -> None:
         instance, feed = self._feeds[feed_index]
@@ -235,6 +261,8 @@ class StrategyStage:
         """The run is over: groups of bars that wait for later data are handed out."""
         for plan in self._events:
             plan.finish(now_ns, out)
+        if self._failed:
+            self._publish_failures(now_ns, out)
 
     # ---- records
 
@@ -249,6 +277,7 @@ class StrategyStage:
                     instance.on_split(record.instrument_id, record.ratio)
                 elif record.kind == "DIVIDEND":
                     instance.on_dividend(record.instrument_id, record.amount)
+            self._publish_failures(now_ns, out)
             return
         strategy_id = getattr(record, "strategy_id", "")
         instances = self._by_strategy.get(strategy_id)
@@ -258,6 +287,8 @@ class StrategyStage:
         for instance in instances:
             if instrument_id in instance.view.positions:
                 instance.on_feedback(record, now_ns, out)
+        if self._failed:
+            self._publish_failures(now_ns, out)
 
     def _on_command(self, command: StrategyCommand, now_ns: int, out: Outbox) -> None:
         instances = self._by_strategy.get(command.strategy_id)
@@ -339,30 +370,22 @@ def _apply(command: StrategyCommand, instance: Instance) -> None:
         try:
             attributes.update(values)
             instance.strategy.on_start()
-        except InputError:
+        except (Exception, SystemExit) as error:
             attributes.clear()
             attributes.update(before)
             instance.view.wishes.clear()
-            raise
+            raise told(instance.strategy, instance.config, error) from error
         instance.last_target = None
     elif action in (StrategyAction.START, StrategyAction.RESUME):
-        instance.status = StrategyStatus.RUNNING
-        instance.last_target = None
+        instance.start_anew()
     elif action is StrategyAction.PAUSE:
         instance.status = StrategyStatus.PAUSED
     else:
         instance.status = StrategyStatus.STOPPED
 
 
-def _changes(targets: np.ndarray[Any, Any], instance: Instance, now: Ints, length: int) -> Ints:
+def _changes(targets: np.ndarray[Any, Any], instance: Instance, now: Ints) -> Ints:
     """Return the rows at which the target differs from the last opinion before it."""
-    if len(targets) != length:
-        raise ConfigError(
-            f"strategy {instance.config.name}: signals() must return one target for each element",
-            field="signals",
-            value=len(targets),
-            remedy=f"return an array of length {length}",
-        )
     rows = np.flatnonzero(~np.isnan(targets))
     if not len(rows):
         return rows

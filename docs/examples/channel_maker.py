@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from millrace import Bar, Fill, OrderType, Strategy, parameter
+from millrace import Bar, Fill, OrderType, Side, Strategy, parameter
 
 
 class ChannelMaker(Strategy):
@@ -13,16 +13,16 @@ class ChannelMaker(Strategy):
     stop: float = parameter(0.02, minimum=0.001, maximum=0.5, description="loss to leave at")
 
     def on_start(self) -> None:
-        self.lows: dict[str, list[float]] = {}
-        self.highs: dict[str, list[float]] = {}
+        # Lists and dicts of plain numbers survive a restart.
+        self.lows: dict[str, list[float]] = {name: [] for name in self.instrument_ids}
+        self.highs: dict[str, list[float]] = {name: [] for name in self.instrument_ids}
         self.entries: dict[str, float] = {}
 
     def on_bar(self, bar: Bar) -> None:
         name = bar.instrument_id
-        self.lows[name] = [*self.lows.get(name, []), bar.low][-self.window :]
-        self.highs[name] = [*self.highs.get(name, []), bar.high][-self.window :]
-        for order_id in self.open_orders(name):
-            self.cancel(order_id)
+        self.lows[name] = [*self.lows[name], bar.low][-self.window :]
+        self.highs[name] = [*self.highs[name], bar.high][-self.window :]
+        self.cancel_all(name)
         if len(self.lows[name]) < self.window:
             return
         low, high = min(self.lows[name]), max(self.highs[name])
@@ -33,26 +33,37 @@ class ChannelMaker(Strategy):
             self.sell(name, self.size, order_type=OrderType.LIMIT, limit_price=high)
 
     def on_fill(self, fill: Fill) -> None:
-        name = fill.instrument_id
-        if not self.position(name):
-            return
-        # In: the entry on the other side is no longer wanted, a stop is.
+        name, held = fill.instrument_id, self.position(fill.instrument_id)
+        if held and (held > 0) != (fill.side is Side.BUY):
+            return  # part of an exit: what protects the rest stands
+        # In: the entry on the other side is no longer wanted. Out: the other exit is not.
+        self.cancel_all(name)
+        if held:
+            self.entries[name] = float(fill.price)
+            self.leave(name, None)
+
+    def on_split(self, instrument_id: str, ratio: Decimal) -> None:
+        # The engine scales positions and orders; prices that are kept here are ours to scale.
+        for prices in (self.lows, self.highs):
+            prices[instrument_id] = [price / float(ratio) for price in prices[instrument_id]]
+        if instrument_id in self.entries:
+            self.entries[instrument_id] /= float(ratio)
+
+    def cancel_all(self, name: str) -> None:
+        """Take all working orders of an instrument out."""
         for order_id in self.open_orders(name):
             self.cancel(order_id)
-        self.entries[name] = float(fill.price)
-        self.leave(name, None)
 
     def leave(self, name: str, price: float | None) -> None:
         """Place the exits of a position: a stop, and a limit at ``price`` if there is one."""
         held = self.position(name)
+        order = self.sell if held > 0 else self.buy
         grid = self.instrument(name).price_grid()
         away = 1 - self.stop if held > 0 else 1 + self.stop
-        exits: list[tuple[OrderType, Decimal]] = [
-            (OrderType.STOP, grid.nearest(self.entries[name] * away))
-        ]
+        level = grid.nearest(self.entries[name] * away)
+        order(name, abs(held), order_type=OrderType.STOP, stop_price=level, is_reduce_only=True)
         if price is not None:
-            exits.append((OrderType.LIMIT, grid.nearest(price)))
-        for kind, at in exits:
-            terms = {"stop_price" if kind is OrderType.STOP else "limit_price": at}
-            order = self.sell if held > 0 else self.buy
-            order(name, abs(held), order_type=kind, is_reduce_only=True, **terms)
+            level = grid.nearest(price)
+            order(
+                name, abs(held), order_type=OrderType.LIMIT, limit_price=level, is_reduce_only=True
+            )

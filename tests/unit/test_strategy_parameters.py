@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 from agents.processor import Outbox
@@ -13,11 +12,10 @@ from agents.strategy.builtin import BUILTIN
 from agents.strategy.config import StrategyConfig
 from agents.strategy.parameters import ParameterValue, parameter, resolve
 from agents.strategy.stage import StrategyStage
-from schemas.columns import BarColumns
 from schemas.control import StrategyCommand, StrategyStateChanged
 from schemas.enums import StrategyAction
 from schemas.errors import ConfigError
-from tests.generated import trades, universe
+from tests.generated import universe
 
 
 class Declared(Strategy):
@@ -166,17 +164,6 @@ def test_built_in_strategy_refuses_what_makes_no_sense(
         _stage(name, BUILTIN[name], parameters)
     assert caught.value.field == field
     assert caught.value.remedy
-
-
-def test_signals_of_a_wrong_length_are_refused_with_the_right_one() -> None:
-    class Short(Strategy):
-        def signals(self, series: Any) -> Any:
-            return np.ones(len(series) - 1)
-
-    stage = _stage("short", Short, {})
-    market = trades(stage.universe, 10)
-    with pytest.raises(ConfigError, match="array of length 10"):
-        stage.load(market, BarColumns.empty(), np.empty(0, np.int64))
 
 
 def test_refused_change_of_parameters_leaves_everything_as_it_was() -> None:

@@ -34,7 +34,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=100)]
 class RunRequest(msgspec.Struct, forbid_unknown_fields=True):
     """A backtest; dates are RFC 3339 times or plain dates, and a plain ``end_date`` is included.
 
-    ``strategy_name`` is a built-in one or one of an entry point; ``data`` a bundled set or a path in
+    ``strategy_name`` is built in or of an entry point; ``data`` is a bundled set or a path within
     the data folder, without it the bundled daily bars; ``symbols`` chooses among its instruments.
     """
 

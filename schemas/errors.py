@@ -1,14 +1,15 @@
 """The whole error tree of Millrace, in one place.
 
-    MillraceError                      everything that Millrace raises on purpose ├── InputError
-    somebody gave us something we cannot use: says what, where, remedy │   ├── ConfigError
-    a setting, limit or strategy parameter │   ├── DataError                  a data set, file,
-    column or row │   ├── RecordError                a record on a topic that cannot be read │   └──
-    NotFoundError              a name that does not exist (strategy, symbol, data set, run) ├──
-    ConflictError                  a request that contradicts what is already recorded ├──
-    StorageError                   the disk said no: full, read-only, torn in the middle │   └──
-    JournalError               a journal that contradicts itself └── InvariantError
-    a promise of ours is broken: stop, do not go on
+    MillraceError            everything that Millrace raises on purpose
+    ├── InputError           somebody gave us something we cannot use: says what, where, remedy
+    │   ├── ConfigError      a setting, limit or strategy parameter
+    │   ├── DataError        a data set, file, column or row
+    │   ├── RecordError      a record on a topic that cannot be read
+    │   └── NotFoundError    a name that does not exist (strategy, symbol, data set, run)
+    ├── ConflictError        a request that contradicts what is already recorded
+    ├── StorageError         the disk said no: full, read-only, torn in the middle
+    │   └── JournalError     a journal that contradicts itself
+    └── InvariantError       a promise of ours is broken: stop, do not go on
 
 Every error carries the field it is about, the value found and the remedy, so that the one line a
 person sees says what is wrong, where, and how to mend it.

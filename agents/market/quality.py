@@ -1,12 +1,12 @@
 """What is wrong with market data, and how often.
 
     INVALID        a price that is not finite or not positive, a negative size, a bar that
-    contradicts itself, a number beyond
-                   the grid; the event is left out of bars and reference prices
-    OUT_OF_ORDER   an event earlier than one of the same kind and instrument before it CROSSED
-    a quote whose bid is above its ask JUMP           a price (trade, or close of a bar) that
-    differs from the one before it by more than the limit, without a
-                   split between them
+                   contradicts itself, a number beyond the grid; the event is left out of bars and
+                   reference prices
+    OUT_OF_ORDER   an event earlier than one of the same kind and instrument before it
+    CROSSED        a quote whose bid is above its ask
+    JUMP           a price (trade, or close of a bar) that differs from the one before it by more
+                   than the limit, without a split between them
     LATE           data that came too late for any bar
 
 Bursts are counted: of one kind and instrument, the first in each minute of the clock is reported,

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from agents.processor import Outbox
+from agents.strategy import attributes
 from agents.strategy.api import Series, Strategy, View, Wish
 from agents.strategy.config import StrategyConfig
 from agents.strategy.failures import problem_of, told
@@ -107,6 +108,8 @@ class Instance:
             self.strategy.on_start()
         except (Exception, SystemExit) as error:
             raise told(self.strategy, self.config, error) from error
+        # Better now than at the first snapshot of a live run.
+        attributes.saved(self.strategy)
 
     def start_anew(self) -> None:
         """Let the strategy run again; one that failed begins from scratch."""
@@ -431,7 +434,7 @@ class Instance:
             view.next_order,
             self.last_target,
             self.timers,
-            _attributes(self.strategy),
+            attributes.saved(self.strategy),
         )
 
     def parameters(self) -> dict[str, ParameterValue]:
@@ -455,26 +458,4 @@ class Instance:
         )
         self.last_target = state.last_target
         self.timers = state.timers
-        _set_attributes(self.strategy, state.attributes)
-
-
-def _attributes(strategy: Strategy) -> dict[str, Any]:
-    """Return a strategy's own attributes.
-
-    Indicators by their snapshot, plain values as they are.
-    """
-    found: dict[str, Any] = {}
-    for name, value in vars(strategy).items():
-        if name == "_view" or name in type(strategy).parameters:
-            continue
-        snapshot = getattr(value, "snapshot", None)
-        found[name] = {"$state": snapshot()} if callable(snapshot) else value
-    return found
-
-
-def _set_attributes(strategy: Strategy, attributes: dict[str, Any]) -> None:
-    for name, value in attributes.items():
-        if isinstance(value, dict) and set(value) == {"$state"}:
-            getattr(strategy, name).restore(value["$state"])
-        else:
-            setattr(strategy, name, value)
+        attributes.set_again(self.strategy, state.attributes)

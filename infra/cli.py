@@ -335,7 +335,7 @@ def runs_list() -> None:
     from infra.parity import list_runs
 
     for line in list_runs(data_folder()):
-        console.print(line, markup=False)
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def _import(kind: SourceKind, path: str, into: Path, symbols: str) -> None:

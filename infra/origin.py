@@ -63,7 +63,7 @@ def load_classes(manifest: RunManifest, given: Sequence[str] = ()) -> dict[str, 
     NotFoundError for a strategy or a file that is not there, ConflictError for a file that is not
     the one that the run had.
     """
-    files = dict(_paths(given))
+    files = _paths(given)
     classes: dict[str, type[Strategy]] = {}
     labels = [strategy.name for strategy in engine_config(manifest).strategies]
     for name in files:
@@ -78,16 +78,16 @@ def load_classes(manifest: RunManifest, given: Sequence[str] = ()) -> dict[str, 
     for label in labels:
         name, _, source_hash = label.partition("@")
         if source_hash:
-            path = files.get(name) or kept.get(label, "")
-            classes[label] = _from_file(name, source_hash, path)
+            paths = files.get(name) or [kept.get(label, "")]
+            classes[label] = _from_file(name, source_hash, paths)
         else:
             classes[label] = resolve_strategy(label)[1]
     return classes
 
 
-def _paths(given: Sequence[str]) -> list[tuple[str, str]]:
-    """Return (class name, path) of each ``path/to/file.py:Class``."""
-    found = []
+def _paths(given: Sequence[str]) -> dict[str, list[str]]:
+    """Return the paths by class of each ``path/to/file.py:Class``."""
+    found: dict[str, list[str]] = {}
     for spec in given:
         text, colon, name = spec.rpartition(".py:")
         if not (colon and text and name):
@@ -97,11 +97,26 @@ def _paths(given: Sequence[str]) -> list[tuple[str, str]]:
                 value=spec,
                 remedy="give --strategy path/to/file.py:Class",
             )
-        found.append((name, f"{text}.py"))
+        found.setdefault(name, []).append(f"{text}.py")
     return found
 
 
-def _from_file(name: str, source_hash: str, path: str) -> type[Strategy]:
+def _from_file(name: str, source_hash: str, paths: Sequence[str]) -> type[Strategy]:
+    """Return class ``name`` of the one of ``paths`` that holds the source of the run."""
+    hashes = [_source_hash(name, source_hash, path) for path in paths]
+    # Before it is loaded: a file that is not the run's must not even run.
+    if source_hash not in hashes:
+        raise ConflictError(
+            f"the file of strategy {name} has changed: the run had source hash {source_hash},"
+            f" the file has {hashes[0]}",
+            field="strategy",
+            value=paths[0],
+            remedy=f"give the file as it was with --strategy path/to/file.py:{name}",
+        )
+    return resolve_strategy(f"{paths[hashes.index(source_hash)]}:{name}")[1]
+
+
+def _source_hash(name: str, source_hash: str, path: str) -> str:
     if not path:
         raise NotFoundError(
             f"the run does not say which file its strategy {name} came from",
@@ -109,25 +124,22 @@ def _from_file(name: str, source_hash: str, path: str) -> type[Strategy]:
             value=f"{name}@{source_hash}",
             remedy=f"give it with --strategy path/to/file.py:{name}",
         )
-    file = Path(path)
-    if not file.is_file():
+    try:
+        return content_hash(Path(path).read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFoundError(
             f"the file of strategy {name} is not there",
             field="strategy",
             value=path,
             remedy=f"bring it back, or give --strategy path/to/file.py:{name}",
-        )
-    # Before it is loaded: a file that is not the run's must not even run.
-    found = content_hash(file.read_bytes())
-    if found != source_hash:
-        raise ConflictError(
-            f"the file of strategy {name} has changed: the run had source hash {source_hash},"
-            f" the file has {found}",
+        ) from error
+    except OSError as error:
+        raise ConfigError(
+            f"the file of strategy {name} cannot be read: {error.strerror}",
             field="strategy",
             value=path,
-            remedy=f"give the file as it was with --strategy path/to/file.py:{name}",
-        )
-    return resolve_strategy(f"{path}:{name}")[1]
+            remedy=f"check the rights of the file, or give --strategy path/to/file.py:{name}",
+        ) from error
 
 
 def open_origin(manifest: RunManifest, data: str = "") -> tuple[DataSet, DataOrigin]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from agents.runners.parity import read_manifest
@@ -36,13 +37,13 @@ def run_folder(name: str) -> Path:
         return runs[found[0]]
     if found:
         raise ConfigError(
-            f"{name} names several runs",
+            "the name stands for several runs",
             field="run",
             value=name,
             remedy=f"choose one of {_some(found)}",
         )
     raise NotFoundError(
-        f"run {name} not found", field="run", value=name, remedy=f"there are {_some(list(runs))}"
+        "run not found", field="run", value=name, remedy=f"there are {_some(list(runs))}"
     )
 
 
@@ -77,8 +78,10 @@ def _runs(root: Path) -> dict[str, Path]:
 
 def _journal_in(folder: Path) -> Path | None:
     for journal in (folder / "journal", folder):
-        if journal.is_dir() and next(journal.glob("segment-*"), None) is not None:
-            return journal
+        # What the system cannot even look up (a name too long for it) is no folder.
+        with contextlib.suppress(OSError):
+            if journal.is_dir() and next(journal.glob("segment-*"), None) is not None:
+                return journal
     return None
 
 

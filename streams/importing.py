@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from schemas.columns import Columns, Ints
-from schemas.errors import ConfigError, ConflictError, NotFoundError
+from schemas.errors import ConfigError, ConflictError, NotFoundError, StorageError
 from schemas.instruments import Instrument, Universe
 from schemas.rows import TABLE_BY_KIND
 from streams.calendars import local_days
@@ -81,9 +81,13 @@ def import_files(
             remedy="check the path of the data to import",
         )
     made = [folder for folder in (into, *into.parents) if not folder.exists()]
-    with disk_errors("cannot be made", into):
-        into.mkdir(parents=True, exist_ok=True)
-    lock = FolderLock(into)
+    try:
+        with disk_errors("cannot be made", into):
+            into.mkdir(parents=True, exist_ok=True)
+        lock = FolderLock(into)
+    except StorageError:
+        _unmake(made)
+        raise
     is_done = False
     try:
         report = _import(kind_of_source, path, into, symbols, interval, on_progress)
@@ -91,15 +95,16 @@ def import_files(
         return report
     finally:
         if made and not is_done:
+            with contextlib.suppress(OSError):
+                (into / LOCK_NAME).unlink()
             _unmake(made)
         lock.release()
 
 
 def _unmake(made: Sequence[Path]) -> None:
-    """Remove the folders that a failed import made, innermost first; others may use the rest."""
-    with contextlib.suppress(OSError):
-        (made[0] / LOCK_NAME).unlink(missing_ok=True)
-        for folder in made:
+    """Remove the empty ones of the folders that a failed import made, innermost first."""
+    for folder in made:
+        with contextlib.suppress(OSError):
             folder.rmdir()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -40,6 +41,9 @@ class FolderLock:
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
         except OSError as error:
+            # A lock without a holder's number tells nobody anything.
+            with contextlib.suppress(OSError):
+                path.unlink()
             os.close(self._fd)
             raise storage_error("cannot be locked", path, error) from error
 

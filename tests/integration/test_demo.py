@@ -110,17 +110,20 @@ def test_demo_that_is_stopped_while_it_compares_ends_in_order(tmp_path: Path) ->
     assert "differences" not in output
 
 
-def test_next_demo_keeps_the_sessions_before_it_and_few_of_them(tmp_path: Path) -> None:
+def test_next_demo_keeps_the_session_before_it_and_says_where(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    for number in (1, 2, 3, 4, 5):
-        (runs / f"demo-{number}").mkdir(parents=True)
+    output = ""
     for _ in range(2):
-        with _demo(tmp_path, "--speed", "1") as (process, _):
+        with _demo(tmp_path, "--speed", "2000") as (process, _):
+            deadline_s = time.monotonic() + 60
+            while not _fills(tmp_path) and time.monotonic() < deadline_s:
+                time.sleep(0.1)
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=STOP_TIMEOUT_S)
-    assert {path.name for path in runs.iterdir()} == {f"demo-{n}" for n in (3, 4, 5, 6)} | {"demo"}
-    for name in ("demo", "demo-6"):
-        assert JournalReader(runs / name / "journal").next_entry > 0
+            output, _ = process.communicate(timeout=STOP_TIMEOUT_S)
+    assert "the last demo is kept as demo-1" in output
+    assert {path.name for path in runs.iterdir()} == {"demo", "demo-1"}
+    for name in ("demo", "demo-1"):
+        assert JournalReader(runs / name / "journal").next_offsets["orders.fills.v1"] > 0
 
 
 def test_demo_does_not_push_a_running_one_aside(tmp_path: Path) -> None:

@@ -77,10 +77,13 @@ def fixture_file(tmp_path: Path) -> Path:
     return path
 
 
-def record(folder: Path, data: Path, strategy: str, *, keeps_origin: bool = True) -> Path:
-    """Record a session of one strategy and return its folder."""
+def record(folder: Path, data: Path, *strategies: str, keeps_origin: bool = True) -> Path:
+    """Record a session of strategies and return its folder."""
     settings = Settings(
-        strategies=(StrategySettings(name=strategy, on="trade"),),
+        strategies=tuple(
+            StrategySettings(name=name, strategy_id=f"s{number}", on="trade")
+            for number, name in enumerate(strategies)
+        ),
         market=MarketSettings(intervals=("1m",)),
     )
     opened = open_whole(str(data))
@@ -154,6 +157,19 @@ def test_session_that_keeps_no_path_needs_the_file_to_be_given(
     assert parity(folder, f"{file}:Mine").status == 0
 
 
+def test_two_files_of_one_class_are_told_apart_by_their_hashes(
+    tmp_path: Path, data: Path, file: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other" / "mine.py"
+    other.write_text(SOURCE.replace("Buy once.", "Buy once, too."))
+    given = [f"{file}:Mine", f"{other}:Mine"]
+    folder = record(tmp_path / "s", data, *given, keeps_origin=False)
+    assert parity(folder, *reversed(given)).status == 0
+    with pytest.raises(ConflictError):
+        parity(folder, given[0])
+
+
 @pytest.mark.parametrize(
     ("given", "error", "text"),
     [
@@ -161,6 +177,7 @@ def test_session_that_keeps_no_path_needs_the_file_to_be_given(
         (".py:Mine", ConfigError, "named with its class"),
         ("other.py:Other", NotFoundError, "the run has no strategy Other of a file"),
         ("nowhere.py:Mine", NotFoundError, "is not there"),
+        (f"{'x' * 300}.py:Mine", ConfigError, "cannot be read: File name too long"),
     ],
 )
 def test_given_file_that_does_not_fit_is_refused(

@@ -65,7 +65,7 @@ def test_ambiguous_prefix_names_the_candidates(root: Path) -> None:
     with pytest.raises(ConfigError) as raised:
         run_folder("live")
     assert str(raised.value) == (
-        "live names several runs (run='live'); choose one of live-1, live-2"
+        "the name stands for several runs (run='live'); choose one of live-1, live-2"
     )
 
 
@@ -76,7 +76,7 @@ def test_ambiguous_run_id_names_the_folders(root: Path) -> None:
         run_folder("twice")
 
 
-@pytest.mark.parametrize("name", ["nowhere", ""])
+@pytest.mark.parametrize("name", ["nowhere", "", "run-*", "run-0[1]", "a\nb", "x" * 5000])
 def test_unknown_name_names_at_most_ten_candidates(root: Path, name: str) -> None:
     for number in range(12):
         make_run(root / f"run-{number:02}", f"id-{number}")

@@ -28,9 +28,9 @@ class VenueAccepted(VenueReport, gc=False, omit_defaults=True, tag="venue_accept
 
 
 class VenueRejected(VenueReport, gc=False, omit_defaults=True, tag="venue_rejected"):
-    """The venue refuses the order, or a replace or cancel of it (``command``.
+    """The venue refuses an order, or a change of one.
 
-    Submit, replace, cancel).
+    ``command`` says what it refuses: submit, replace or cancel.
     """
 
     command: str

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from agents.domain.metrics import Metrics
+from agents.domain.metrics import DAY_NS, Metrics
 from agents.runners.replay import ReplayResult, manifest_of, replay
 from agents.strategy.parameters import ParameterValue
+from infra.amounts import check_number
 from infra.composition import Setup, compose
 from infra.data import open_whole
 from infra.identity import identity
@@ -83,12 +84,20 @@ class Backtest(NamedTuple):
 
 def settings_of(spec: BacktestSpec) -> Settings:
     """Return the run's settings: the given ones with strategy, cash and seed of the request."""
-    if spec.cash <= 0 or not spec.cash.is_finite():
+    check_number("cash", spec.cash)
+    if not spec.cash:
         raise ConfigError(
             "a backtest needs cash to begin with",
             field="cash",
             value=str(spec.cash),
             remedy="give an amount above 0",
+        )
+    if spec.warmup_ns < 0:
+        raise ConfigError(
+            "a warm-up lies before the first day",
+            field="warmup_days",
+            value=spec.warmup_ns / DAY_NS,
+            remedy="give a number of days from 0",
         )
     if spec.batch < 1:
         raise ConfigError(

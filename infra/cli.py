@@ -48,7 +48,15 @@ errors = Console(stderr=True, highlight=False)
 
 
 def _symbols(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    symbols = tuple(part.strip() for part in text.split(",") if part.strip())
+    if text and not symbols:
+        raise ConfigError(
+            "no symbol is named",
+            field="symbols",
+            value=text,
+            remedy="write SPY,IBM, or leave --symbols out for all",
+        )
+    return symbols
 
 
 def _decimal(text: str, field: str) -> Decimal:

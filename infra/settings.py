@@ -19,6 +19,7 @@ import msgspec
 from agents.runners.live_feed import LATENESS_S
 from agents.strategy.parameters import ParameterValue
 from agents.venue.config import Fee, Latency, NoFee, NoSlippage, Slippage
+from infra.amounts import check_numbers
 from schemas.enums import AccountKind, AutonomyMode
 from schemas.errors import ConfigError
 from schemas.risk import LimitSet
@@ -150,7 +151,7 @@ def parse_settings(raw: dict[str, Any], origin: str) -> Settings:
     """
     _check_keys(raw, Settings, origin, "")
     try:
-        return msgspec.convert(raw, Settings, strict=False)
+        settings = msgspec.convert(raw, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(
             f"a setting cannot be used: {error}",
@@ -158,6 +159,8 @@ def parse_settings(raw: dict[str, Any], origin: str) -> Settings:
             value=origin,
             remedy="`millrace config example` shows every key with its form",
         ) from error
+    check_numbers(settings)
+    return settings
 
 
 def _check_keys(raw: dict[str, Any], cls: type[msgspec.Struct], origin: str, prefix: str) -> None:

@@ -7,7 +7,8 @@ implies another.
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_EVEN
+import math
+from decimal import ROUND_HALF_EVEN, Decimal
 from typing import TYPE_CHECKING
 
 from agents.account.state import Account, Holding, Order
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 
 def set_limits(stage: AccountStage, command: SetLimits, out: Outbox) -> None:
     """Replace the limits of one scope and publish them as applied."""
+    for name in command.limits.__struct_fields__:
+        bound = getattr(command.limits, name)
+        if isinstance(bound, (Decimal, float)) and not math.isfinite(bound):
+            stage.dead_letter(command, f"{name} of {bound} is no bound", out)
+            return
     stage.book.limits[f"{command.scope}|{command.scope_id}"] = command.limits
     out.append((RISK_LIMITS, command))
 

@@ -25,6 +25,9 @@ _CENTS = Grid(CENT)
 HIGHEST = 1e11
 """Highest price that is taken of any instrument; above it 0.0001 is no longer exact in float64."""
 
+LARGEST_SIZE = 1e15
+"""Largest size or volume of a row; whole units beyond it are no longer exact in float64."""
+
 HIGHEST_KNOWN = 1e5
 """Highest price of a known instrument.
 
@@ -55,6 +58,7 @@ def faults_of(kind: str, values: dict[str, Floats], reasons: dict[int, str]) -> 
             note(values[name] <= 0, f"{name} is not positive")
     for name in _SIZES[kind]:
         note(values[name] < 0, f"{name} is negative")
+        note(values[name] > LARGEST_SIZE, f"{name} is too large")
     if kind == "bar":
         low = np.minimum(values["open"], values["close"])
         high = np.maximum(values["open"], values["close"])

@@ -17,6 +17,9 @@ from streams.datasets.csv_text import Mask, TextTable, integers, matches, number
 from streams.datasets.csv_text import is_integer as is_integer_text
 from streams.datasets.tabular import UNIT_NS, Block, Layout, unit_of
 
+LONGEST_SYMBOL = 64
+"""Most characters of a symbol: it names a folder, and exchanges use a dozen."""
+
 _DAY = r"^\d{4}-\d{2}-\d{2}$"
 _COMPACT_DAY = r"^(19|20)\d{6}$"
 _INSTANT = r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?([Zz]|[+-]\d{2}:?\d{2})$"
@@ -47,6 +50,10 @@ class TableParser:
         names, code = self._symbols(columns, size)
         if "" in names:
             _note(code == names.index(""), "no symbol", reasons, unplaced)
+        for i, name in enumerate(names):
+            if len(name) > LONGEST_SYMBOL:
+                reason = f"the symbol has more than {LONGEST_SYMBOL} characters"
+                _note(code == i, reason, reasons, unplaced)
         is_by_start = "timestamp" not in columns
         when = "start" if is_by_start else "timestamp"
         ts, day, is_bad = self._times(columns[when], when)

@@ -129,6 +129,14 @@ def test_milder_breaker_needs_a_reason_and_a_stricter_one_does_not() -> None:
     assert decide(driver, submit("c")).code == "BREAKER_REDUCING"
 
 
+@pytest.mark.parametrize("bound", ["nan", "inf"])
+def test_limit_that_is_no_number_is_a_dead_letter_and_the_old_one_holds(bound: str) -> None:
+    driver = playing(LimitSet(max_quantity=dec("5")))
+    letter = only(driver.play(set_limits(max_quantity=dec(bound))), DeadLetter)
+    assert "max_quantity" in letter.reason
+    assert decide(driver, submit("a", quantity="6")).code == "QUANTITY_ABOVE_MAX"
+
+
 def test_breaker_that_stands_already_publishes_nothing() -> None:
     driver = playing()
     driver.play(set_breaker("HALTED"))

@@ -39,6 +39,8 @@ def test_bad_rows_are_rejected_with_line_reason_and_text(tmp_path: Path) -> None
         "yesterday,SPY,167.42,5\n"
         "1381152605,,167.42,5\n"
         "1381152606,SPY\n"
+        "1381152607,SPY,167.42,2e15\n"
+        f"1381152607,{'S' * 65},167.42,7\n"
         "1381152607,SPY,167.42,7\n"
     )
     quality, rejects = ingested(tmp_path, text)
@@ -50,8 +52,10 @@ def test_bad_rows_are_rejected_with_line_reason_and_text(tmp_path: Path) -> None
         't.csv,8,unreadable timestamp,"yesterday,SPY,167.42,5"',
         't.csv,9,no symbol,"1381152605,,167.42,5"',
         't.csv,10,2 fields instead of 4,"1381152606,SPY"',
+        't.csv,11,size is too large,"1381152607,SPY,167.42,2e15"',
+        f't.csv,12,the symbol has more than 64 characters,"1381152607,{"S" * 65},167.42,7"',
     ]
-    assert (quality.rows_read, quality.rows_kept, quality.rows_rejected) == (9, 2, 7)
+    assert (quality.rows_read, quality.rows_kept, quality.rows_rejected) == (11, 2, 9)
 
 
 def test_rejected_rows_keep_their_ordinals(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from schemas.errors import ConfigError, StorageError
+from web.accepting import BoundedProtocol, bounded, connections_max
 
 _BACKLOG = 2048
+_ACCEPTED_AT_ONCE = 16
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 1.5
 _POLL_S = 0.01
@@ -31,11 +33,17 @@ class _Server(uvicorn.Server):
 class WebServer:
     """One app on one address; ``port`` 0 picks a free one."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+    def __init__(
+        self, app: ASGIApp, host: str, port: int, protocol: type[BoundedProtocol] | None = None
+    ) -> None:
         self.host = host
         self.port = port
         config = uvicorn.Config(
             app,
+            http=protocol or bounded(connections_max()),
+            # Connections taken in one turn of the loop, before the bound can refuse any. What the
+            # system queues behind them is _BACKLOG.
+            backlog=_ACCEPTED_AT_ONCE,
             lifespan="on",
             ws="websockets-sansio",
             # The app refuses larger frames with an answer; this is the bound behind it.

@@ -92,7 +92,7 @@ def _settings(config: Path | None) -> Settings:
 def demo(
     *,
     exit_: Annotated[bool, Parameter(name="--exit", negative="")] = False,
-    speed: float = 900.0,
+    speed: float = 1200.0,
     port: int = 8000,
     strategy: str = "momentum_crossover",
 ) -> None:

@@ -17,6 +17,7 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from infra.backtests import BATCH_EVENTS, BacktestSpec, run_backtest
+from infra.cli_kafka import kafka_app
 from infra.display import progress_bar
 from infra.docs import topics_markdown
 from infra.identity import VERSION
@@ -40,7 +41,7 @@ schema_app = App(name="schema", help="JSON Schemas of the records.")
 import_app = App(name="import", help="Import market data into a folder that --data can name.")
 config_app = App(name="config", help="Settings files.")
 runs_app = App(name="runs", help="Recorded runs.")
-for sub in (topics_app, schema_app, import_app, config_app, runs_app):
+for sub in (topics_app, schema_app, import_app, config_app, runs_app, kafka_app):
     app.command(sub)
 
 console = Console(highlight=False)

@@ -1,0 +1,248 @@
+"""One Kafka node (KRaft, broker and controller) with its data in a folder.
+
+The node is a process of its own: it lives on when the command that started it ends. A file beside
+its data holds its process id and address, so that another command finds it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from infra.kafka.jars import jars_folder
+from infra.kafka.java import find_java
+from schemas.errors import ConfigError, StorageError
+
+_START_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 30.0
+_POLL_S = 0.05
+_LOGGING = Path(__file__).with_name("log4j2.properties")
+_LOG_TAIL_BYTES = 4000
+
+_SETTINGS = {
+    # Topics are created from the catalogue; a misspelt name must fail, not make a topic.
+    "auto.create.topics.enable": "false",
+    "group.initial.rebalance.delay.ms": "0",
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "4",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "share.coordinator.state.topic.num.partitions": "1",
+    # A killed node may come back within three seconds, not nine.
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
+    "num.network.threads": "2",
+    "num.io.threads": "4",
+    "log.cleaner.dedupe.buffer.size": "16777216",
+}
+
+
+class Running(msgspec.Struct, frozen=True):
+    """What a started node left in its folder."""
+
+    pid: int
+    address: str
+
+
+class Node:
+    """A node on this machine; ``settings`` are broker properties that win over ours."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int = 0,
+        heap: str = "512m",
+        settings: Mapping[str, str] | None = None,
+        jars: Path | None = None,
+    ) -> None:
+        self.folder = folder.absolute()
+        self.log_file = self.folder / "server.log"
+        self._port = port
+        self._heap = heap
+        self._settings = dict(settings or {})
+        self._jars = jars or self.folder.parent
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def running(self) -> Running | None:
+        """Return the node if its process lives."""
+        if self._process is not None:
+            self._process.poll()  # Takes up an ended child, which else would count as alive.
+        try:
+            known = msgspec.json.decode((self.folder / "running.json").read_bytes(), type=Running)
+        except (OSError, msgspec.DecodeError):
+            return None
+        return known if _is_alive(known.pid, self.folder) else None
+
+    def start(self) -> Running:
+        """Start the node and return when it answers; a running one is returned as it is.
+
+        Raises ConfigError for a missing Java, Maven or a port in use, StorageError if it ends.
+        """
+        known = self.running()
+        if known is not None:
+            return known
+        java = find_java()
+        jars = jars_folder(self._jars, java)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        port = self._port or _kept_port(self.folder) or free_port()
+        _check_free(port)
+        properties = self._write_properties(port, free_port())
+        base = [str(java), f"-Xmx{self._heap}", "-XX:+UseSerialGC"]
+        base += [f"-Dlog4j2.configurationFile={_LOGGING}", "-cp", f"{jars}/*"]
+        if not (self.folder / "data" / "meta.properties").exists():
+            self._format(base, properties)
+        with self.log_file.open("ab") as log:
+            process = subprocess.Popen(  # noqa: S603 - the Java that was found
+                [*base, "kafka.Kafka", str(properties)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                start_new_session=True,  # Ctrl-C in the terminal is not for the broker
+            )
+        self._process = process
+        found = Running(process.pid, f"127.0.0.1:{port}")
+        (self.folder / "running.json").write_bytes(msgspec.json.encode(found))
+        self._wait_until_it_answers(process, port)
+        return found
+
+    def stop(self) -> bool:
+        """Stop the node cleanly, by force if it takes too long; False if none runs."""
+        known = self.running()
+        if known is None:
+            return False
+        os.kill(known.pid, signal.SIGTERM)
+        if not self._wait_for_end(_STOP_TIMEOUT_S):
+            self.kill()
+        (self.folder / "running.json").unlink(missing_ok=True)
+        return True
+
+    def kill(self) -> None:
+        """End the node at once, as a power cut would end it."""
+        known = self.running()
+        if known is not None:
+            os.kill(known.pid, signal.SIGKILL)
+            self._wait_for_end(_STOP_TIMEOUT_S)
+
+    def _write_properties(self, port: int, controller_port: int) -> Path:
+        values = {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller_port}",
+            "controller.listener.names": "CONTROLLER",
+            "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
+            "log.dirs": str(self.folder / "data"),
+            **_SETTINGS,
+            **self._settings,
+        }
+        path = self.folder / "server.properties"
+        path.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+        (self.folder / "port").write_text(str(port))
+        return path
+
+    def _format(self, base: list[str], properties: Path) -> None:
+        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        command = [*base, "kafka.tools.StorageTool", "format", "--standalone"]
+        command += ["-t", cluster, "-c", str(properties)]
+        done = subprocess.run(  # noqa: S603 - the Java that was found
+            command, capture_output=True, text=True, timeout=_START_TIMEOUT_S, check=False
+        )
+        if done.returncode:
+            lines = (done.stderr + done.stdout).strip().splitlines() or ["no output"]
+            raise StorageError(
+                f"the data folder of Kafka cannot be formatted: {lines[-1]}",
+                field="folder",
+                value=str(self.folder),
+                remedy="choose an empty folder that can be written",
+            )
+
+    def _wait_until_it_answers(self, process: subprocess.Popen[bytes], port: int) -> None:
+        deadline_s = time.monotonic() + _START_TIMEOUT_S
+        while time.monotonic() < deadline_s:
+            if process.poll() is not None:
+                raise self._did_not_start(f"it ended with status {process.returncode}")
+            # A broker opens its port only when it serves.
+            with socket.socket() as probe:
+                if not probe.connect_ex(("127.0.0.1", port)):
+                    return
+            time.sleep(_POLL_S)
+        self.kill()
+        raise self._did_not_start(f"it does not answer after {_START_TIMEOUT_S:.0f} s")
+
+    def _did_not_start(self, reason: str) -> StorageError:
+        tail = self.log_file.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace")
+        causes = [line for line in tail.splitlines() if "ERROR" in line or "Exception" in line]
+        return StorageError(
+            f"Kafka did not start: {reason}" + (f" ({causes[-1].strip()})" if causes else ""),
+            field="log",
+            value=str(self.log_file),
+            remedy="the log says why",
+        )
+
+    def _wait_for_end(self, timeout_s: float) -> bool:
+        deadline_s = time.monotonic() + timeout_s
+        while time.monotonic() < deadline_s:
+            if self.running() is None:
+                if self._process is not None:
+                    self._process.wait(_STOP_TIMEOUT_S)
+                return True
+            time.sleep(_POLL_S)
+        return False
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _kept_port(folder: Path) -> int:
+    """Return the port of the node's last life: clients that know it find it again."""
+    try:
+        return int((folder / "port").read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ConfigError(
+                f"Kafka cannot listen: {error.strerror or error}",
+                field="port",
+                value=port,
+                remedy="stop the program that uses it, or choose another port",
+            ) from error
+
+
+def _is_alive(pid: int, folder: Path) -> bool:
+    """Return whether a process lives and is the node of ``folder``: ids are used again."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        if stat.rpartition(")")[2].split()[0] == "Z":
+            # A killed Java holds its files until the last of its threads is gone.
+            return len(list(Path(f"/proc/{pid}/task").iterdir())) > 1
+        return str(folder) in Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return True  # no /proc here (macOS): the id alone has to do

@@ -18,8 +18,8 @@ from rich.console import Console
 
 from infra.backtests import BATCH_EVENTS, BacktestSpec, run_backtest
 from infra.cli_kafka import kafka_app
+from infra.cli_topics import topics_app
 from infra.display import progress_bar
-from infra.docs import topics_markdown
 from infra.identity import VERSION
 from infra.schema_export import export_schemas
 from infra.settings import EXAMPLE, Settings, data_folder, load_settings
@@ -27,7 +27,6 @@ from infra.strategies import known_strategies
 from infra.tables import show_backtest
 from infra.times import NS, parse_time
 from schemas.errors import ConfigError, MillraceError
-from schemas.topics import CATALOGUE
 from streams.importing import SourceKind
 
 app = App(
@@ -36,7 +35,6 @@ app = App(
     help="A real-time trading engine: a backtest is a replay through the same agents.",
     default_parameter=Parameter(negative="", show_default=lambda value: value or None),
 )
-topics_app = App(name="topics", help="The topic catalogue.")
 schema_app = App(name="schema", help="JSON Schemas of the records.")
 import_app = App(name="import", help="Import market data into a folder that --data can name.")
 config_app = App(name="config", help="Settings files.")
@@ -281,28 +279,6 @@ def strategies() -> None:
                 f"    {key}={parameter.default!r} {parameter.range_text()} {parameter.description}",
                 markup=False,
             )
-
-
-@topics_app.command(name="list")
-def topics_list() -> None:
-    """Print every topic with key, partitions and retention."""
-    for topic in CATALOGUE:
-        kept = (
-            "compacted"
-            if topic.is_compacted
-            else ("kept" if topic.retention_ms < 0 else f"{topic.retention_ms // 86_400_000} d")
-        )
-        console.print(
-            f"{topic.name:28} {topic.key:14} {topic.partitions} x  {kept:10} {topic.description}",
-            markup=False,
-            soft_wrap=True,
-        )
-
-
-@topics_app.command(name="docs")
-def topics_docs() -> None:
-    """Print the catalogue as Markdown."""
-    sys.stdout.write(topics_markdown())
 
 
 @schema_app.command(name="export")

@@ -1,8 +1,8 @@
 """Settings: one TOML file, every key of it known, typed and explained where it is wrong.
 
 ``millrace run --config FILE`` reads it; ``millrace config show`` prints what holds. ``EXAMPLE`` is
-the commented file that ``millrace config example`` writes. The only environment variable is
-MILLRACE_DATA_FOLDER.
+the commented file that ``millrace config example`` writes. Of the environment only
+MILLRACE_DATA_FOLDER is read here, and what ``infra.kafka.settings`` says.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from agents.runners.live_feed import LATENESS_S
 from agents.strategy.parameters import ParameterValue
 from agents.venue.config import Fee, Latency, NoFee, NoSlippage, Slippage
 from infra.amounts import check_numbers
+from infra.kafka.settings import KafkaSettings
 from schemas.enums import AccountKind, AutonomyMode
 from schemas.errors import ConfigError
 from schemas.risk import LimitSet
@@ -108,6 +109,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     risk: RiskSettings = RiskSettings()
     venue: VenueSettings = VenueSettings()
     market: MarketSettings = MarketSettings()
+    kafka: KafkaSettings = KafkaSettings()
     strategies: tuple[StrategySettings, ...] = ()
     seed: int = 0
 
@@ -241,6 +243,16 @@ latency = { submit_ns = 5000000, cancel_ns = 5000000 }         # [0] from comman
 intervals = ["1m", "5m"]       # ["1m"] out of 1s 5s 1m 5m 15m 1h 1d
 indicators = ["sma:20@1m"]     # [none] published on market.indicators
 mark_interval_s = 60           # [60] equity is marked once in each
+
+[kafka]                        # for topics, workers and whatever else reads or writes Kafka
+bootstrap = "127.0.0.1:9092"   # ["127.0.0.1:9092"] or MILLRACE_KAFKA_BOOTSTRAP; several with commas
+protocol = "PLAINTEXT"         # ["PLAINTEXT"] SSL, SASL_PLAINTEXT, SASL_SSL
+# mechanism = "SCRAM-SHA-512"  # ["SCRAM-SHA-512"] SCRAM-SHA-256, PLAIN
+# username = "millrace"
+# password_file = "secret.txt" # or MILLRACE_KAFKA_PASSWORD
+# ca_file = "ca.pem"           # [the system's authorities]
+# certificate_file = "me.pem"  # a client's own certificate, with key_file
+replication = 1                # [1] 3 in production, with min_in_sync_replicas = 2
 
 [[strategies]]
 name = "momentum_crossover"    # a built-in one, an entry point, or path/to/file.py:Class

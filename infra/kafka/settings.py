@@ -1,0 +1,63 @@
+"""The ``[kafka]`` table of the settings, and the connection that it and the environment make.
+
+MILLRACE_KAFKA_BOOTSTRAP wins over the table's address. The password comes from a file or from
+MILLRACE_KAFKA_PASSWORD, never from the settings, which are hashed, recorded and shown.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from schemas.errors import ConfigError
+from streams.kafka.connection import Connection
+
+
+class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the cluster is, how to reach it, and how its topics are kept."""
+
+    bootstrap: str = "127.0.0.1:9092"
+    protocol: str = "PLAINTEXT"
+    mechanism: str = "SCRAM-SHA-512"
+    username: str = ""
+    password_file: str = ""
+    ca_file: str = ""
+    certificate_file: str = ""
+    key_file: str = ""
+    request_timeout_s: float = 15.0
+    replication: int = 1
+    min_in_sync_replicas: int = 1
+
+
+def connection_of(settings: KafkaSettings, bootstrap: str | None = None) -> Connection:
+    """Return the connection; ``bootstrap`` wins over environment and settings.
+
+    Raises ConfigError for a password file that cannot be read or settings that do not go together.
+    """
+    return Connection(
+        bootstrap=bootstrap or os.environ.get("MILLRACE_KAFKA_BOOTSTRAP") or settings.bootstrap,
+        protocol=settings.protocol,
+        mechanism=settings.mechanism,
+        username=settings.username,
+        password=_password(settings),
+        ca_file=settings.ca_file,
+        certificate_file=settings.certificate_file,
+        key_file=settings.key_file,
+        request_timeout_s=settings.request_timeout_s,
+    )
+
+
+def _password(settings: KafkaSettings) -> str:
+    if not settings.password_file:
+        return os.environ.get("MILLRACE_KAFKA_PASSWORD", "")
+    try:
+        return Path(settings.password_file).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            "the password of Kafka cannot be read",
+            field="kafka.password_file",
+            value=settings.password_file,
+            remedy="give a text file that this user can read",
+        ) from error

@@ -1,0 +1,223 @@
+"""The catalogue's topics on a cluster: what is there, what is missing, what differs.
+
+``apply`` creates what is missing and sets retention, compaction and in-sync replicas. It never
+deletes a topic, and never changes a number of partitions: that would send the records of one key to
+another partition than those before, and the order of a key is what everything rests on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, for_code
+
+from schemas.errors import ConfigError, StorageError
+from schemas.topics import CATALOGUE, Topic
+from streams.kafka.connection import Connection
+
+_START_TIMEOUT_S = 20.0
+_VISIBLE_TIMEOUT_S = 20.0
+_POLL_S = 0.1
+_TOPIC_EXISTS = 36
+
+
+class Difference(NamedTuple):
+    """One thing in which a topic differs from the catalogue.
+
+    ``property`` is "topic" (it is missing), "partitions", "replication" or the name of a setting.
+    ``is_mended_by_apply`` says whether ``apply`` changes it.
+    """
+
+    topic: str
+    property: str
+    found: str
+    wanted: str
+    is_mended_by_apply: bool
+
+
+def settings_of(topic: Topic, min_in_sync_replicas: int = 1) -> dict[str, str]:
+    """Return the topic settings that the catalogue asks for."""
+    settings = {
+        "cleanup.policy": "compact" if topic.is_compacted else "delete",
+        "min.insync.replicas": str(min_in_sync_replicas),
+    }
+    if not topic.is_compacted:
+        # -1 keeps for ever; the size bound must not delete what the time bound keeps.
+        settings["retention.ms"] = str(topic.retention_ms)
+        settings["retention.bytes"] = "-1"
+    return settings
+
+
+class ClusterTopics:
+    """The topics of a cluster, compared with the catalogue."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        replication: int = 1,
+        min_in_sync_replicas: int = 1,
+        catalogue: Sequence[Topic] = CATALOGUE,
+    ) -> None:
+        if not 1 <= min_in_sync_replicas <= replication:
+            raise ConfigError(
+                "in-sync replicas are some of all replicas",
+                field="kafka.min_in_sync_replicas",
+                value=min_in_sync_replicas,
+                remedy=f"give 1 to {replication}",
+            )
+        self._connection = connection
+        self._replication = replication
+        self._min_in_sync = min_in_sync_replicas
+        self._catalogue = catalogue
+
+    async def differences(self) -> list[Difference]:
+        """Return in what the cluster differs from the catalogue, in the catalogue's order.
+
+        Raises StorageError if the cluster does not answer.
+        """
+        async with _admin(self._connection) as admin:
+            return await self._differences(admin)
+
+    async def apply(self) -> list[Difference]:
+        """Create what is missing, set what differs, and return what is left.
+
+        Raises StorageError if the cluster refuses.
+        """
+        async with _admin(self._connection) as admin:
+            found = await self._differences(admin)
+            missing = {d.topic for d in found if d.property == "topic"}
+            await self._create(admin, [t for t in self._catalogue if t.name in missing])
+            changed = {d.topic for d in found if d.is_mended_by_apply} - missing
+            await self._set(admin, [t for t in self._catalogue if t.name in changed])
+            # The metadata of a new topic reaches all brokers a little later.
+            deadline_s = asyncio.get_running_loop().time() + _VISIBLE_TIMEOUT_S
+            while True:
+                left = await self._differences(admin)
+                is_late = asyncio.get_running_loop().time() > deadline_s
+                if is_late or not any(d.is_mended_by_apply for d in left):
+                    return left
+                await asyncio.sleep(_POLL_S)
+
+    async def _differences(self, admin: AIOKafkaAdminClient) -> list[Difference]:
+        known = set(await admin.list_topics())
+        names = [t.name for t in self._catalogue if t.name in known]
+        described = {d["topic"]: d for d in await admin.describe_topics(names)} if names else {}
+        settings = await _settings(admin, names)
+        found: list[Difference] = []
+        for topic in self._catalogue:
+            if topic.name not in described:
+                found.append(Difference(topic.name, "topic", "missing", "there", True))
+                continue
+            partitions = described[topic.name]["partitions"]
+            if len(partitions) != topic.partitions:
+                there, wanted = str(len(partitions)), str(topic.partitions)
+                found.append(Difference(topic.name, "partitions", there, wanted, False))
+            replicas = min((len(p["replicas"]) for p in partitions), default=0)
+            if replicas < self._replication:
+                there, wanted = str(replicas), str(self._replication)
+                found.append(Difference(topic.name, "replication", there, wanted, False))
+            for name, wanted in settings_of(topic, self._min_in_sync).items():
+                there = settings[topic.name].get(name, "")
+                if there != wanted:
+                    found.append(Difference(topic.name, name, there, wanted, True))
+        return found
+
+    async def _create(self, admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> None:
+        if not topics:
+            return
+        wanted = [
+            NewTopic(
+                topic.name,
+                topic.partitions,
+                self._replication,
+                topic_configs=settings_of(topic, self._min_in_sync),
+            )
+            for topic in topics
+        ]
+        answer = await admin.create_topics(wanted)
+        for name, code, *rest in answer.topic_errors:
+            # Another process may create them at the same time.
+            if code not in (0, _TOPIC_EXISTS):
+                raise StorageError(
+                    f"Kafka did not create a topic: {rest[0] if rest else ''} {for_code(code)}",
+                    field="topic",
+                    value=name,
+                    remedy="check replication and what the cluster allows this user",
+                )
+
+    async def _set(self, admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> None:
+        if not topics:
+            return
+        # The request replaces all settings of a topic, so those that others made are sent again.
+        now = await _settings(admin, [t.name for t in topics], is_own_only=True)
+        resources = [
+            ConfigResource(
+                ConfigResourceType.TOPIC,
+                topic.name,
+                {**now[topic.name], **settings_of(topic, self._min_in_sync)},
+            )
+            for topic in topics
+        ]
+        for answer in await admin.alter_configs(resources):
+            for code, message, _, name in answer.resources:
+                if code:
+                    raise StorageError(
+                        f"Kafka did not change a topic: {message or for_code(code)}",
+                        field="topic",
+                        value=name,
+                        remedy="check what the cluster allows this user",
+                    )
+
+
+async def _settings(
+    admin: AIOKafkaAdminClient, names: Sequence[str], *, is_own_only: bool = False
+) -> dict[str, dict[str, str]]:
+    """Return the settings of topics; with ``is_own_only`` those alone that a topic was given."""
+    if not names:
+        return {}
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    found: dict[str, dict[str, str]] = {}
+    for answer in await admin.describe_configs(resources):
+        for code, message, _, name, entries in answer.resources:
+            if code:
+                raise StorageError(
+                    f"Kafka does not tell the settings of a topic: {message or for_code(code)}",
+                    field="topic",
+                    value=name,
+                    remedy="check what the cluster allows this user",
+                )
+            found[name] = {
+                entry[0]: entry[1]
+                for entry in entries
+                if not is_own_only or entry[3] == _OF_THE_TOPIC
+            }
+    return found
+
+
+_OF_THE_TOPIC = 1
+"""The source of a setting that was given to the topic itself."""
+
+
+@asynccontextmanager
+async def _admin(connection: Connection) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(**connection.client())
+    try:
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                await admin.start()
+            yield admin
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise StorageError(
+                f"Kafka does not answer: {str(error) or type(error).__name__}",
+                field="kafka.bootstrap",
+                value=connection.bootstrap,
+                remedy="start it (`millrace kafka start`), or check address and credentials",
+            ) from error
+    finally:
+        await admin.close()

@@ -29,7 +29,7 @@ MAY_NOT_IMPORT = {"agents": ("agents.runners",)}
 OWNERS = {
     "faust": ("agents.runners",),
     "mode": ("agents.runners",),
-    "aiokafka": ("streams",),
+    "aiokafka": ("streams", "agents.runners.kafka"),
     "asyncpg": ("streams",),
     "ib_async": ("streams",),
     "pyarrow": ("streams",),

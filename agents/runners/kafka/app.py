@@ -1,0 +1,78 @@
+"""The Faust app of a worker, with settings that a trading engine can live with.
+
+Faust's defaults are made for web analytics: session timeouts of a minute, produce timeouts of
+twenty, an open HTTP server. Each setting that differs here says why.
+"""
+
+from __future__ import annotations
+
+import faust
+from faust.types.auth import SASLMechanism
+
+from agents.runners.kafka.transport import SCHEME, Positions, Transport, register
+from streams.kafka.connection import Connection
+
+POLL_RECORDS_MAX = 4000
+FETCH_MAX_BYTES = 4 * 1024 * 1024
+SESSION_TIMEOUT_S = 10.0
+REBALANCE_TIMEOUT_S = 30.0
+COMMIT_INTERVAL_S = 0.5
+_BUFFERED_BATCHES = 4
+
+
+def new_app(
+    group: str, connection: Connection, data_folder: str, positions: Positions | None = None
+) -> faust.App:
+    """Return an app whose consumer group is ``group``; nothing is connected yet.
+
+    With ``positions`` every assigned partition goes on where that says, and nothing is committed
+    but what is allowed.
+    """
+    register()
+    timeout_s = connection.request_timeout_s
+    app = faust.App(
+        group,
+        broker=[f"{SCHEME}://{server}" for server in connection.servers()],
+        broker_credentials=_credentials(connection),
+        datadir=data_folder,
+        # A group that is new reads everything: processors know what they have seen.
+        consumer_auto_offset_reset="earliest",
+        broker_commit_interval=COMMIT_INTERVAL_S,
+        broker_commit_every=1_000_000_000,
+        # A dead worker's partitions are taken over after this, not after a minute.
+        broker_session_timeout=min(SESSION_TIMEOUT_S, timeout_s),
+        broker_heartbeat_interval=SESSION_TIMEOUT_S / 5,
+        broker_rebalance_timeout=REBALANCE_TIMEOUT_S,
+        broker_request_timeout=timeout_s,
+        broker_max_poll_interval=60.0,
+        broker_max_poll_records=POLL_RECORDS_MAX,
+        consumer_max_fetch_size=FETCH_MAX_BYTES,
+        producer_request_timeout=timeout_s,
+        producer_acks=-1,
+        # Batches, not records: four of them are up to 16,000 records in front of an agent.
+        stream_buffer_maxsize=_BUFFERED_BATCHES,
+        # State is in our snapshots; topics come from the catalogue.
+        table_standby_replicas=0,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        # Anyone who reaches it could read tables; our own server has the health of a worker.
+        web_enabled=False,
+        worker_redirect_stdouts=False,
+        store="memory://",
+    )
+    transport = app.transport
+    assert isinstance(transport, Transport)
+    transport.positions = positions
+    return app
+
+
+def _credentials(connection: Connection) -> faust.auth.Credentials | None:
+    context = connection.ssl_context()
+    if connection.is_sasl():
+        return faust.SASLCredentials(
+            username=connection.username,
+            password=connection.password,
+            mechanism=SASLMechanism(connection.mechanism),
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if context is not None else None

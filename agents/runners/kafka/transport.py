@@ -1,0 +1,182 @@
+"""A Faust transport whose event is a batch of records of one partition.
+
+Faust hands over one record an event: a hop between two threads, two tasks and several locks each.
+Here the value of an event is the list of records that the fetcher had for a partition, so that this
+cost is paid once for thousands. Delivery, membership and assignment stay Faust's; what may be
+committed is told by ``Commits``, not by upstream's gap bookkeeping.
+
+``register`` makes the URL scheme ``millrace://`` known.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, cast
+
+from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndMetadata
+from faust.transport.drivers import TRANSPORTS
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage, Message
+from mode.utils.futures import notify
+
+from agents.runners.kafka.commits import Commits
+
+SCHEME = "millrace"
+
+Positions = Callable[[frozenset[TP]], Awaitable[Mapping[TP, int]]]
+"""Tells where to go on in partitions that were just assigned, of those whose state is known."""
+
+_log = logging.getLogger(__name__)
+
+
+def register() -> None:
+    """Make ``millrace://host:port`` a broker URL of Faust."""
+    TRANSPORTS.aliases[SCHEME] = f"{__name__}:Transport"
+
+
+class _Thread(driver.AIOKafkaConsumerThread):
+    """The thread of the client; a commit that fails is tried again, not taken for the end."""
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        consumer = self._ensure_consumer()
+        assigned = self.assignment()
+        wanted = {
+            driver.ensure_aiokafka_TP(tp): OffsetAndMetadata(offset, "")
+            for tp, offset in offsets.items()
+            if tp in assigned
+        }
+        if not wanted:
+            return False
+        try:
+            await consumer.commit(wanted)
+        except (KafkaError, OSError) as error:
+            _log.warning("offsets were not committed, and will be again: %r", error)
+            return False
+        return True
+
+
+class Consumer(driver.Consumer):
+    """Gives batches, and commits what is finished."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        transport = cast(Transport, self.transport)
+        self.commits: Commits[TP] = Commits(is_held=transport.positions is not None)
+
+    def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
+        return _Thread(self, loop=self.loop, beacon=self.beacon)
+
+    # ---- batches
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109 - Faust's signature
+        """Yield what was fetched: one message for each partition, its value the list of records."""
+        generation = self.app.consumer_generation_id
+        fetched, active = await self._wait_next_records(timeout)
+        if fetched is None or self.should_stop:
+            return
+        for tp, records in fetched.items():
+            if not self.flow_active or generation != self.app.consumer_generation_id:
+                # A rebalance began. Every partition is sought anew before it goes on.
+                return
+            if active is not None and tp not in active and tp not in self._buffered_partitions:
+                continue
+            position = self._read_offset[tp]
+            wanted = [r for r in records if position is None or r.offset >= position]
+            if wanted:
+                self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+                self.commits.take(tp, wanted[0].offset, wanted[-1].offset)
+                yield tp, self._batch(tp, wanted)
+                self._read_offset[tp] = wanted[-1].offset + 1
+
+    def _batch(self, tp: TP, records: list[Any]) -> ConsumerMessage:
+        last = records[-1]
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            last.offset,
+            last.timestamp / 1000.0,
+            last.timestamp_type,
+            None,
+            None,
+            cast(bytes, records),
+            None,
+            0,
+            0,
+            tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    # ---- what may be committed
+
+    def ack(self, message: Message) -> bool:
+        """Note that a batch is finished."""
+        if message.acked:
+            return False
+        message.acked = True
+        self._unacked_messages.discard(message)
+        self.commits.finish(message.tp, message.offset)
+        self._n_acked += 1
+        notify(self._waiting_for_ack)
+        return True
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return (tp for tp in self.commits if topics is None or tp in topics or tp.topic in topics)
+
+    def _filter_committable_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
+        due = ((tp, self.commits.due(tp)) for tp in tps)
+        return {tp: offset for tp, offset in due if offset is not None}
+
+    async def _commit_offsets(
+        self, offsets: Mapping[TP, int], start_new_transaction: bool = True
+    ) -> bool:
+        assigned = self.assignment()
+        wanted = {tp: offset for tp, offset in offsets.items() if tp in assigned}
+        if not wanted or not await self._commit(wanted):
+            return False
+        for tp, offset in wanted.items():
+            self.commits.confirm(tp, offset)
+        self.app.monitor.on_tp_commit(wanted)
+        return True
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Do nothing: what lies between two batches has no records."""
+
+    # ---- where to go on
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Forget what was in work: others do it now."""
+        await super().on_partitions_revoked(revoked)
+        for tp in revoked:
+            self.commits.forget(tp)
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Go to where each partition goes on: its state's position, else the committed offset.
+
+        A partition that has neither goes on at the first record whose work is not finished.
+        """
+        found: dict[TP, int] = dict(await super().seek_to_committed())
+        assigned = frozenset(self.assignment())
+        places = {tp: at for tp in assigned if (at := self.commits.restart(tp)) is not None}
+        for tp in [tp for tp in places if found.get(tp)]:
+            del places[tp]
+        positions = cast(Transport, self.transport).positions
+        if positions is not None:
+            places.update(await positions(assigned))
+        for tp in assigned:
+            self.commits.forget(tp)
+        for tp, offset in places.items():
+            await self._seek(tp, offset)
+            found[tp] = offset
+        return found
+
+
+class Transport(driver.Transport):
+    """Faust's aiokafka transport with the consumer of batches.
+
+    ``positions`` of None restarts at committed offsets; else commits wait until ``Commits.allow``.
+    """
+
+    Consumer: ClassVar[Any] = Consumer
+    positions: Positions | None = None

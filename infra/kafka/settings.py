@@ -26,7 +26,7 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ca_file: str = ""
     certificate_file: str = ""
     key_file: str = ""
-    request_timeout_s: float = 15.0
+    request_timeout_s: float = 8.0
     replication: int = 1
     min_in_sync_replicas: int = 1
 

@@ -33,7 +33,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     ca_file: str = ""
     certificate_file: str = ""
     key_file: str = ""
-    request_timeout_s: float = 15.0
+    request_timeout_s: float = 8.0
 
     def __post_init__(self) -> None:
         _check("kafka.protocol", self.protocol, PROTOCOLS)

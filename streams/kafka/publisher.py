@@ -1,0 +1,165 @@
+"""Writes records to Kafka: in batches, in order, acknowledged by all replicas or told as an error.
+
+A key goes to the partition that Kafka's own clients choose (murmur2), so that records of foreign
+producers and ours meet. The producer is idempotent: what the client sends again after a lost
+acknowledgement is stored once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+from aiokafka.partitioner import murmur2
+
+from schemas.codec import encode
+from schemas.envelope import Header
+from schemas.errors import ConfigError, StorageError
+from schemas.topics import TOPIC_BY_NAME
+from streams.kafka.connection import Connection
+
+_BATCH_BYTES = 262_144
+_START_TIMEOUT_S = 20.0
+_DEADLINE_S = 10.0
+
+
+class Outgoing(NamedTuple):
+    """A record on its way; ``partition`` of None is chosen by ``key``."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    partition: int | None = None
+
+
+def outgoing(topic: str, record: Header, partition: int | None = None) -> Outgoing:
+    """Return a record of the catalogue as bytes, with the key that the catalogue names."""
+    key = getattr(record, TOPIC_BY_NAME[topic].key, "")
+    return Outgoing(topic, str(key).encode(), encode(record), partition)
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Return the partition of a key as Kafka's default partitioner chooses it."""
+    chosen: int = (murmur2(key) & 0x7FFFFFFF) % partitions
+    return chosen
+
+
+class Publisher:
+    """One producer; ``deadline_s`` bounds how long a group of records may take."""
+
+    def __init__(self, connection: Connection, *, deadline_s: float = _DEADLINE_S) -> None:
+        self._connection = connection
+        self._deadline_s = deadline_s
+        self._producer: AIOKafkaProducer | None = None
+        self._partitions: dict[str, int] = {}
+        self._lock = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        """Connect; raises StorageError if the cluster does not answer."""
+        self._producer = AIOKafkaProducer(
+            **self._connection.client(),
+            enable_idempotence=True,
+            acks="all",
+            max_batch_size=_BATCH_BYTES,
+        )
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                await self._producer.start()
+        except (KafkaError, OSError, TimeoutError) as error:
+            await self._producer.stop()
+            raise self._failed("Kafka does not answer", error) from error
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Disconnect."""
+        if self._producer is not None:
+            await self._producer.stop()
+
+    async def publish(self, records: Sequence[Outgoing]) -> list[int]:
+        """Write records and return their offsets, once all of them are acknowledged.
+
+        Records of one partition keep their order. Raises StorageError if that is not so within the
+        deadline: some may be stored then, and come again when they are published again.
+        """
+        try:
+            async with asyncio.timeout(self._deadline_s), self._lock:
+                return await self._publish(records)
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise self._failed("records could not be written to Kafka", error) from error
+
+    async def _publish(self, records: Sequence[Outgoing]) -> list[int]:
+        groups: dict[tuple[str, int], list[int]] = {}
+        for index, item in enumerate(records):
+            partition = item.partition
+            if partition is None:
+                partition = partition_of(item.key, await self._count(item.topic))
+            groups.setdefault((item.topic, partition), []).append(index)
+        offsets = [0] * len(records)
+        await asyncio.gather(
+            *(
+                self._write(topic, partition, indexes, records, offsets)
+                for (topic, partition), indexes in groups.items()
+            )
+        )
+        return offsets
+
+    async def _write(
+        self,
+        topic: str,
+        partition: int,
+        indexes: Sequence[int],
+        records: Sequence[Outgoing],
+        offsets: list[int],
+    ) -> None:
+        assert self._producer is not None  # entered before anything is published
+        done = 0
+        sent: list[tuple[int, asyncio.Future[object]]] = []
+        while done < len(indexes):
+            batch = self._producer.create_batch()
+            first = done
+            while done < len(indexes):
+                item = records[indexes[done]]
+                if batch.append(timestamp=None, key=item.key, value=item.value) is None:
+                    break
+                done += 1
+            batch.close()
+            future = await self._producer.send_batch(batch, topic, partition=partition)
+            sent.append((first, future))
+        for number, (first, future) in enumerate(sent):
+            base = (await future).offset  # type: ignore[attr-defined]
+            end = sent[number + 1][0] if number + 1 < len(sent) else len(indexes)
+            for place in range(first, end):
+                offsets[indexes[place]] = base + place - first
+
+    async def _count(self, topic: str) -> int:
+        count = self._partitions.get(topic)
+        if count is None:
+            assert self._producer is not None  # entered before anything is published
+            try:
+                found = await self._producer.partitions_for(topic)
+            except UnknownTopicOrPartitionError as error:
+                raise ConfigError(
+                    "Kafka does not have this topic",
+                    field="topic",
+                    value=topic,
+                    remedy="`millrace topics apply` creates it",
+                ) from error
+            count = self._partitions[topic] = len(found)
+        return count
+
+    def _failed(self, text: str, error: BaseException) -> StorageError:
+        return StorageError(
+            f"{text}: {str(error) or type(error).__name__}",
+            field="kafka.bootstrap",
+            value=self._connection.bootstrap,
+            remedy="start it (`millrace kafka start`), or check address and credentials",
+        )

@@ -16,7 +16,10 @@ DAY_MS = 86_400_000
 
 
 class Topic(NamedTuple):
-    """One topic; ``retention_ms`` -1 keeps for ever, ``is_compacted`` keeps the newest of a key."""
+    """One topic; ``retention_ms`` -1 keeps for ever, ``is_compacted`` keeps the newest of a key.
+
+    ``key`` names the field of the records that is their key on Kafka; several are joined by "|".
+    """
 
     name: str
     key: str
@@ -259,7 +262,7 @@ CATALOGUE: tuple[Topic, ...] = (
     ),
     Topic(
         RISK_LIMITS,
-        "scope",
+        "scope|scope_id",
         (risk.SetLimits,),
         1,
         _KEEP,
@@ -270,7 +273,7 @@ CATALOGUE: tuple[Topic, ...] = (
     ),
     Topic(
         RISK_BREAKER,
-        "scope",
+        "scope|scope_id",
         (risk.BreakerChanged,),
         1,
         _KEEP,
@@ -413,7 +416,7 @@ CATALOGUE: tuple[Topic, ...] = (
     ),
     Topic(
         SYSTEM_SNAPSHOTS,
-        "stage",
+        "stage|instance",
         (control.StageSnapshot,),
         4,
         _KEEP,
@@ -436,3 +439,9 @@ CATALOGUE: tuple[Topic, ...] = (
 )
 
 TOPIC_BY_NAME: dict[str, Topic] = {topic.name: topic for topic in CATALOGUE}
+
+
+def key_of(topic: str, record: Any) -> str:
+    """Return a record's key on Kafka; a field that it does not have is empty."""
+    fields = TOPIC_BY_NAME[topic].key.split("|")
+    return "|".join(str(getattr(record, field, "")) for field in fields)

@@ -19,7 +19,7 @@ from aiokafka.partitioner import murmur2
 from schemas.codec import encode
 from schemas.envelope import Header
 from schemas.errors import ConfigError, StorageError
-from schemas.topics import TOPIC_BY_NAME
+from schemas.topics import key_of
 from streams.kafka.connection import Connection
 
 _BATCH_BYTES = 262_144
@@ -38,8 +38,7 @@ class Outgoing(NamedTuple):
 
 def outgoing(topic: str, record: Header, partition: int | None = None) -> Outgoing:
     """Return a record of the catalogue as bytes, with the key that the catalogue names."""
-    key = getattr(record, TOPIC_BY_NAME[topic].key, "")
-    return Outgoing(topic, str(key).encode(), encode(record), partition)
+    return Outgoing(topic, key_of(topic, record).encode(), encode(record), partition)
 
 
 def partition_of(key: bytes, partitions: int) -> int:

@@ -12,9 +12,11 @@ from jsonschema import Draft202012Validator
 
 from infra.schema_export import DECIMAL_PATTERN, DIALECT, export_schemas, topic_schema
 from schemas.codec import decode, encode
+from schemas.enums import BreakerState, Scope
 from schemas.envelope import SCHEMA_VERSION, Header
 from schemas.errors import RecordError, StorageError
-from schemas.topics import CATALOGUE, TOPIC_BY_NAME, Topic
+from schemas.risk import BreakerChanged
+from schemas.topics import CATALOGUE, RISK_BREAKER, TOPIC_BY_NAME, Topic, key_of
 from tests.replay.wire_samples import COMMAND, FOLDER, has_every_field, record_types, samples
 
 CASES = [
@@ -145,3 +147,21 @@ def references(schema: Any) -> set[str]:
     if isinstance(schema.get("$ref"), str):
         found.add(schema["$ref"])
     return found
+
+
+def test_key_of_every_topic_is_made_of_fields_of_its_records() -> None:
+    for topic in CATALOGUE:
+        for field in topic.key.split("|"):
+            having = [value for value in topic.values if field in value.__struct_fields__]
+            assert having, f"no record on {topic.name} has the key {field}"
+            if topic.is_compacted:
+                assert len(having) == len(topic.values), f"a record on {topic.name} has no {field}"
+
+
+def test_scopes_and_instances_have_keys_of_their_own() -> None:
+    first = BreakerChanged(
+        "e", 1, "c", "c", Scope.ACCOUNT, "a", BreakerState.HALTED, 1, "ann", "loss"
+    )
+    second = msgspec.structs.replace(first, scope_id="b")
+    assert key_of(RISK_BREAKER, first) == "ACCOUNT|a"
+    assert key_of(RISK_BREAKER, first) != key_of(RISK_BREAKER, second)

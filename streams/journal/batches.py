@@ -174,6 +174,11 @@ def recut(universe: Universe, pieces: Iterable[Piece], size: int) -> Iterator[Ma
         yield _join(universe, held, count, clock_ns, offset)
 
 
+def batch_of(universe: Universe, piece: Piece, clock_ns: int, first_offset: int) -> MarketBatch:
+    """Return the events of a piece as one batch, whose clock goes on from ``clock_ns``."""
+    return _join(universe, [piece], piece.size, clock_ns, first_offset)
+
+
 def _join(
     universe: Universe, pieces: list[Piece], size: int, clock_ns: int, offset: int
 ) -> MarketBatch:

@@ -104,3 +104,13 @@ def _check(field: str, value: str, choices: tuple[str, ...]) -> None:
         raise ConfigError(
             "no such choice", field=field, value=value, remedy=f"choose one of {', '.join(choices)}"
         )
+
+
+def missing_topic(topic: str) -> ConfigError:
+    """Return the error that a topic is not on the cluster."""
+    return ConfigError(
+        "Kafka does not have this topic",
+        field="topic",
+        value=topic,
+        remedy="`millrace topics apply` creates it",
+    )

@@ -18,9 +18,9 @@ from aiokafka.partitioner import murmur2
 
 from schemas.codec import encode
 from schemas.envelope import Header
-from schemas.errors import ConfigError, StorageError
+from schemas.errors import StorageError
 from schemas.topics import key_of
-from streams.kafka.connection import Connection
+from streams.kafka.connection import Connection, missing_topic
 
 _BATCH_BYTES = 262_144
 _START_TIMEOUT_S = 20.0
@@ -146,12 +146,7 @@ class Publisher:
             try:
                 found = await self._producer.partitions_for(topic)
             except UnknownTopicOrPartitionError as error:
-                raise ConfigError(
-                    "Kafka does not have this topic",
-                    field="topic",
-                    value=topic,
-                    remedy="`millrace topics apply` creates it",
-                ) from error
+                raise missing_topic(topic) from error
             count = self._partitions[topic] = len(found)
         return count
 

@@ -1,0 +1,87 @@
+"""Reads topics from their beginning to where they end now: reference data, snapshots.
+
+What is written while it reads is left for the next time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+
+from schemas.errors import StorageError
+from streams.kafka.connection import Connection, missing_topic
+
+_DEADLINE_S = 60.0
+_POLL_MS = 500
+_POLL_RECORDS = 4000
+
+
+async def read_to_end(
+    connection: Connection,
+    topic: str,
+    partitions: Sequence[int] | None = None,
+    *,
+    deadline_s: float = _DEADLINE_S,
+) -> AsyncIterator[Any]:
+    """Yield the records of a topic, in the order of each partition, up to their present ends.
+
+    Raises ConfigError for a topic that is not there, StorageError if Kafka does not give all within
+    the deadline.
+    """
+    consumer = AIOKafkaConsumer(
+        topic,
+        **connection.client(),
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+    )
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + deadline_s
+    try:
+        async with asyncio.timeout_at(deadline):
+            await consumer.start()
+            ends = await _ends(consumer, topic, partitions)
+        while any(at < end for at, end in (await _positions(consumer, ends)).values()):
+            async with asyncio.timeout_at(deadline):
+                fetched = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
+            for place, records in fetched.items():
+                for record in records:
+                    if place in ends and record.offset < ends[place]:
+                        yield record
+    except UnknownTopicOrPartitionError as error:
+        raise missing_topic(topic) from error
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise StorageError(
+            f"{topic} cannot be read from Kafka: {str(error) or type(error).__name__}",
+            field="kafka.bootstrap",
+            value=connection.bootstrap,
+            remedy="start it (`millrace kafka start`), or check address and credentials",
+        ) from error
+    finally:
+        await consumer.stop()
+
+
+async def _ends(
+    consumer: AIOKafkaConsumer, topic: str, partitions: Sequence[int] | None
+) -> dict[TopicPartition, int]:
+    known = consumer.partitions_for_topic(topic)
+    if not known:
+        raise missing_topic(topic)
+    places = [TopicPartition(topic, p) for p in sorted(known)]
+    chosen = [place for place in places if partitions is None or place.partition in partitions]
+    ends: dict[TopicPartition, int] = await consumer.end_offsets(chosen)
+    return ends
+
+
+async def _positions(
+    consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]
+) -> dict[TopicPartition, tuple[int, int]]:
+    """Return for each partition where the reader stands and where it ends.
+
+    Compacted topics and transactions end with offsets that no record has, so positions count, not
+    records.
+    """
+    return {place: (await consumer.position(place), end) for place, end in ends.items()}

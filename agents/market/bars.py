@@ -11,8 +11,8 @@ there, or the instant after the latest watermark if that is later):
 - The open is the trade with the earliest event time and the close the one with the latest, so a
   corrected bar is the bar that ordered trades would have made.
 - A bar without a trade is not made.
-- A bar is partial if the run began inside it: the first market event of the run lies after its
-  start, and so does its own first trade. Bars still open when the run ends are partial as well.
+- A bar is partial if its instrument was not seen from its start on (see ``coverage``) and its own
+  first trade lies after the start. Bars still open when the run ends are partial as well.
 - A split brings the bar under way of its instrument to the new count of shares, at the split's
   position: prices are divided by the ratio, the volume multiplied (to the nearest unit, half to
   even). A bar never mixes two counts; what closed before stays as it was.
@@ -36,6 +36,7 @@ from typing import NamedTuple
 import numpy as np
 
 from agents.market.buckets import NO_BUCKET, Buckets
+from agents.market.coverage import Coverage
 from agents.market.grouping import Bools, GridTable, Grouped, grown
 from agents.market.history import BAR_DTYPE, LOW_BITS, Bars, History
 from agents.market.history import joined as join_bars
@@ -90,13 +91,14 @@ class BarBuilder:
         self.last_ts = np.empty(0, np.int64)
         self.open = {j: np.zeros(0, BAR_DTYPE) for j in self.intervals}
         self.history = {j: History(depth) for j in self.intervals}
-        self.covered_from: int | None = None
+        self.coverage = Coverage(universe)
         self._prices = GridTable(universe, "price")
         self._sizes = GridTable(universe, "quantity")
 
     def grow(self) -> None:
         """Make room for the instruments that the universe has now."""
         size = len(self._universe)
+        self.coverage.grow()
         if size == len(self.level):
             return
         self.level = grown(self.level, size, UNKNOWN)
@@ -292,7 +294,8 @@ class BarBuilder:
 
     def _uncovered(self, bars: Bars) -> Bools:
         """Return which bars began before the run, or the source of the instrument."""
-        covered_from = np.maximum(self.since[bars["instrument"]], self.covered_from or 0)
+        instrument = bars["instrument"]
+        covered_from = np.maximum(self.since[instrument], self.coverage.since[instrument])
         start: Ints = bars["start"]
         first_ts: Ints = bars["first_ts"]
         uncovered: Bools = (start < covered_from) & (first_ts > start)

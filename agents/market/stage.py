@@ -34,7 +34,7 @@ from schemas.columns import (
 )
 from schemas.enums import CorporateActionKind, QualityKind
 from schemas.instruments import CorporateAction, Universe
-from schemas.market_data import INTERVALS, DataQuality, IndicatorValue, InstrumentStatus, Watermark
+from schemas.market_data import INTERVALS, DataQuality, IndicatorValue, Watermark
 from schemas.sessions import SessionTable
 
 Table = TypeVar("Table", bound=Columns)
@@ -98,8 +98,7 @@ class MarketStage:
         trades = self._validity.trades(batch.trades, found)
         quotes = self._validity.quotes(batch.quotes, found)
         bars = self._validity.bars(batch.bars, found)
-        if self._builder.covered_from is None:
-            self._builder.covered_from = _covered_from(batch)
+        self._builder.coverage.note(batch)
 
         by_trade = Grouped(trades.instrument)
         shown = prints(trades, bars)
@@ -131,7 +130,7 @@ class MarketStage:
         state = MarketState(
             instruments=[instrument.instrument_id for instrument in self._universe.instruments],
             promised_ns=self._promised,
-            covered_from_ns=builder.covered_from,
+            covered_from_ns=builder.coverage.of_all,
             arrays={name: array.tobytes() for name, array in self._arrays().items()},
             histories=histories,
             indicators=self._feed.snapshot(),
@@ -143,14 +142,14 @@ class MarketStage:
         saved = decode(state)
         codes = codes_in(self._universe, saved.instruments)
         self._reset()
-        self._grow()
         builder = self._builder
+        builder.coverage.of_all = saved.covered_from_ns
+        self._grow()
         fill(self._arrays(), saved.arrays, codes)
         for bars in builder.open.values():
             bars["instrument"] = np.where(bars["end"] != 0, np.arange(len(bars)), 0)
         for j, history in builder.history.items():
             history.replace(bars_with_codes(saved.histories[INTERVALS[j]], codes))
-        builder.covered_from = saved.covered_from_ns
         self._promised = saved.promised_ns
         self._feed.restore(saved.indicators)
 
@@ -160,6 +159,7 @@ class MarketStage:
         arrays: Arrays = {
             "source_level": builder.level,
             "source_since": builder.since,
+            "covered_from": builder.coverage.since,
             "last_source_bar": builder.last_ts,
             "last_reference": self._prices.last,
             "last_price": monitor.last_price,
@@ -287,18 +287,6 @@ def _cut(table: Table, start: int, stop: int) -> Table:
         return table
     part = table.take(slice(first, last))
     return part.moved(part.pos - start)
-
-
-def _covered_from(batch: MarketBatch) -> int | None:
-    """Return from when on the run sees the market: its first event, the start if it is a bar."""
-    firsts = [(int(t.pos[0]), int(t.ts[0])) for t in (batch.trades, batch.quotes) if len(t)]
-    if len(batch.bars):
-        firsts.append((int(batch.bars.pos[0]), int(batch.bars.start[0])))
-    for pos, _, record in batch.records:
-        if isinstance(record, Watermark | InstrumentStatus):
-            firsts.append((pos, record.ts_event_ns + isinstance(record, Watermark)))
-            break
-    return min(firsts)[1] if firsts else None
 
 
 def _late_findings(late: list[TooLate]) -> Findings:

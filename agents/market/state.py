@@ -20,7 +20,7 @@ from schemas.instruments import Universe
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-VERSION = 1
+VERSION = 2
 
 
 class MarketState(msgspec.Struct, kw_only=True):
@@ -29,7 +29,7 @@ class MarketState(msgspec.Struct, kw_only=True):
     version: int = VERSION
     instruments: list[str]
     promised_ns: int
-    covered_from_ns: int | None
+    covered_from_ns: int
     arrays: dict[str, bytes]
     histories: dict[str, bytes]
     indicators: bytes

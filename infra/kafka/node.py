@@ -154,16 +154,17 @@ class Node:
         return path
 
     def _format(self, base: list[str], properties: Path) -> None:
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # An id that began with a dash would be read as an option.
+        cluster = "M" + urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
         command = [*base, "kafka.tools.StorageTool", "format", "--standalone"]
         command += ["-t", cluster, "-c", str(properties)]
         done = subprocess.run(  # noqa: S603 - the Java that was found
             command, capture_output=True, text=True, timeout=_START_TIMEOUT_S, check=False
         )
         if done.returncode:
-            lines = (done.stderr + done.stdout).strip().splitlines() or ["no output"]
+            lines = [x for x in (done.stderr + done.stdout).splitlines() if " INFO " not in x]
             raise StorageError(
-                f"the data folder of Kafka cannot be formatted: {lines[-1]}",
+                f"the data folder of Kafka cannot be formatted: {' '.join(lines[:3])}",
                 field="folder",
                 value=str(self.folder),
                 remedy="choose an empty folder that can be written",

@@ -27,3 +27,14 @@ def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield running.address
     finally:
         node.kill()
+
+
+@pytest.fixture(scope="module")
+def own_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Give the address of an empty broker that no other module writes to."""
+    node = Node(tmp_path_factory.mktemp("kafka-own") / "node", jars=JARS)
+    running = node.start()
+    try:
+        yield running.address
+    finally:
+        node.kill()

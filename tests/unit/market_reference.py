@@ -80,7 +80,8 @@ class Reference:
     pos: int = -1
     clock: int = -(2**62)
     promised: int = -(2**62)
-    covered_from: int | None = None
+    covered_from: dict[int, int] = field(default_factory=dict)
+    covered_all: int | None = None
     level: dict[int, int] = field(default_factory=dict)
     since: dict[int, int] = field(default_factory=dict)
     last_source: dict[int, int] = field(default_factory=dict)
@@ -105,9 +106,12 @@ class Reference:
         self.clock = max(self.clock, ts)
         if kind == "watermark":
             self.promised = max(self.promised, ts + 1)
-        if self.covered_from is None and kind != "split":
-            start = ts - INTERVAL_NS[event[3]] if kind == "bar" else ts + (kind == "watermark")
-            self.covered_from = start
+        if kind == "watermark" and self.covered_all is None:
+            self.covered_all = ts + 1
+        elif kind not in {"watermark", "split"}:
+            start = ts - INTERVAL_NS[event[3]] if kind == "bar" else ts
+            first = start if self.covered_all is None else self.covered_all
+            self.covered_from.setdefault(event[2], first)
         self._close_due()
         if kind == "split":
             if event[2] in self.last_price:
@@ -130,8 +134,7 @@ class Reference:
             self._close(code, j)
 
     def _uncovered(self, code: int, bar: Bar) -> bool:
-        assert self.covered_from is not None
-        covered_from = max(self.covered_from, self.since.get(code, 0))
+        covered_from = max(self.covered_from[code], self.since.get(code, 0))
         return bar.start < covered_from < 2**62 and bar.first_ts > bar.start
 
     def _close(self, code: int, j: int) -> None:

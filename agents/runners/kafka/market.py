@@ -64,6 +64,11 @@ class MarketPartition:
         self._events = 0
         self._sequences: dict[str, int] = {}
 
+    @property
+    def clock_ns(self) -> int:
+        """The newest event time so far (int64 ns UTC)."""
+        return self._clock_ns
+
     def take(self, records: Sequence[tuple[int, Header]], next_offset: int) -> list[Output]:
         """Take the next records, each with its offset; what was taken before is passed over.
 

@@ -155,14 +155,18 @@ class Exposure:
             short += low * price
             gross += worst * price
             grain += grain_of
-        net = long + signed_notional if signed_notional > 0 else short + signed_notional
+        # What costs nothing has no sign: it must hold on both sides.
+        net = max(
+            abs(long + signed_notional) if signed_notional >= 0 else 0.0,
+            abs(short + signed_notional) if signed_notional <= 0 else 0.0,
+        )
         slack = grain + _ROUNDING * (gross + added + abs(signed_notional))
         cash = float(cash_in_base(self._account, self._book, []))
         needed = (gross + added) * initial_margin + slack * (1.0 + initial_margin)
         # Comparisons with NaN are False: without a price or a rate nothing is well within.
         return (
             gross + added + slack < max_gross
-            and abs(net) + slack < max_net
+            and net + slack < max_net
             and cash + market - needed > _ROUNDING * abs(cash)
         )
 

@@ -1,0 +1,1 @@
+"""Stages over Kafka partitions: the same processors as everywhere, records in and records out."""

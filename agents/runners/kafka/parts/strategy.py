@@ -1,0 +1,81 @@
+"""The strategy stage over one partition of ``strategy.inputs``: the strategies whose key it has.
+
+A strategy is whole in one part, whatever instruments it trades; its part reads the market
+partitions of those instruments. All inputs meet in the order in which the worker consumed them,
+which the order log keeps; what is decided on one instrument's bars alone does not depend on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from agents.processor import Outbox
+from agents.runners.kafka.parts.part import Part, partition_of
+from agents.strategy.api import Strategy
+from agents.strategy.config import StrategyConfig
+from agents.strategy.stage import StrategyStage
+from schemas.columns import BarColumns, MarketBatch
+from schemas.instruments import Universe
+from schemas.rows import table_from_records
+from schemas.topics import MARKET_BARS, MARKET_EVENTS, STRATEGY_INPUTS
+
+
+class StrategyPart(Part):
+    """The strategies of one partition."""
+
+    STAGE = "strategy"
+    VERSION = "strategy-kafka-1"
+
+    def __init__(
+        self,
+        partition: int,
+        universe: Universe,
+        counts: Mapping[str, int],
+        configs: Sequence[StrategyConfig],
+        classes: Mapping[str, type[Strategy]],
+    ) -> None:
+        super().__init__(partition, universe, counts)
+        count = counts[STRATEGY_INPUTS]
+        mine = [c for c in configs if partition_of(c.strategy_id, count) == partition]
+        self._stage = StrategyStage(mine, classes, universe)
+        instruments = {instrument for config in mine for instrument in config.instrument_ids}
+        self.follows: frozenset[tuple[str, int]] = frozenset(
+            (topic, partition_of(instrument, counts[topic]))
+            for topic in (MARKET_EVENTS, MARKET_BARS)
+            for instrument in instruments
+        )
+
+    def _start(self, now_ns: int, out: Outbox) -> None:
+        self._stage.start(now_ns, out)
+
+    def _process(self, topic: str, batch: MarketBatch, out: Outbox) -> None:
+        stage = self._stage
+        if topic == STRATEGY_INPUTS:
+            now_ns = self.clock_ns
+            for pos, _, record in batch.records:
+                stage.on_record(record, max(now_ns, int(batch.clock[pos])), out)
+            return
+        bars = self._bars(batch)
+        # Time closed these bars: what is decided on one stands before the next.
+        stage.load(batch, bars, bars.pos - 1)
+        while (pos := stage.next()) < len(batch):
+            stage.fire(pos, out)
+        stage.end()
+
+    def _bars(self, batch: MarketBatch) -> BarColumns:
+        """Return the records of ``market.bars`` as columns."""
+        found = [(pos, r) for pos, topic, r in batch.records if topic == MARKET_BARS]
+        if not found:
+            return BarColumns.empty()
+        table = table_from_records(self.universe, BarColumns.KIND, [r for _, r in found])
+        assert isinstance(table, BarColumns)
+        table.pos = np.array([pos for pos, _ in found], np.int64)
+        return table
+
+    def _snapshot_stage(self) -> bytes:
+        return self._stage.snapshot()
+
+    def _restore_stage(self, state: bytes) -> None:
+        self._stage.restore(state)

@@ -405,7 +405,7 @@ CATALOGUE: tuple[Topic, ...] = (
     ),
     Topic(
         SYSTEM_ORDER_LOG,
-        "stage",
+        "stage|instance",
         (control.OrderLogEntry,),
         4,
         _KEEP,

@@ -8,7 +8,7 @@ acknowledgement is stored once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -138,6 +138,14 @@ class Publisher:
             end = sent[number + 1][0] if number + 1 < len(sent) else len(indexes)
             for place in range(first, end):
                 offsets[indexes[place]] = base + place - first
+
+    async def counts(self, topics: Iterable[str]) -> dict[str, int]:
+        """Return how many partitions each topic has; raises ConfigError for one that is missing."""
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return {topic: await self._count(topic) for topic in topics}
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise self._failed("topics cannot be looked up", error) from error
 
     async def _count(self, topic: str) -> int:
         count = self._partitions.get(topic)

@@ -12,9 +12,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from agents.account.config import AccountStageConfig
 from agents.market.config import MarketConfig
 from agents.market.stage import MarketStage
-from agents.runners.kafka.market_worker import MarketWorker, known_instruments
+from agents.runners.config import EngineConfig
+from agents.runners.kafka.stages import stage_specs
+from agents.runners.kafka.worker import StageWorker, known_instruments
 from schemas.codec import decode
 from schemas.columns import MarketBatch
 from schemas.envelope import Header
@@ -35,6 +38,9 @@ from streams.kafka.topics import ClusterTopics
 from tests.generated import DAY_NS, trades, universe
 
 CONFIG = MarketConfig(intervals=("1m",))
+SPEC = stage_specs(EngineConfig(accounts=AccountStageConfig(accounts=()), market=CONFIG), {}, {})[
+    "market"
+]
 COUNT = 20_000
 
 
@@ -121,13 +127,12 @@ def content(record: Header) -> bytes:
 
 async def started(
     connection: Connection, group: str, folder: Path, snapshot_interval_s: float = 0.2
-) -> MarketWorker:
+) -> StageWorker:
     """Return a worker that knows the instruments on the cluster; it does not run yet."""
-    return MarketWorker(
+    return StageWorker(
         connection,
-        Universe(await known_instruments(connection)),
-        CONFIG,
-        {},
+        SPEC,
+        await known_instruments(connection),
         group=group,
         data_folder=str(folder / uuid.uuid4().hex),
         snapshot_interval_s=snapshot_interval_s,
@@ -135,7 +140,7 @@ async def started(
 
 
 @asynccontextmanager
-async def working(connection: Connection, group: str, folder: Path) -> AsyncIterator[MarketWorker]:
+async def working(connection: Connection, group: str, folder: Path) -> AsyncIterator[StageWorker]:
     worker = await started(connection, group, folder)
     task = asyncio.create_task(worker.run())
     try:

@@ -1,0 +1,140 @@
+"""The order log: what a stage with several inputs consumed next, and who may go on.
+
+Every batch is noted, and the note acknowledged, before anything that follows from it is published.
+A worker that takes a part over claims it with the next epoch: notes of a lower epoch behind the
+claim are void. A worker whose note does not stand right behind its last one reads what lies
+between, and stops if another has claimed the part. So whatever was published can be repeated word
+for word from the notes, and a worker that lost a part without knowing it can add nothing to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from agents.runners.kafka.parts.part import Part, partition_of
+from schemas.codec import decode
+from schemas.control import OrderLogEntry
+from schemas.errors import MillraceError
+from schemas.topics import SYSTEM_ORDER_LOG, key_of
+from streams.kafka.publisher import Publisher, outgoing
+from streams.kafka.ranges import Place, PlaceReader
+
+
+class SupersededError(MillraceError):
+    """Another worker has claimed a part that this one worked on."""
+
+
+class OrderLog:
+    """The order log as one worker sees it."""
+
+    def __init__(
+        self, reader: PlaceReader, publisher: Publisher, counts: Mapping[str, int]
+    ) -> None:
+        self._reader = reader
+        self._publisher = publisher
+        self._count = counts[SYSTEM_ORDER_LOG]
+        self._tails: dict[Place, list[tuple[int, OrderLogEntry]]] = {}
+        self._read_to: dict[Place, int] = {}
+
+    def place(self, part: Part) -> Place:
+        """Return where the notes of a part stand."""
+        entry = self._entry(part)
+        return SYSTEM_ORDER_LOG, partition_of(key_of(SYSTEM_ORDER_LOG, entry), self._count)
+
+    async def claim(self, parts: Sequence[Part]) -> dict[str, list[OrderLogEntry]]:
+        """Take parts over; return what each has consumed behind its snapshot, in order.
+
+        A part's ``epoch`` and ``log_offset`` say what its snapshot knows.
+        """
+        starts: dict[Place, int] = {}
+        for part in parts:
+            place = self.place(part)
+            starts[place] = min(starts.get(place, part.log_offset), part.log_offset)
+        self._tails = {place: [] for place in starts}
+        self._read_to = dict(starts)
+        await self._reader.put(starts)
+        for place, end in (await self._reader.ends(starts)).items():
+            await self._read(place, end)
+        return {part.instance: await self._claim(part) for part in parts}
+
+    async def _claim(self, part: Part) -> list[OrderLogEntry]:
+        place, before = self.place(part), (part.epoch, part.log_offset)
+        while True:
+            epoch = 1 + max([before[0], *(e.epoch for e in self._of(part, before[1]))])
+            part.epoch = epoch
+            claim = self._entry(part, is_claim=True)
+            (at,) = await self._publisher.publish([outgoing(SYSTEM_ORDER_LOG, claim)])
+            await self._read(place, at + 1)
+            seen = self._of(part, before[1])
+            if not any(e.is_claim and e.epoch >= epoch for e in seen[:-1]):
+                break
+        part.log_offset = at + 1
+        valid, current = [], before[0]
+        for entry in seen:
+            if entry.is_claim:
+                current = max(current, entry.epoch)
+            elif entry.epoch == current:
+                valid.append(entry)
+        return valid
+
+    async def note(self, part: Part, topic: str, partition: int, first: int, last: int) -> None:
+        """Write what a part consumes next; raises SupersededError if it is another worker's now."""
+        entry = self._entry(part, topic, partition, first, last)
+        (at,) = await self._publisher.publish([outgoing(SYSTEM_ORDER_LOG, entry)])
+        if at != part.log_offset:
+            await self._read(self.place(part), at + 1)
+            later = [e for e in self._of(part, part.log_offset) if e.is_claim]
+            if any(e.epoch > part.epoch for e in later):
+                raise SupersededError(
+                    f"{part.instance} was taken over by another worker",
+                    field="epoch",
+                    value=part.epoch,
+                    remedy="none is needed: the other goes on; restart this worker to help it",
+                )
+        part.log_offset = at + 1
+
+    async def _read(self, place: Place, stop: int) -> None:
+        """Read on up to ``stop``; keeps what belongs to parts of this worker."""
+        if stop <= self._read_to[place]:
+            return
+        for item in await self._reader.read(place, stop):
+            record = decode(SYSTEM_ORDER_LOG, item.value)
+            if isinstance(record, OrderLogEntry):
+                self._tails[place].append((item.offset, record))
+        self._read_to[place] = stop
+
+    def forget(self, parts: Sequence[Part]) -> None:
+        """Drop what has been read of the log: all parts stand behind it."""
+        for place in self._tails:
+            at = min((p.log_offset for p in parts if self.place(p) == place), default=0)
+            self._tails[place] = [item for item in self._tails[place] if item[0] >= at]
+
+    def _of(self, part: Part, start: int) -> list[OrderLogEntry]:
+        return [
+            entry
+            for at, entry in self._tails[self.place(part)]
+            if at >= start and entry.instance == part.instance
+        ]
+
+    def _entry(
+        self,
+        part: Part,
+        topic: str = "",
+        partition: int = 0,
+        first: int = 0,
+        last: int = 0,
+        *,
+        is_claim: bool = False,
+    ) -> OrderLogEntry:
+        return OrderLogEntry(
+            event_id=f"order:{part.instance}:{part.epoch}:{topic}:{partition}:{first}",
+            ts_event_ns=max(part.clock_ns, 0),
+            stage=part.STAGE,
+            instance=part.instance,
+            epoch=part.epoch,
+            topic=topic,
+            partition=partition,
+            first_offset=first,
+            last_offset=last,
+            is_claim=is_claim,
+        )

@@ -51,6 +51,8 @@ def new_app(
         producer_acks=-1,
         # Batches, not records: four of them are up to 16,000 records in front of an agent.
         stream_buffer_maxsize=_BUFFERED_BATCHES,
+        # What is not finished is done again from a snapshot; after a failure it never finishes.
+        stream_wait_empty=False,
         # State is in our snapshots; topics come from the catalogue.
         table_standby_replicas=0,
         topic_allow_declare=False,

@@ -10,6 +10,7 @@ committed is told by ``Commits``, not by upstream's gap bookkeeping.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, cast
@@ -19,6 +20,7 @@ from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
+from mode.threads import ServiceThread
 from mode.utils.futures import notify
 
 from agents.runners.kafka.commits import Commits
@@ -38,6 +40,16 @@ def register() -> None:
 
 class _Thread(driver.AIOKafkaConsumerThread):
     """The thread of the client; a commit that fails is tried again, not taken for the end."""
+
+    async def stop(self) -> None:
+        """Stop without holding up the parent loop.
+
+        Upstream joins the thread in the loop that the thread may still be calling back into.
+        """
+        if self._started.is_set():
+            await super(ServiceThread, self).stop()
+            if self._thread is not None:
+                await asyncio.get_running_loop().run_in_executor(None, self._thread.stop)
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         consumer = self._ensure_consumer()

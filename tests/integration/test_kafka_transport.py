@@ -65,7 +65,7 @@ async def reading(
     @app.agent(source, concurrency=1)
     async def read(stream: Any) -> None:
         async for event in stream.noack().events():
-            await handle(event.message.tp, event.message.value)
+            await handle(event.message.tp, event.message.value.records)
             app.consumer.ack(event.message)
 
     await app.start()

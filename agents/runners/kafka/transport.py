@@ -1,8 +1,8 @@
 """A Faust transport whose event is a batch of records of one partition.
 
 Faust hands over one record an event: a hop between two threads, two tasks and several locks each.
-Here the value of an event is the list of records that the fetcher had for a partition, so that this
-cost is paid once for thousands. Delivery, membership and assignment stay Faust's; what may be
+Here the value of an event is what the fetcher had for a partition, so that this cost is paid once
+for thousands. Delivery, membership and assignment stay Faust's; what may be
 committed is told by ``Commits``, not by upstream's gap bookkeeping.
 
 ``register`` makes the URL scheme ``millrace://`` known.
@@ -12,8 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, cast
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from typing import Any, ClassVar, NamedTuple, cast
 
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
@@ -31,6 +39,16 @@ Positions = Callable[[frozenset[TP]], Awaitable[Mapping[TP, int]]]
 """Tells where to go on in partitions that were just assigned, of those whose state is known."""
 
 _log = logging.getLogger(__name__)
+
+
+class Batch(NamedTuple):
+    """Records of one partition; ``start`` is where the reader stood before them.
+
+    The first of them may be further on: compaction and aborted transactions leave holes.
+    """
+
+    start: int
+    records: Sequence[Any]
 
 
 def register() -> None:
@@ -76,6 +94,7 @@ class Consumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         transport = cast(Transport, self.transport)
         self.commits: Commits[TP] = Commits(is_held=transport.positions is not None)
+        self._dropped: set[TP] = set()
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
         return _Thread(self, loop=self.loop, beacon=self.beacon)
@@ -83,27 +102,41 @@ class Consumer(driver.Consumer):
     # ---- batches
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109 - Faust's signature
-        """Yield what was fetched: one message for each partition, its value the list of records."""
+        """Yield what was fetched: one message for each partition, its value a ``Batch``."""
+        await self._fetch_again()
         generation = self.app.consumer_generation_id
         fetched, active = await self._wait_next_records(timeout)
         if fetched is None or self.should_stop:
             return
         for tp, records in fetched.items():
-            if not self.flow_active or generation != self.app.consumer_generation_id:
-                # A rebalance began. Every partition is sought anew before it goes on.
-                return
-            if active is not None and tp not in active and tp not in self._buffered_partitions:
+            if (
+                not self.flow_active
+                or generation != self.app.consumer_generation_id
+                or (active is not None and tp not in active and tp not in self._buffered_partitions)
+            ):
+                # A rebalance began. What was fetched may lie before or behind its seeks.
+                self._dropped.add(tp)
                 continue
             position = self._read_offset[tp]
             wanted = [r for r in records if position is None or r.offset >= position]
             if wanted:
                 self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
                 self.commits.take(tp, wanted[0].offset, wanted[-1].offset)
-                yield tp, self._batch(tp, wanted)
+                yield tp, self._message(tp, Batch(position or 0, wanted))
                 self._read_offset[tp] = wanted[-1].offset + 1
 
-    def _batch(self, tp: TP, records: list[Any]) -> ConsumerMessage:
-        last = records[-1]
+    async def _fetch_again(self) -> None:
+        """Go back for what was fetched and dropped: the client takes it for delivered."""
+        if not self._dropped:
+            return
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)  # type: ignore[arg-type]
+        for tp in self._dropped & set(self.assignment()):
+            await self._seek(tp, self._read_offset[tp] or 0)
+        self._dropped.clear()
+
+    def _message(self, tp: TP, batch: Batch) -> ConsumerMessage:
+        last = batch.records[-1]
         return ConsumerMessage(
             tp.topic,
             tp.partition,
@@ -112,7 +145,7 @@ class Consumer(driver.Consumer):
             last.timestamp_type,
             None,
             None,
-            cast(bytes, records),
+            cast(bytes, batch),
             None,
             0,
             0,

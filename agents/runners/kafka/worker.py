@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -29,6 +29,7 @@ from agents.runners.kafka.parts.strategy import StrategyPart
 from agents.runners.kafka.stages import StageSpec
 from schemas.codec import decode
 from schemas.control import OrderLogEntry, StageSnapshot
+from schemas.errors import StorageError
 from schemas.instruments import Instrument, Universe
 from schemas.topics import (
     CATALOGUE,
@@ -91,6 +92,7 @@ class StageWorker:
         self._lock = asyncio.Lock()
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
+        self._is_sound = True
         source = self.app.topic(
             *spec.topics, key_serializer="raw", value_serializer="raw", value_type=bytes
         )
@@ -107,16 +109,18 @@ class StageWorker:
                 await stack.enter_async_context(client)
             self._counts = await self._publisher.counts(topic.name for topic in CATALOGUE)
             self._order_log = OrderLog(self._reader, self._publisher, self._counts)
-            await self.app.start()
             try:
+                await self.app.start()
                 await self._stop.wait()
-                await self._follow({})
-                if self._failure is None:
-                    async with self._lock:
+                async with self._lock:
+                    await self._follow({})
+                    if self._is_sound:
                         for part in self.parts.values():
                             await self._save(part)
             finally:
-                await self._follow({})
+                self._stop.set()
+                async with self._lock:
+                    await self._follow({})
                 async with asyncio.timeout(_STOP_TIMEOUT_S):
                     await self.app.stop()
         if self._failure is not None:
@@ -128,15 +132,38 @@ class StageWorker:
 
     # ---- batches
 
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Let one batch at a time have the parts, and none any more once the work has ended.
+
+        A batch that breaks off has changed a part and not published all that follows: what the
+        part would make next would stand behind a gap.
+        """
+        async with self._lock:
+            if not self._stop.is_set():
+                try:
+                    yield
+                except BaseException:
+                    self._is_sound = False
+                    self._stop.set()
+                    raise
+                return
+        await asyncio.Event().wait()
+
     async def _consume(self, stream: Any) -> None:
         async for event in stream.noack().events():
             message = event.message
             tp = message.tp
             try:
-                async with self._lock:
-                    await self._take([self.parts[tp.partition]], tp, message.value)
+                async with self._turn():
+                    if message.generation_id != self.app.consumer_generation_id:
+                        # Fetched before a rebalance; its partition was sought anew since.
+                        continue
+                    part = self.parts[tp.partition]
+                    _check_place(part, tp, message.value.start)
+                    await self._take([part], tp, message.value.records)
             except Exception as error:  # noqa: BLE001 - it is raised by run
-                # Faust would call the batch finished and restart the agent.
+                # Faust would restart the agent behind the batch.
                 self._fail(error)
                 await asyncio.Event().wait()
             self.app.consumer.ack(message)
@@ -176,7 +203,7 @@ class StageWorker:
     # ---- inputs outside the group
 
     async def _follow(self, places: Mapping[Place, int]) -> None:
-        """Follow these partitions from now on, and no others."""
+        """Follow these partitions from now on, and no others; needs the lock."""
         task, self._following = self._following, None
         if task is not None:
             task.cancel()
@@ -189,7 +216,7 @@ class StageWorker:
         try:
             while True:
                 for place, records in (await self._follower.follow()).items():
-                    async with self._lock:
+                    async with self._turn():
                         await self._take(self._followers(place), place, records)
         except Exception as error:  # noqa: BLE001 - it is raised by run
             self._fail(error)
@@ -222,8 +249,10 @@ class StageWorker:
 
     async def _positions(self, assigned: frozenset[TP]) -> dict[TP, int]:
         """Take up the state of the assigned partitions; what has none begins at the beginning."""
-        await self._follow({})
         async with self._lock:
+            await self._follow({})
+            if self._stop.is_set():
+                return {}
             try:
                 self.parts = await self._restored({tp.partition for tp in assigned})
             except Exception as error:
@@ -279,6 +308,18 @@ class StageWorker:
                 arrived = await reader.read(place, entry.last_offset + 1)
                 if arrived:
                     await self._work(part, place, arrived)
+
+
+def _check_place(part: Part, place: Place, start: int) -> None:
+    """Hold a part to consuming everything; raises StorageError for a gap in front of a batch."""
+    at = part.offsets.get(f"{place[0]}/{place[1]}", 0)
+    if start > at:
+        raise StorageError(
+            f"{part.instance} would miss records {at} to {start - 1} of {place[0]}/{place[1]}",
+            field="offset",
+            value=start,
+            remedy="restart the worker; if retention took the records, rebuild",
+        )
 
 
 def _sent(item: Output) -> Outgoing:

@@ -1,0 +1,175 @@
+"""All stages on a real Kafka: the day of the one-process run, with workers that come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agents.runners.kafka.stages import stage_specs
+from agents.runners.kafka.worker import StageWorker
+from agents.strategy.builtin import BUILTIN
+from infra.kafka.node import Node
+from schemas.codec import decode
+from schemas.envelope import Header
+from schemas.market_data import Watermark
+from schemas.topics import (
+    MARKET_BARS,
+    MARKET_EVENTS,
+    ORDER_FILLS,
+    PORTFOLIO_POSITIONS,
+    REFERENCE_INSTRUMENTS,
+    STRATEGY_SIGNALS,
+    SYSTEM_DEAD_LETTERS,
+)
+from streams.kafka.connection import Connection
+from streams.kafka.publisher import Publisher, outgoing
+from streams.kafka.reading import read_to_end
+from streams.kafka.topics import ClusterTopics
+from tests.integration.conftest import JARS
+from tests.kafka_case import CONFIG, Run, by_id, check_books, one_process_run
+
+SPECS = stage_specs(CONFIG, {}, BUILTIN)
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    return one_process_run()
+
+
+@pytest.fixture
+async def connection(tmp_path: Path) -> AsyncIterator[Connection]:
+    """Give an empty broker with the topics of the catalogue."""
+    node = Node(tmp_path / "node", jars=JARS)
+    running = node.start()
+    try:
+        connection = Connection(bootstrap=running.address)
+        assert await ClusterTopics(connection).apply() == []
+        yield connection
+    finally:
+        node.kill()
+
+
+class Cluster:
+    """Workers of every stage that can be started and stopped one by one."""
+
+    def __init__(self, connection: Connection, run: Run, folder: Path) -> None:
+        self.connection = connection
+        self.run = run
+        self._folder = folder
+        self._group = uuid.uuid4().hex
+        self.workers: list[tuple[StageWorker, asyncio.Task[None]]] = []
+
+    def start(self, stage: str) -> None:
+        """Start a worker of a stage."""
+        worker = StageWorker(
+            self.connection,
+            SPECS[stage],
+            self.run.universe.instruments,
+            group=self._group,
+            data_folder=str(self._folder / uuid.uuid4().hex),
+            snapshot_interval_s=0.5,
+        )
+        self.workers.append((worker, asyncio.create_task(worker.run())))
+
+    async def lose(self, index: int) -> str:
+        """Let a worker end without a word: no last snapshot; return its stage."""
+        worker, task = self.workers.pop(index)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return worker.spec.name
+
+    async def stop(self) -> None:
+        """End all workers; raises what ended one before."""
+        for worker, _ in self.workers:
+            worker.stop()
+        await asyncio.gather(*(task for _, task in self.workers))
+
+    async def feed(self, events: list[Header]) -> None:
+        """Publish market events; watermarks go to every partition."""
+        async with Publisher(self.connection) as publisher:
+            out = []
+            for event in events:
+                everywhere = range(4) if isinstance(event, Watermark) else (None,)
+                out += [outgoing(MARKET_EVENTS, event, partition) for partition in everywhere]
+            await publisher.publish(out)
+
+    async def records(self, topic: str) -> list[Header]:
+        """Return what is on a topic, each producer's record once."""
+        found: list[Header] = []
+        marks: dict[tuple[int, str], int] = {}
+        every: dict[tuple[int, str, int], bytes] = {}
+        async for item in read_to_end(self.connection, topic):
+            record = decode(topic, item.value)
+            key = (item.partition, record.producer)
+            # What comes again says the same, to the byte.
+            number = (*key, record.producer_seq)
+            assert every.setdefault(number, item.value) == item.value
+            if record.producer_seq > marks.get(key, 0):
+                assert record.producer_seq == marks.get(key, 0) + 1
+                marks[key] = record.producer_seq
+                found.append(record)
+        return found
+
+    async def settled(self) -> None:
+        """Wait until all bars and signals are there and nothing comes any more."""
+        wanted = len(self.run.made[MARKET_BARS]), len(self.run.made[STRATEGY_SIGNALS])
+        before: tuple[int, ...] = ()
+        async with asyncio.timeout(90):
+            while True:
+                topics = (MARKET_BARS, STRATEGY_SIGNALS, ORDER_FILLS, PORTFOLIO_POSITIONS)
+                now = tuple([len(await self.records(topic)) for topic in topics])
+                if now[0] >= wanted[0] and now[1] >= wanted[1] and now == before:
+                    return
+                before = now
+                for _, task in self.workers:
+                    if task.done():
+                        await task
+                await asyncio.sleep(1.0)
+
+    async def check(self) -> None:
+        """Hold what is on the topics to the one-process run and to itself."""
+        for topic in (MARKET_BARS, STRATEGY_SIGNALS):
+            assert by_id(await self.records(topic)) == by_id(self.run.made[topic])
+        fills = await self.records(ORDER_FILLS)
+        assert fills
+        check_books(fills, await self.records(PORTFOLIO_POSITIONS))
+        assert await self.records(SYSTEM_DEAD_LETTERS) == []
+
+
+@pytest.fixture
+async def cluster(connection: Connection, run: Run, tmp_path: Path) -> AsyncIterator[Cluster]:
+    cluster = Cluster(connection, run, tmp_path)
+    async with Publisher(connection) as publisher:
+        instruments = run.universe.instruments
+        await publisher.publish([outgoing(REFERENCE_INSTRUMENTS, item) for item in instruments])
+    try:
+        yield cluster
+    finally:
+        await cluster.stop()
+
+
+async def test_a_worker_of_each_stage_runs_the_day(cluster: Cluster, run: Run) -> None:
+    for stage in SPECS:
+        cluster.start(stage)
+    for start in range(0, len(run.events), 300):
+        await cluster.feed(run.events[start : start + 300])
+        await asyncio.sleep(0.2)
+    await cluster.settled()
+    await cluster.check()
+
+
+async def test_workers_are_lost_and_others_go_on(cluster: Cluster, run: Run) -> None:
+    for stage in (*SPECS, *SPECS):
+        cluster.start(stage)
+    pieces = [run.events[start : start + 200] for start in range(0, len(run.events), 200)]
+    for number, piece in enumerate(pieces):
+        await cluster.feed(piece)
+        await asyncio.sleep(0.3)
+        if number in (4, 7, 10, 13):
+            cluster.start(await cluster.lose(number % 3))
+    await cluster.settled()
+    await cluster.check()

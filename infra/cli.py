@@ -19,6 +19,7 @@ from rich.console import Console
 from infra.backtests import BATCH_EVENTS, BacktestSpec, run_backtest
 from infra.cli_kafka import kafka_app
 from infra.cli_topics import topics_app
+from infra.cli_worker import add_worker_commands
 from infra.display import progress_bar
 from infra.identity import VERSION
 from infra.schema_export import export_schemas
@@ -41,6 +42,7 @@ config_app = App(name="config", help="Settings files.")
 runs_app = App(name="runs", help="Recorded runs.")
 for sub in (topics_app, schema_app, import_app, config_app, runs_app, kafka_app):
     app.command(sub)
+add_worker_commands(app)
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)

@@ -253,6 +253,10 @@ protocol = "PLAINTEXT"         # ["PLAINTEXT"] SSL, SASL_PLAINTEXT, SASL_SSL
 # ca_file = "ca.pem"           # [the system's authorities]
 # certificate_file = "me.pem"  # a client's own certificate, with key_file
 replication = 1                # [1] 3 in production, with min_in_sync_replicas = 2
+run = "kafka"                  # ["kafka"] names the session on the cluster, and consumer groups
+kinds = ["trade", "quote"]     # ["trade", "quote"] market data that come; "bar/1m" for bars
+snapshot_interval_s = 10       # [10] how often a worker saves the state of its parts
+stall_timeout_s = 60           # [60] a worker that gets nowhere for so long ends with the reason
 
 [[strategies]]
 name = "momentum_crossover"    # a built-in one, an entry point, or path/to/file.py:Class

@@ -6,6 +6,7 @@ import msgspec
 
 from schemas.enums import RunStatus, StrategyAction, StrategyStatus
 from schemas.envelope import Incoming, Record
+from schemas.instruments import Instrument
 
 
 class StrategyCommand(Record, gc=False, omit_defaults=True, tag="strategy_command"):
@@ -100,6 +101,7 @@ class RunManifest(Incoming, gc=False, omit_defaults=True, tag="run_manifest", kw
     """Everything a run depends on, and the hash of what came out of it.
 
     Equal manifests (but for run id, times and ``output_hash`` itself) give equal output hashes.
+    ``instruments`` are those that a session on Kafka began with.
     """
 
     segment: int = 0
@@ -113,6 +115,7 @@ class RunManifest(Incoming, gc=False, omit_defaults=True, tag="run_manifest", kw
     seed: int = 0
     counts: dict[str, int] = {}
     output_hash: str = ""
+    instruments: list[Instrument] = []
 
 
 class OrderLogEntry(Incoming, gc=False, omit_defaults=True, tag="order_log_entry", kw_only=True):

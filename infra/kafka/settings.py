@@ -16,7 +16,11 @@ from streams.kafka.connection import Connection
 
 
 class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the cluster is, how to reach it, and how its topics are kept."""
+    """Where the cluster is, how to reach it, how its topics are kept, and how workers work.
+
+    ``run`` names the session on the cluster and its consumer groups, ``kinds`` what its market data
+    are. A worker without progress for ``stall_timeout_s`` ends.
+    """
 
     bootstrap: str = "127.0.0.1:9092"
     protocol: str = "PLAINTEXT"
@@ -29,6 +33,10 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     request_timeout_s: float = 8.0
     replication: int = 1
     min_in_sync_replicas: int = 1
+    run: str = "kafka"
+    kinds: tuple[str, ...] = ("trade", "quote")
+    snapshot_interval_s: float = 10.0
+    stall_timeout_s: float = 60.0
 
 
 def connection_of(settings: KafkaSettings, bootstrap: str | None = None) -> Connection:

@@ -17,7 +17,8 @@ from agents.market.config import MarketConfig
 from agents.market.stage import MarketStage
 from agents.runners.config import EngineConfig
 from agents.runners.kafka.stages import stage_specs
-from agents.runners.kafka.worker import StageWorker, known_instruments
+from agents.runners.kafka.worker import StageWorker
+from infra.kafka.session import known_instruments
 from schemas.codec import decode
 from schemas.columns import MarketBatch
 from schemas.envelope import Header

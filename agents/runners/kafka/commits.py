@@ -80,6 +80,11 @@ class Commits(Generic[P]):
             offset = min(offset, known.limit)
         return offset if known.committed is None or offset > known.committed else None
 
+    def is_idle(self, partition: P) -> bool:
+        """Return whether no batch of a partition is in work."""
+        known = self._partitions.get(partition)
+        return known is None or not known.batches
+
     def confirm(self, partition: P, offset: int) -> None:
         """Note that the broker has committed ``offset``."""
         known = self._partitions.get(partition)

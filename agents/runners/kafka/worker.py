@@ -13,8 +13,10 @@ and ``run`` raises what happened.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -23,6 +25,7 @@ from faust.types import TP
 
 from agents.runners.kafka.app import new_app
 from agents.runners.kafka.incoming import take_records
+from agents.runners.kafka.meters import Meters
 from agents.runners.kafka.order_log import OrderLog
 from agents.runners.kafka.parts.part import Output, Part
 from agents.runners.kafka.parts.strategy import StrategyPart
@@ -34,7 +37,6 @@ from schemas.instruments import Instrument, Universe
 from schemas.topics import (
     CATALOGUE,
     MARKET_EVENTS,
-    REFERENCE_INSTRUMENTS,
     SYSTEM_DEAD_LETTERS,
     SYSTEM_SNAPSHOTS,
 )
@@ -44,26 +46,18 @@ from streams.kafka.ranges import Place, PlaceReader
 from streams.kafka.reading import read_to_end
 
 _SNAPSHOT_INTERVAL_S = 10.0
+_STALL_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 15.0
+_WATCH_S = 1.0
 
 _log = logging.getLogger(__name__)
-
-
-async def known_instruments(connection: Connection) -> list[Instrument]:
-    """Return the newest definition of each instrument on the cluster, by id."""
-    newest: dict[str, Instrument] = {}
-    async for item in read_to_end(connection, REFERENCE_INSTRUMENTS):
-        if item.value is not None:
-            record = decode(REFERENCE_INSTRUMENTS, item.value)
-            assert isinstance(record, Instrument)  # the topic's only type
-            newest[record.instrument_id] = record
-    return [newest[name] for name in sorted(newest)]
 
 
 class StageWorker:
     """One stage over the partitions that the group gives this worker.
 
-    ``group`` begins the name of the consumer group: two systems on one cluster need two.
+    ``group`` begins the name of the consumer group. ``is_ready`` tells whether the parts that it
+    was given are restored. ``now_ns`` is the wall clock, for the meters alone.
     """
 
     def __init__(
@@ -75,8 +69,17 @@ class StageWorker:
         group: str,
         data_folder: str,
         snapshot_interval_s: float = _SNAPSHOT_INTERVAL_S,
+        stall_timeout_s: float = _STALL_TIMEOUT_S,
+        meters: Meters | None = None,
+        now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.spec = spec
+        self.meters = meters or Meters()
+        self.is_ready = False
+        self._now_ns = now_ns
+        self._stall_timeout_s = stall_timeout_s
+        self._progress_at_s = 0.0
+        self._written_ms: dict[Place, int] = {}
         self.app = new_app(f"{group}-{spec.name}", connection, data_folder, self._positions)
         self.parts: dict[int, Part] = {}
         self._connection = connection
@@ -111,7 +114,7 @@ class StageWorker:
             self._order_log = OrderLog(self._reader, self._publisher, self._counts)
             try:
                 await self.app.start()
-                await self._stop.wait()
+                await self._watch()
                 async with self._lock:
                     await self._follow({})
                     if self._is_sound:
@@ -119,6 +122,7 @@ class StageWorker:
                             await self._save(part)
             finally:
                 self._stop.set()
+                self.is_ready = False
                 async with self._lock:
                     await self._follow({})
                 async with asyncio.timeout(_STOP_TIMEOUT_S):
@@ -127,8 +131,59 @@ class StageWorker:
             raise self._failure
 
     def _fail(self, error: BaseException) -> None:
-        self._failure = self._failure or error
+        if self._failure is None:
+            self._failure = error
+            self.meters.failures.labels(self.spec.name).inc()
         self._stop.set()
+
+    # ---- progress
+
+    async def _watch(self) -> None:
+        """Measure until ``stop``; fail when nothing goes on although there is something to do."""
+        loop = asyncio.get_running_loop()
+        self._progress_at_s = loop.time()
+        while not self._stop.is_set():
+            waiting = sum([await self._measure(tp) for tp in self._assigned()])
+            if not waiting and not self._lock.locked():
+                self._progress_at_s = loop.time()
+            elif loop.time() - self._progress_at_s > self._stall_timeout_s:
+                self._fail(
+                    StorageError(
+                        f"the {self.spec.name} stage has got nowhere for"
+                        f" {self._stall_timeout_s:g} s, with {waiting:,} records waiting",
+                        field="kafka.stall_timeout_s",
+                        value=self._stall_timeout_s,
+                        remedy="look at Kafka and at this machine; a restart goes on where it was",
+                    )
+                )
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_WATCH_S):
+                    await self._stop.wait()
+
+    def _assigned(self) -> list[TP]:
+        if not self.is_ready:
+            return []
+        return [TP(topic, p) for p in sorted(self.parts) for topic in self.spec.topics]
+
+    async def _measure(self, tp: TP) -> int:
+        """Return how many records of a partition are not yet taken."""
+        part = self.parts.get(tp.partition)
+        consumer: Any = self.app.consumer
+        if part is None or tp not in consumer.assignment():
+            return 0
+        waiting = 0
+        end = consumer.highwater(tp)
+        # Behind the last record there may be a transaction's marker, which nobody ever takes.
+        if end and (not consumer.commits.is_idle(tp) or await consumer.position(tp) < end):
+            waiting = max(end - part.offsets.get(f"{tp.topic}/{tp.partition}", 0), 0)
+        labels = (self.spec.name, tp.topic, tp.partition)
+        self.meters.lag_messages.labels(*labels).set(waiting)
+        written_ms = self._written_ms.get((tp.topic, tp.partition))
+        lag_s = 0.0
+        if waiting and written_ms is not None:
+            lag_s = max(self._now_ns() / 1e9 - written_ms / 1e3, 0.0)
+        self.meters.lag_seconds.labels(*labels).set(lag_s)
+        return waiting
 
     # ---- batches
 
@@ -180,14 +235,28 @@ class StageWorker:
                 assert self._order_log is not None  # made before anything arrives
                 first, last = fresh[0].offset, fresh[-1].offset
                 await self._order_log.note(part, topic, partition, first, last)
+            began_s = asyncio.get_running_loop().time()
             await self._work(part, place, fresh)
+            self._see(part, place, fresh, began_s)
             now_s = asyncio.get_running_loop().time()
             if now_s - self._saved_at_s.setdefault(part.partition, now_s) >= self._interval_s:
                 await self._save(part)
 
+    def _see(self, part: Part, place: Place, arrived: Sequence[Any], began_s: float) -> None:
+        """Tell the meters of a finished batch."""
+        stage, meters = self.spec.name, self.meters
+        self._progress_at_s = asyncio.get_running_loop().time()
+        self._written_ms[place] = arrived[-1].timestamp
+        meters.consumed.labels(stage, *place).inc(len(arrived))
+        meters.batch_records.labels(stage).observe(len(arrived))
+        meters.handler_seconds.labels(stage).observe(self._progress_at_s - began_s)
+        if part.clock_ns > 0:
+            meters.event_seconds.labels(stage).observe((self._now_ns() - part.clock_ns) / 1e9)
+
     async def _work(self, part: Part, place: Place, arrived: Sequence[Any]) -> None:
         topic, partition = place
         taken = take_records(topic, partition, arrived, part.universe)
+        duplicates = part.duplicates
         made = part.take(topic, partition, taken.records, arrived[-1].offset + 1)
         out = [_sent(item) for item in made]
         if topic != MARKET_EVENTS or self.spec.name == "market":
@@ -195,6 +264,10 @@ class StageWorker:
             out += [outgoing(SYSTEM_DEAD_LETTERS, letter) for letter in taken.letters]
         if out:
             await self._publisher.publish(out)
+        self.meters.see_outputs(self.spec.name, made, self._now_ns())
+        self.meters.dead_letters.labels(self.spec.name).inc(len(out) - len(made))
+        self.meters.duplicates.labels(self.spec.name).inc(part.duplicates - duplicates)
+        self.meters.gaps.labels(self.spec.name).inc(len(part.gaps))
         for gap in part.gaps:
             _log.warning("%s: records of %s are missing in front of %d (after %d)",
                          gap.source, gap.producer, gap.seen, gap.last)  # fmt: skip
@@ -237,7 +310,10 @@ class StageWorker:
             offsets=dict(part.offsets),
             states={part.STAGE: msgspec.Raw(part.snapshot())},
         )
-        await self._publisher.publish([outgoing(SYSTEM_SNAPSHOTS, snapshot)])
+        value = outgoing(SYSTEM_SNAPSHOTS, snapshot)
+        await self._publisher.publish([value])
+        self.meters.snapshots.labels(self.spec.name).inc()
+        self.meters.snapshot_bytes.labels(self.spec.name, part.partition).set(len(value.value))
         self._saved_at_s[part.partition] = asyncio.get_running_loop().time()
         if self._order_log is not None and self.spec.is_recorded:
             self._order_log.forget(list(self.parts.values()))
@@ -253,6 +329,8 @@ class StageWorker:
             await self._follow({})
             if self._stop.is_set():
                 return {}
+            self.is_ready = False
+            self.meters.rebalances.labels(self.spec.name).inc()
             try:
                 self.parts = await self._restored({tp.partition for tp in assigned})
             except Exception as error:
@@ -264,6 +342,8 @@ class StageWorker:
                     at = part.offsets.get(f"{place[0]}/{place[1]}", 0)
                     places[place] = min(at, places.get(place, at))
             await self._follow(places)
+            self._progress_at_s = asyncio.get_running_loop().time()
+            self.is_ready = True
             return {
                 tp: self.parts[tp.partition].offsets.get(f"{tp.topic}/{tp.partition}", 0)
                 for tp in assigned

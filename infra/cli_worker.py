@@ -1,0 +1,131 @@
+"""``millrace worker`` and ``millrace publish``: work on Kafka, and data for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import msgspec
+from cyclopts import App
+from rich.console import Console
+
+from infra.display import progress_bar
+from infra.kafka.settings import connection_of
+from infra.settings import Settings, load_settings
+from schemas.errors import ConfigError, ConflictError, MillraceError, NotFoundError
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+def kafka_settings(config: Path | None, bootstrap: str | None, run: str | None) -> Settings:
+    """Return the settings of a file, with what the command line says in its place."""
+    # What the clients log on their way to an error is in the error.
+    for name in ("aiokafka", "faust", "mode"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    settings = Settings() if config is None else load_settings(config)
+    kafka = settings.kafka
+    if bootstrap is not None:
+        kafka = msgspec.structs.replace(kafka, bootstrap=connection_of(kafka, bootstrap).bootstrap)
+    else:
+        kafka = msgspec.structs.replace(kafka, bootstrap=connection_of(kafka).bootstrap)
+    if run is not None:
+        kafka = msgspec.structs.replace(kafka, run=run)
+    return msgspec.structs.replace(settings, kafka=kafka)
+
+
+def add_worker_commands(app: App) -> None:
+    """Put the commands on the command line."""
+    app.command(worker)
+    app.command(publish)
+
+
+def worker(
+    *,
+    stages: str = "all",
+    config: Path | None = None,
+    bootstrap: str | None = None,
+    run: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    supervise: bool = False,
+) -> None:
+    """Work on stages of a session on Kafka until Ctrl-C; several workers share the load.
+
+    Parameters
+    ----------
+    stages
+        all, or some of market, venue, account, strategy, with commas
+    config
+        settings file, the same for all workers of a session
+    bootstrap
+        address of the cluster; wins over the settings and MILLRACE_KAFKA_BOOTSTRAP
+    run
+        name of the session; wins over the settings
+    host
+        interface of health and metrics; they show no secret, but nobody is asked for a key
+    port
+        port of /healthz, /readyz and /metrics (0 takes a free one)
+    supervise
+        start the worker again when it ends by a failure that a restart may mend
+    """
+    from infra.kafka.supervising import FAILED
+    from infra.kafka.supervising import supervise as run_supervisor
+    from infra.kafka.working import chosen_stages, work
+
+    names = chosen_stages(stages)
+    settings = kafka_settings(config, bootstrap, run)
+    if supervise:
+        arguments = [item for item in sys.argv[1:] if item != "--supervise"]
+        sys.exit(run_supervisor(arguments, errors))
+    try:
+        asyncio.run(work(settings, names, host, port, console))
+    except (ConfigError, ConflictError, NotFoundError):
+        raise
+    except MillraceError as error:
+        errors.print(f"error: {error}", markup=False, soft_wrap=True)
+        sys.exit(FAILED)
+
+
+def publish(
+    data: str = "demo",
+    *,
+    symbols: str = "",
+    speed: float = 1.0,
+    config: Path | None = None,
+    bootstrap: str | None = None,
+) -> None:
+    """Play a recording, an import or a run's journal into the topics.
+
+    Parameters
+    ----------
+    data
+        as --data of backtest
+    symbols
+        comma-separated; all without it
+    speed
+        multiple of real time; 0 is as fast as Kafka takes it
+    config
+        settings file with a table [kafka]
+    bootstrap
+        address of the cluster; wins over the settings and MILLRACE_KAFKA_BOOTSTRAP
+    """
+    from infra.kafka.publishing import publish_recording
+
+    connection = connection_of(kafka_settings(config, bootstrap, None).kafka)
+    chosen = tuple(part.strip() for part in symbols.split(",") if part.strip())
+
+    async def play() -> int:
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        with progress_bar(errors, f"publish {data}") as bar:
+            return await publish_recording(
+                connection, data, symbols=chosen, speed=speed, stop=stop,
+                on_total=bar.total, on_progress=bar.advance,
+            )  # fmt: skip
+
+    console.print(f"published {asyncio.run(play()):,} events of {data}")

@@ -1,0 +1,122 @@
+"""``millrace publish``: plays a recording, an import or a run's journal into the topics.
+
+Definitions first, then the events in their order at a multiple of real time, each with the source
+id that it always had, and watermarks for every partition, so that time goes on where nothing
+trades. Publishing the same recording twice adds nothing to any state: the market stage knows
+source ids again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from operator import itemgetter
+
+from agents.runners.feeds import RecordingFeed
+from infra.data import open_whole
+from schemas.columns import MarketBatch
+from schemas.envelope import Header
+from schemas.instruments import Universe
+from schemas.market_data import Watermark
+from schemas.rows import records_from_table
+from schemas.topics import MARKET_EVENTS, REFERENCE_INSTRUMENTS
+from streams.kafka.connection import Connection
+from streams.kafka.publisher import Outgoing, Publisher, outgoing
+
+_MARK_INTERVAL_NS = 1_000_000_000
+_CLOSING_NS = 60_000_000_000
+_POLL_S = 0.02
+_SLICE_EVENTS = 4096
+
+
+def batch_records(universe: Universe, batch: MarketBatch) -> list[tuple[str, Header]]:
+    """Return the events of a batch as records with their topics, in the order of the batch."""
+    found: list[tuple[int, str, Header]] = list(batch.records)
+    for table in (batch.trades, batch.quotes, batch.bars):
+        rows = records_from_table(universe, table, slice(None))
+        found += [
+            (pos, MARKET_EVENTS, row) for pos, row in zip(table.pos.tolist(), rows, strict=True)
+        ]
+    found.sort(key=itemgetter(0))
+    return [(topic, record) for _, topic, record in found]
+
+
+class Marks:
+    """Watermarks of a recording: at most one a second of its time, for every partition."""
+
+    def __init__(self, source: str, partitions: int) -> None:
+        self._source = source
+        self._partitions = partitions
+        self._count = 0
+        self._due_ns = 0
+
+    def at(self, ts_event_ns: int, *, is_due: bool = False) -> Iterator[Outgoing]:
+        """Yield the watermarks for the time reached, if one is due."""
+        if not is_due and ts_event_ns < self._due_ns:
+            return
+        self._due_ns = ts_event_ns + _MARK_INTERVAL_NS
+        self._count += 1
+        for partition in range(self._partitions):
+            mark = Watermark(
+                source=f"{self._source}/{partition}",
+                source_seq=self._count,
+                ts_event_ns=ts_event_ns,
+            )
+            yield outgoing(MARKET_EVENTS, mark, partition)
+
+
+async def publish_recording(
+    connection: Connection,
+    spec: str,
+    *,
+    symbols: tuple[str, ...] = (),
+    speed: float = 1.0,
+    stop: asyncio.Event | None = None,
+    on_total: Callable[[int], None] = lambda _: None,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Play a recording into the topics and return how many events went out.
+
+    ``spec`` names data as --data of backtest does; ``speed`` 0 is as fast as Kafka takes it.
+    """
+    data = open_whole(spec, symbols=symbols or None)
+    chosen = list(symbols) or None
+    inputs = data.inputs(symbols=chosen)
+    on_total(sum(item.count for item in inputs))
+    ids = {item.instrument_id for item in inputs}
+    first_ns = min(item.first_ts_ns for item in inputs)
+    feed = RecordingFeed(data.batches(symbols=chosen), speed=speed, first_ns=first_ns)
+    stop = stop or asyncio.Event()
+    async with Publisher(connection) as publisher:
+        await publisher.publish(
+            [
+                outgoing(REFERENCE_INSTRUMENTS, item)
+                for item in data.universe.instruments
+                if item.instrument_id in ids
+            ]
+        )
+        counts = await publisher.counts([MARKET_EVENTS])
+        marks = Marks(f"publish/{spec}", counts[MARKET_EVENTS])
+        clock_ns = first_ns
+        while not stop.is_set():
+            batch = feed.poll()
+            if batch is None:
+                if feed.is_done:
+                    break
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_POLL_S):
+                        await stop.wait()
+                await publisher.publish(list(marks.at(feed.now_ns() - 1)))
+                continue
+            for start in range(0, len(batch), _SLICE_EVENTS):
+                piece = batch.slice(start, min(start + _SLICE_EVENTS, len(batch)))
+                clock_ns = int(piece.clock[-1])
+                out = [outgoing(topic, r) for topic, r in batch_records(data.universe, piece)]
+                # The next event may have the same time: nothing at or before this one's is over.
+                out += marks.at(clock_ns - 1)
+                await publisher.publish(out)
+                on_progress(len(piece))
+        if not stop.is_set():
+            await publisher.publish(list(marks.at(clock_ns + _CLOSING_NS, is_due=True)))
+        return feed.played_events

@@ -1,0 +1,151 @@
+"""A session on Kafka: what all its workers must agree on, kept on the cluster.
+
+The first worker writes the manifest to ``system.runs.v1``: configuration, calendars' range, and the
+instruments known by then. Every other worker, and every restart, works by that manifest, so parts
+that move from worker to worker stay what they were. Of two first workers the one that stands first
+on the topic decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from agents.runners.config import EngineConfig
+from agents.runners.parity import engine_config
+from agents.runners.replay import manifest_of
+from agents.strategy.api import Strategy
+from infra.composition import compose
+from infra.feeds import LiveSource
+from infra.identity import identity
+from infra.origin import with_origin
+from infra.settings import Settings
+from schemas.codec import decode
+from schemas.control import RunManifest
+from schemas.errors import ConfigError, ConflictError, NotFoundError
+from schemas.instruments import Instrument, Universe
+from schemas.sessions import SessionTable
+from schemas.topics import REFERENCE_INSTRUMENTS, SYSTEM_RUNS
+from streams.calendars import session_tables
+from streams.kafka.connection import Connection
+from streams.kafka.publisher import Publisher, outgoing
+from streams.kafka.reading import read_to_end
+
+MODE = "kafka"
+_FIRST_NS = 946_684_800_000_000_000
+_AHEAD_NS = 365 * 86_400_000_000_000
+
+
+class Session(NamedTuple):
+    """Everything that stages of a session are made of."""
+
+    manifest: RunManifest
+    config: EngineConfig
+    instruments: list[Instrument]
+    sessions: dict[str, SessionTable]
+    classes: dict[str, type[Strategy]]
+
+    @property
+    def run_id(self) -> str:
+        """The name of the session; its consumer groups begin with it."""
+        return self.manifest.run_id
+
+
+async def known_instruments(connection: Connection) -> list[Instrument]:
+    """Return the newest definition of each instrument on the cluster, by id."""
+    newest: dict[str, Instrument] = {}
+    async for item in read_to_end(connection, REFERENCE_INSTRUMENTS):
+        if item.value is not None:
+            record = decode(REFERENCE_INSTRUMENTS, item.value)
+            assert isinstance(record, Instrument)  # the topic's only type
+            newest[record.instrument_id] = record
+    return [newest[name] for name in sorted(newest)]
+
+
+async def manifests(connection: Connection, run_id: str) -> list[RunManifest]:
+    """Return the manifests of a session's segments, in the order of the topic."""
+    found: list[RunManifest] = []
+    async for item in read_to_end(connection, SYSTEM_RUNS):
+        record = decode(SYSTEM_RUNS, item.value) if item.value is not None else None
+        if isinstance(record, RunManifest) and record.run_id == run_id and record.mode == MODE:
+            found.append(record)
+    return found
+
+
+async def join_session(
+    connection: Connection, settings: Settings, now_ns: Callable[[], int]
+) -> Session:
+    """Begin the session that the settings name, or join it.
+
+    Raises ConflictError if it was begun with another configuration, ConfigError if the cluster
+    knows no instrument yet, and StorageError or ConfigError for a cluster that cannot be used.
+    """
+    run_id = settings.kafka.run
+    known = await manifests(connection, run_id)
+    instruments = known[0].instruments if known else await known_instruments(connection)
+    session = _compose(settings, instruments, known[0] if known else None, now_ns)
+    if known and known[-1].code_hash == session.manifest.code_hash:
+        return session
+    async with Publisher(connection) as publisher:
+        mine = msgspec.structs.replace(
+            session.manifest, segment=len(known), event_id=f"run:{run_id}:{len(known)}"
+        )
+        await publisher.publish([outgoing(SYSTEM_RUNS, mine)])
+    known = await manifests(connection, run_id)
+    return _compose(settings, known[0].instruments, known[0], now_ns)
+
+
+def _compose(
+    settings: Settings,
+    instruments: list[Instrument],
+    known: RunManifest | None,
+    now_ns: Callable[[], int],
+) -> Session:
+    if not instruments:
+        raise ConfigError(
+            "the cluster knows no instrument",
+            field="reference.instruments.v1",
+            value=0,
+            remedy="publish definitions, or a recording with `millrace publish`, first",
+        )
+    first_ns, until_ns = _FIRST_NS, now_ns() + _AHEAD_NS
+    if known is not None:
+        first_ns, until_ns = known.inputs[0].first_ts_ns, known.inputs[0].last_ts_ns
+    source = LiveSource(
+        "kafka", instruments, settings.kafka.kinds, (), first_ns=first_ns, until_ns=until_ns
+    )
+    setup = compose(settings, source, symbols=list(settings.source.symbols) or None)
+    manifest = manifest_of(setup.config, setup.inputs, identity(), settings.kafka.run, MODE)
+    manifest = msgspec.structs.replace(
+        with_origin(manifest, setup.classes), instruments=list(instruments)
+    )
+    if known is not None:
+        if engine_config(known) != engine_config(manifest):
+            raise ConflictError(
+                "the session on this cluster was begun with another configuration",
+                field="kafka.run",
+                value=known.run_id,
+                remedy="use the settings it was begun with, or a new kafka.run on empty topics",
+            )
+        manifest = msgspec.structs.replace(manifest, inputs=known.inputs)
+    return Session(manifest, setup.config, list(instruments), setup.sessions, setup.classes)
+
+
+def session_of(
+    known: list[RunManifest], run_id: str, classes: dict[str, type[Strategy]]
+) -> Session:
+    """Return a session from its manifests alone; raises NotFoundError if there are none."""
+    if not known:
+        raise NotFoundError(
+            "there is no such session on the cluster",
+            field="kafka.run",
+            value=run_id,
+            remedy="`millrace worker` begins one; --run or kafka.run names it",
+        )
+    first = known[0]
+    universe = Universe(first.instruments)
+    span = first.inputs[0]
+    tables = session_tables(universe, span.first_ts_ns, span.last_ts_ns)
+    return Session(first, engine_config(first), list(first.instruments), tables, classes)

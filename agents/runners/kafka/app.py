@@ -9,7 +9,7 @@ from __future__ import annotations
 import faust
 from faust.types.auth import SASLMechanism
 
-from agents.runners.kafka.transport import SCHEME, Positions, Transport, register
+from agents.runners.kafka.transport import SCHEME, Positions, Revoked, Transport, register
 from streams.kafka.connection import Connection
 
 POLL_RECORDS_MAX = 4000
@@ -21,12 +21,16 @@ _BUFFERED_BATCHES = 4
 
 
 def new_app(
-    group: str, connection: Connection, data_folder: str, positions: Positions | None = None
+    group: str,
+    connection: Connection,
+    data_folder: str,
+    positions: Positions | None = None,
+    revoked: Revoked | None = None,
 ) -> faust.App:
     """Return an app whose consumer group is ``group``; nothing is connected yet.
 
     With ``positions`` every assigned partition goes on where that says, and nothing is committed
-    but what is allowed.
+    but what is allowed. ``revoked`` is awaited before partitions go to others.
     """
     register()
     timeout_s = connection.request_timeout_s
@@ -65,6 +69,7 @@ def new_app(
     transport = app.transport
     assert isinstance(transport, Transport)
     transport.positions = positions
+    transport.revoked = revoked
     return app
 
 

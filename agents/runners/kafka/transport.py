@@ -38,6 +38,9 @@ SCHEME = "millrace"
 Positions = Callable[[frozenset[TP]], Awaitable[Mapping[TP, int]]]
 """Tells where to go on in partitions that were just assigned, of those whose state is known."""
 
+Revoked = Callable[[], Awaitable[None]]
+"""Is awaited before partitions are taken away."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -191,7 +194,10 @@ class Consumer(driver.Consumer):
     # ---- where to go on
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Forget what was in work: others do it now."""
+        """Let the state be saved, then forget what was in work: others do it now."""
+        hook = cast(Transport, self.transport).revoked
+        if hook is not None and revoked:
+            await hook()
         await super().on_partitions_revoked(revoked)
         for tp in revoked:
             self.commits.forget(tp)
@@ -221,7 +227,9 @@ class Transport(driver.Transport):
     """Faust's aiokafka transport with the consumer of batches.
 
     ``positions`` of None restarts at committed offsets; else commits wait until ``Commits.allow``.
+    ``revoked`` may save state.
     """
 
     Consumer: ClassVar[Any] = Consumer
     positions: Positions | None = None
+    revoked: Revoked | None = None

@@ -23,16 +23,16 @@ from typing import Any
 import msgspec
 from faust.types import TP
 
-from agents.runners.kafka.app import new_app
+from agents.runners.kafka.app import REBALANCE_TIMEOUT_S, new_app
 from agents.runners.kafka.incoming import take_records
 from agents.runners.kafka.meters import Meters
-from agents.runners.kafka.order_log import OrderLog
+from agents.runners.kafka.order_log import OrderLog, SupersededError
 from agents.runners.kafka.parts.part import Output, Part
 from agents.runners.kafka.parts.strategy import StrategyPart
 from agents.runners.kafka.stages import StageSpec
 from schemas.codec import decode
 from schemas.control import OrderLogEntry, StageSnapshot
-from schemas.errors import StorageError
+from schemas.errors import MillraceError, StorageError
 from schemas.instruments import Instrument, Universe
 from schemas.topics import (
     CATALOGUE,
@@ -80,7 +80,9 @@ class StageWorker:
         self._stall_timeout_s = stall_timeout_s
         self._progress_at_s = 0.0
         self._written_ms: dict[Place, int] = {}
-        self.app = new_app(f"{group}-{spec.name}", connection, data_folder, self._positions)
+        self.app = new_app(
+            f"{group}-{spec.name}", connection, data_folder, self._positions, self._revoked
+        )
         self.parts: dict[int, Part] = {}
         self._connection = connection
         self._instruments = list(instruments)
@@ -96,6 +98,7 @@ class StageWorker:
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
         self._is_sound = True
+        self._lost: tuple[float, SupersededError] | None = None
         source = self.app.topic(
             *spec.topics, key_serializer="raw", value_serializer="raw", value_type=bytes
         )
@@ -156,6 +159,9 @@ class StageWorker:
                         remedy="look at Kafka and at this machine; a restart goes on where it was",
                     )
                 )
+            if self._lost and loop.time() - self._lost[0] > REBALANCE_TIMEOUT_S:
+                # The group still counts on this worker for a part that another works on.
+                self._fail(self._lost[1])
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_WATCH_S):
                     await self._stop.wait()
@@ -214,7 +220,9 @@ class StageWorker:
                     if message.generation_id != self.app.consumer_generation_id:
                         # Fetched before a rebalance; its partition was sought anew since.
                         continue
-                    part = self.parts[tp.partition]
+                    part = self.parts.get(tp.partition)
+                    if part is None:
+                        continue
                     _check_place(part, tp, message.value.start)
                     await self._take([part], tp, message.value.records)
             except Exception as error:  # noqa: BLE001 - it is raised by run
@@ -234,13 +242,23 @@ class StageWorker:
             if self.spec.is_recorded:
                 assert self._order_log is not None  # made before anything arrives
                 first, last = fresh[0].offset, fresh[-1].offset
-                await self._order_log.note(part, topic, partition, first, last)
+                try:
+                    await self._order_log.note(part, topic, partition, first, last)
+                except SupersededError as error:
+                    self._lose(part, error)
+                    continue
             began_s = asyncio.get_running_loop().time()
             await self._work(part, place, fresh)
             self._see(part, place, fresh, began_s)
             now_s = asyncio.get_running_loop().time()
             if now_s - self._saved_at_s.setdefault(part.partition, now_s) >= self._interval_s:
                 await self._save(part)
+
+    def _lose(self, part: Part, error: SupersededError) -> None:
+        """Let go of a part that another worker has; the group will tell so in a moment."""
+        _log.warning("%s", error)
+        self.parts.pop(part.partition, None)
+        self._lost = self._lost or (asyncio.get_running_loop().time(), error)
 
     def _see(self, part: Part, place: Place, arrived: Sequence[Any], began_s: float) -> None:
         """Tell the meters of a finished batch."""
@@ -330,6 +348,7 @@ class StageWorker:
             if self._stop.is_set():
                 return {}
             self.is_ready = False
+            self._lost = None
             self.meters.rebalances.labels(self.spec.name).inc()
             try:
                 self.parts = await self._restored({tp.partition for tp in assigned})
@@ -348,6 +367,19 @@ class StageWorker:
                 tp: self.parts[tp.partition].offsets.get(f"{tp.topic}/{tp.partition}", 0)
                 for tp in assigned
             }
+
+    async def _revoked(self) -> None:
+        """Save what others are about to take over, so that they need not repeat it."""
+        async with self._lock:
+            await self._follow({})
+            if self._stop.is_set():
+                return
+            try:
+                for part in self.parts.values():
+                    await self._save(part)
+            except MillraceError as error:
+                self._fail(error)
+            self.parts = {}
 
     async def _restored(self, partitions: set[int]) -> dict[int, Part]:
         """Return the parts as their snapshots and the order log left them."""

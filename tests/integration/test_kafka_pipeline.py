@@ -162,6 +162,29 @@ async def test_a_worker_of_each_stage_runs_the_day(cluster: Cluster, run: Run) -
     await cluster.check()
 
 
+async def test_three_workers_share_the_partitions_of_all_inputs_alike(
+    cluster: Cluster, run: Run
+) -> None:
+    for _ in range(3):
+        cluster.start("venue")
+    await cluster.feed(run.events[:20])
+    async with asyncio.timeout(30):
+        # Kafka tells of assignments to those alone who ask.
+        while True:
+            await asyncio.sleep(0.2)
+            shares = [sorted(worker.parts) for worker, _ in cluster.workers]
+            if sorted(map(len, shares)) == [1, 1, 2] and sorted(p for s in shares for p in s) == [
+                0,
+                1,
+                2,
+                3,
+            ]:
+                break
+    for worker, _ in cluster.workers:
+        assigned = {(tp.topic, tp.partition) for tp in worker.app.consumer.assignment()}
+        assert assigned == {(t, p) for t in SPECS["venue"].topics for p in worker.parts}
+
+
 async def test_workers_are_lost_and_others_go_on(cluster: Cluster, run: Run) -> None:
     for stage in (*SPECS, *SPECS):
         cluster.start(stage)

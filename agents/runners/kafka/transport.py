@@ -23,6 +23,8 @@ from collections.abc import (
 )
 from typing import Any, ClassVar, NamedTuple, cast
 
+from aiokafka import AIOKafkaConsumer
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import TRANSPORTS
@@ -72,6 +74,16 @@ class _Thread(driver.AIOKafkaConsumerThread):
             if self._thread is not None:
                 await asyncio.get_running_loop().run_in_executor(None, self._thread.stop)
 
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
+        """Return the client, with equal partitions of all topics given to one worker.
+
+        Without tables upstream deals them out one by one: a stage with two inputs would get
+        partition 0 of one here and of the other there.
+        """
+        consumer = super()._create_worker_consumer(transport)
+        consumer._partition_assignment_strategy = [RangePartitionAssignor]
+        return consumer
+
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         consumer = self._ensure_consumer()
         assigned = self.assignment()
@@ -98,6 +110,7 @@ class Consumer(driver.Consumer):
         transport = cast(Transport, self.transport)
         self.commits: Commits[TP] = Commits(is_held=transport.positions is not None)
         self._dropped: set[TP] = set()
+        self._granted: frozenset[TP] | None = None
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
         return _Thread(self, loop=self.loop, beacon=self.beacon)
@@ -193,10 +206,16 @@ class Consumer(driver.Consumer):
 
     # ---- where to go on
 
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Remember what was given: what Faust does next may come after it was taken again."""
+        self._granted = frozenset(assigned)
+        await super().on_partitions_assigned(assigned, generation_id)
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Let the state be saved, then forget what was in work: others do it now."""
         hook = cast(Transport, self.transport).revoked
-        if hook is not None and revoked:
+        self._granted = None
+        if hook is not None:
             await hook()
         await super().on_partitions_revoked(revoked)
         for tp in revoked:
@@ -213,8 +232,9 @@ class Consumer(driver.Consumer):
         for tp in [tp for tp in places if found.get(tp)]:
             del places[tp]
         positions = cast(Transport, self.transport).positions
-        if positions is not None:
-            places.update(await positions(assigned))
+        if positions is not None and self._granted is not None:
+            places.update(await positions(self._granted))
+            assigned &= frozenset(self.assignment())
         for tp in assigned:
             self.commits.forget(tp)
         for tp, offset in places.items():

@@ -98,6 +98,7 @@ class StageWorker:
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
         self._is_sound = True
+        self._revocations = 0
         self._lost: tuple[float, SupersededError] | None = None
         source = self.app.topic(
             *spec.topics, key_serializer="raw", value_serializer="raw", value_type=bytes
@@ -343,9 +344,11 @@ class StageWorker:
 
     async def _positions(self, assigned: frozenset[TP]) -> dict[TP, int]:
         """Take up the state of the assigned partitions; what has none begins at the beginning."""
+        revocations = self._revocations
         async with self._lock:
             await self._follow({})
-            if self._stop.is_set():
+            if self._stop.is_set() or revocations != self._revocations:
+                # They were taken again meanwhile: a claim now would be against their new owner.
                 return {}
             self.is_ready = False
             self._lost = None
@@ -370,6 +373,7 @@ class StageWorker:
 
     async def _revoked(self) -> None:
         """Save what others are about to take over, so that they need not repeat it."""
+        self._revocations += 1
         async with self._lock:
             await self._follow({})
             if self._stop.is_set():

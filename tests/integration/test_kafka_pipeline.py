@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from agents.runners.kafka.cluster_log import ClusterLog
+from agents.runners.kafka.rerun import rerun_session
 from agents.runners.kafka.stages import stage_specs
 from agents.runners.kafka.worker import StageWorker
 from agents.strategy.builtin import BUILTIN
@@ -17,6 +19,7 @@ from schemas.codec import decode
 from schemas.envelope import Header
 from schemas.market_data import Watermark
 from schemas.topics import (
+    CATALOGUE,
     MARKET_BARS,
     MARKET_EVENTS,
     ORDER_FILLS,
@@ -117,14 +120,14 @@ class Cluster:
     async def settled(self) -> None:
         """Wait until all bars and signals are there and nothing comes any more."""
         wanted = len(self.run.made[MARKET_BARS]), len(self.run.made[STRATEGY_SIGNALS])
-        before: tuple[int, ...] = ()
+        looks: list[tuple[int, ...]] = []
         async with asyncio.timeout(90):
             while True:
                 topics = (MARKET_BARS, STRATEGY_SIGNALS, ORDER_FILLS, PORTFOLIO_POSITIONS)
                 now = tuple([len(await self.records(topic)) for topic in topics])
-                if now[0] >= wanted[0] and now[1] >= wanted[1] and now == before:
+                looks = [*looks[-2:], now]
+                if now[0] >= wanted[0] and now[1] >= wanted[1] and looks == [now] * 3:
                     return
-                before = now
                 for _, task in self.workers:
                     if task.done():
                         await task
@@ -138,6 +141,12 @@ class Cluster:
         assert fills
         check_books(fills, await self.records(PORTFOLIO_POSITIONS))
         assert await self.records(SYSTEM_DEAD_LETTERS) == []
+        async with Publisher(self.connection) as publisher:
+            counts = await publisher.counts(topic.name for topic in CATALOGUE)
+        log = ClusterLog(self.connection, self.run.universe.instruments, counts)
+        found = await rerun_session(log, SPECS.values(), self.run.universe.instruments)
+        assert [item for item in found if item.differences] == []
+        assert sum(item.compared for item in found) > len(self.run.made[MARKET_BARS])
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ for word from the notes, and a worker that lost a part without knowing it can ad
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from agents.runners.kafka.parts.part import Part, partition_of
 from schemas.codec import decode
@@ -22,6 +22,17 @@ from streams.kafka.ranges import Place, PlaceReader
 
 class SupersededError(MillraceError):
     """Another worker has claimed a part that this one worked on."""
+
+
+def valid_entries(entries: Iterable[OrderLogEntry], epoch: int = 0) -> list[OrderLogEntry]:
+    """Return the notes of one part that hold, in order; ``epoch`` is the one in front of them."""
+    valid = []
+    for entry in entries:
+        if entry.is_claim:
+            epoch = max(epoch, entry.epoch)
+        elif entry.epoch == epoch:
+            valid.append(entry)
+    return valid
 
 
 class OrderLog:
@@ -69,13 +80,7 @@ class OrderLog:
             if not any(e.is_claim and e.epoch >= epoch for e in seen[:-1]):
                 break
         part.log_offset = at + 1
-        valid, current = [], before[0]
-        for entry in seen:
-            if entry.is_claim:
-                current = max(current, entry.epoch)
-            elif entry.epoch == current:
-                valid.append(entry)
-        return valid
+        return valid_entries(seen, before[0])
 
     async def note(self, part: Part, topic: str, partition: int, first: int, last: int) -> None:
         """Write what a part consumes next; raises SupersededError if it is another worker's now."""

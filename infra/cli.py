@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import ExitStack
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,7 @@ from rich.console import Console
 
 from infra.backtests import BATCH_EVENTS, BacktestSpec, run_backtest
 from infra.cli_kafka import kafka_app
+from infra.cli_recording import add_recording_commands
 from infra.cli_topics import topics_app
 from infra.cli_worker import add_worker_commands
 from infra.display import progress_bar
@@ -28,6 +30,7 @@ from infra.strategies import known_strategies
 from infra.tables import show_backtest
 from infra.times import NS, parse_time
 from schemas.errors import ConfigError, MillraceError
+from streams.datasets.topics_folder import TOPICS
 from streams.importing import SourceKind
 
 app = App(
@@ -43,6 +46,7 @@ runs_app = App(name="runs", help="Recorded runs.")
 for sub in (topics_app, schema_app, import_app, config_app, runs_app, kafka_app):
     app.command(sub)
 add_worker_commands(app)
+add_recording_commands(app)
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -150,6 +154,9 @@ def backtest(
     interval: str = "",
     warmup_days: float = 0.0,
     batch: int = BATCH_EVENTS,
+    from_kafka: Annotated[bool, Parameter(negative="")] = False,
+    offsets: str = "",
+    bootstrap: str | None = None,
     config: Path | None = None,
     out: Path | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
@@ -182,6 +189,12 @@ def backtest(
         days before --from in which the strategy runs with its orders withheld
     batch
         events a batch; never changes the result
+    from_kafka
+        the history is what the topics of a cluster hold; wins over --data
+    offsets
+        with --from-kafka: partition=first:last with commas, last excluded; all without it
+    bootstrap
+        address of the cluster; wins over the settings and MILLRACE_KAFKA_BOOTSTRAP
     config
         settings file for venue, limits and market
     out
@@ -205,7 +218,13 @@ def backtest(
         settings=_settings(config),
     )
     started = time.perf_counter()
-    with progress_bar(errors, "replay") as bar:
+    with ExitStack() as stack:
+        if from_kafka:
+            from infra.cli_recording import kafka_history
+
+            history = stack.enter_context(kafka_history(config, bootstrap, offsets))
+            spec = msgspec.structs.replace(spec, data=str(history))
+        bar = stack.enter_context(progress_bar(errors, "replay"))
         done = run_backtest(spec, out=out, on_total=bar.total, on_progress=bar.advance)
     if json:
         sys.stdout.write(msgspec.json.encode(done.as_dict()).decode() + "\n")
@@ -215,10 +234,13 @@ def backtest(
 
 @app.command
 def parity(
-    run: str,
+    run: str = "",
     *,
     strategy: tuple[str, ...] = (),
     data: str = "",
+    from_kafka: Annotated[bool, Parameter(negative="")] = False,
+    config: Path | None = None,
+    bootstrap: str | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Run a recorded session again and compare every record.
@@ -228,7 +250,14 @@ def parity(
     Parameters
     ----------
     run
-        folder of a run, else the name or id of one under the data folder, or how only one begins
+        folder of a run, else the name or id of one under the data folder, or how only one begins;
+        the folder of recorded topics; with --from-kafka the name of a session on the cluster
+    from_kafka
+        a session on Kafka, from its topics
+    config
+        settings file with a table [kafka]
+    bootstrap
+        address of the cluster; wins over the settings and MILLRACE_KAFKA_BOOTSTRAP
     strategy
         path/to/file.py:Class of a session whose strategy came from a file; may be repeated
     data
@@ -236,8 +265,16 @@ def parity(
     json
         one JSON object on standard output and nothing else there
     """
+    from infra.cli_recording import kafka_parity
     from infra.parity import run_parity
 
+    if from_kafka or (run and (Path(run) / TOPICS).is_dir()):
+        sys.exit(
+            kafka_parity(
+                run, strategy, is_json=json, from_cluster=from_kafka, config=config,
+                bootstrap=bootstrap,
+            )
+        )  # fmt: skip
     sys.exit(
         run_parity(
             run, strategies=strategy, data=data, is_json=json, console=console, errors=errors

@@ -19,6 +19,7 @@ from streams.datasets.quality import RejectFile
 from streams.datasets.recorded import RecordedDataSet
 from streams.datasets.store import INDEX_NAME, disk_errors
 from streams.datasets.stored import StoredDataSet
+from streams.datasets.topics_folder import TOPICS
 
 _KINDS = "a CSV or Parquet file, a LEAN zip or folder, an imported folder, or the folder of a run"
 
@@ -50,6 +51,8 @@ def open_data(
         return _open_files(spec, path, symbols, interval)
     if (path / INDEX_NAME).exists():
         return StoredDataSet(spec, path, symbols=symbols, interval=interval)
+    if (path / TOPICS).is_dir():
+        return RecordedDataSet(spec, path, symbols=symbols)
     for folder in (path, path / "journal"):
         if next(folder.glob("segment-*"), None) is not None:
             return RecordedDataSet(spec, folder, symbols=symbols)

@@ -19,6 +19,7 @@ from schemas.topics import REFERENCE_ACTIONS
 from streams.datasets.base import BATCH_EVENTS, bounds, empty_range, select_ids
 from streams.datasets.hashing import ContentHasher
 from streams.datasets.stored import Series, input_range, series_rank
+from streams.datasets.topics_folder import TOPICS, TopicsFolder
 from streams.journal import JournalReader
 from streams.journal.batches import Piece, event_times, recut
 
@@ -26,7 +27,7 @@ _TOPICS = frozenset({REFERENCE_ACTIONS})
 
 
 class RecordedDataSet:
-    """Market events of a journal.
+    """Market events of a journal, or of a recording of Kafka topics.
 
     A ``DataSet``. Books, status and watermarks of the recording come as records. Raises DataError
     for a journal that ends in a torn entry, or holds no market data.
@@ -34,7 +35,8 @@ class RecordedDataSet:
 
     def __init__(self, name: str, folder: Path, *, symbols: Sequence[str] | None = None) -> None:
         self.name = name
-        self._reader = JournalReader(folder)
+        is_topics = (folder / TOPICS).is_dir()
+        self._reader = TopicsFolder(folder) if is_topics else JournalReader(folder)
         tail = self._reader.torn_tail
         if tail is not None:
             raise DataError(

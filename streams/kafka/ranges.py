@@ -76,6 +76,17 @@ class PlaceReader:
             raise self._failed(error) from error
         return {(tp.topic, tp.partition): offset for tp, offset in found.items()}
 
+    async def beginnings(self, places: Iterable[Place]) -> dict[Place, int]:
+        """Return the offset of the first record that each partition still has, or its end."""
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                found = await self._started().beginning_offsets(
+                    [TopicPartition(*p) for p in places]
+                )
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise self._failed(error) from error
+        return {(tp.topic, tp.partition): offset for tp, offset in found.items()}
+
     async def read(self, place: Place, stop: int) -> list[Any]:
         """Return the records from where the reader stands up to offset ``stop`` (exclusive).
 

@@ -1,13 +1,16 @@
-"""The topics of a session as they are on the cluster, for re-runs and recordings."""
+"""The topics of a session for its re-run: as they are on the cluster, or as they were recorded."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from agents.runners.kafka.incoming import Taken, take_records
+from agents.runners.kafka.incoming import take_records
 from agents.runners.kafka.rerun import Chunk
+from schemas.envelope import Header
 from schemas.instruments import Instrument, Universe
+from schemas.topics import MARKET_EVENTS
+from streams.datasets.topics_folder import TopicsFolder
 from streams.kafka.connection import Connection
 from streams.kafka.reading import read_to_end
 
@@ -36,5 +39,27 @@ class ClusterLog:
             yield self._chunk(topic, partition, held)
 
     def _chunk(self, topic: str, partition: int, held: Sequence[Any]) -> Chunk:
-        taken: Taken = take_records(topic, partition, held, self._universe)
+        taken = take_records(topic, partition, held, self._universe)
         return Chunk(taken.records, held[-1].offset + 1)
+
+
+class RecordedLog:
+    """The topics of a session from a recording of them."""
+
+    def __init__(self, folder: TopicsFolder, instruments: Sequence[Instrument]) -> None:
+        self.counts = folder.counts
+        self._folder = folder
+        self._known = {item.instrument_id for item in instruments}
+
+    async def chunks(self, topic: str, partition: int) -> AsyncIterator[Chunk]:
+        """Yield a partition from its beginning to its end."""
+        for group in self._folder.records(topic, partition):
+            records = group
+            if topic == MARKET_EVENTS:
+                # The stages put what they do not know among the dead letters.
+                records = [item for item in group if self._is_known(item[1])]
+            yield Chunk(records, group[-1][0] + 1)
+
+    def _is_known(self, record: Header) -> bool:
+        instrument_id = getattr(record, "instrument_id", None)
+        return instrument_id is None or instrument_id in self._known

@@ -59,12 +59,12 @@ class Taken(NamedTuple):
 
 
 def take_records(
-    topic: str, partition: int, arrived: Sequence[Arrived], universe: Universe
+    topic: str, partition: int, arrived: Sequence[Arrived], universe: Universe | None
 ) -> Taken:
     """Decode and check records of one partition.
 
     A market event without a source gets the partition as its source and the offset as its number:
-    that names it for ever.
+    that names it for ever. Without a universe any instrument will do.
     """
     taken: list[tuple[int, Header]] = []
     letters: list[DeadLetter] = []
@@ -109,7 +109,7 @@ def _decoded_alone(topic: str, item: Arrived) -> Header | str:
 class _MarketCheck:
     """Checks market events, and names those that have no name."""
 
-    def __init__(self, partition: int, universe: Universe) -> None:
+    def __init__(self, partition: int, universe: Universe | None) -> None:
         self._source = f"kafka/{partition}"
         self._universe = universe
 
@@ -125,7 +125,8 @@ class _MarketCheck:
                 " of its source, and give ns since 1970"
             )
         instrument_id = getattr(record, "instrument_id", None)
-        if instrument_id is not None and self._universe.index(instrument_id) is None:
+        known = self._universe
+        if known is not None and instrument_id is not None and known.index(instrument_id) is None:
             return (
                 f"instrument {instrument_id} is not known; publish its definition on"
                 " reference.instruments.v1 first"

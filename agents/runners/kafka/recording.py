@@ -1,0 +1,170 @@
+"""Copies Kafka topics into a folder of journals, exactly and so that it can go on later.
+
+What cannot be read is not lost either: its bytes and the reason stand in a mark at its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agents.runners.kafka.incoming import take_records
+from schemas.control import DeadLetter
+from schemas.envelope import Header
+from schemas.instruments import Instrument, Universe
+from schemas.rows import KIND_BY_RECORD
+from schemas.topics import MARKET_EVENTS, REFERENCE_INSTRUMENTS
+from streams.datasets.topics_folder import (
+    OFFSET_MARK,
+    UNREADABLE_MARK,
+    OffsetMark,
+    partition_folder,
+)
+from streams.journal import JournalReader, JournalWriter, encode_group
+from streams.journal.batches import EARLIEST_NS, batch_of, records_piece
+from streams.kafka.connection import Connection
+from streams.kafka.ranges import Place, PlaceReader
+
+_STEP_RECORDS = 4000
+
+
+class Recorder:
+    """Writes the partitions of topics; ``folder`` may hold an earlier part of the recording."""
+
+    def __init__(self, folder: Path, places: Sequence[Place]) -> None:
+        self._stack = ExitStack()
+        self._universe = Universe()
+        self._writers: dict[Place, JournalWriter] = {}
+        self._marks: dict[Place, OffsetMark] = {}
+        self.next_offsets: dict[Place, int] = {}
+        for place in places:
+            path = partition_folder(folder, *place)
+            writer = JournalWriter.open(path, run_id=f"{place[0]}/{place[1]}")
+            self._writers[place] = self._stack.enter_context(writer)
+            writer.flush()
+            found = JournalReader(path).last_mark(OFFSET_MARK)
+            mark = msgspec.json.decode(found[1], type=OffsetMark) if found else OffsetMark(0, -1)
+            self._marks[place] = mark
+            if found:
+                at = writer.next_offsets.get(place[0], 0)
+                self.next_offsets[place] = mark.kafka + at - mark.journal
+
+    def close(self) -> None:
+        """Flush and close all journals."""
+        self._stack.close()
+
+    def write(self, place: Place, arrived: Sequence[Any]) -> None:
+        """Append the next records of a partition, as Kafka gave them."""
+        topic, partition = place
+        taken = take_records(topic, partition, arrived, None)
+        unreadable = {letter.offset: letter for letter in taken.letters}
+        records = dict(taken.records)
+        group: list[Header] = []
+        for item in arrived:
+            record = records.get(item.offset)
+            if record is not None:
+                if self.next_offsets.get(place) != item.offset:
+                    self._append(place, group)
+                    group = []
+                    self._go_to(place, item.offset)
+                group.append(record)
+                self.next_offsets[place] = item.offset + 1
+            elif item.offset in unreadable:
+                self._append(place, group)
+                group = []
+                self._mark_unreadable(place, unreadable[item.offset])
+        self._append(place, group)
+        self._writers[place].flush()
+
+    def _go_to(self, place: Place, offset: int) -> None:
+        writer = self._writers[place]
+        mark = OffsetMark(writer.next_offsets.get(place[0], 0), offset)
+        writer.append_mark(OFFSET_MARK, msgspec.json.encode(mark))
+
+    def _mark_unreadable(self, place: Place, letter: DeadLetter) -> None:
+        self._writers[place].append_mark(UNREADABLE_MARK, msgspec.json.encode(letter))
+
+    def _append(self, place: Place, records: list[Header]) -> None:
+        if not records:
+            return
+        topic, writer = place[0], self._writers[place]
+        if topic == REFERENCE_INSTRUMENTS:
+            for record in records:
+                if (
+                    isinstance(record, Instrument)
+                    and self._universe.index(record.instrument_id) is None
+                ):
+                    self._universe.add(record)
+        items = [(topic, record) for record in records]
+        if topic == MARKET_EVENTS and self._is_columnar(records):
+            piece = records_piece(self._universe, items)
+            writer.append_batch(self._universe, batch_of(self._universe, piece, EARLIEST_NS, 0))
+        else:
+            writer.append_group(encode_group(items))
+
+    def _is_columnar(self, records: Sequence[Header]) -> bool:
+        """Return whether columns hold all that these records say."""
+        return all(
+            type(record) not in KIND_BY_RECORD
+            or (
+                not record.producer and self._universe.index(record.instrument_id) is not None  # type: ignore[attr-defined]
+            )
+            for record in records
+        )
+
+
+async def record_topics(
+    connection: Connection,
+    folder: Path,
+    counts: Mapping[str, int],
+    *,
+    stop: asyncio.Event,
+    is_following: bool = False,
+    ranges: Mapping[Place, tuple[int, int | None]] = {},
+    on_total: Callable[[int], None] = lambda _: None,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Copy topics up to their present ends, or until ``stop``; return how many records came.
+
+    ``counts`` holds the partitions of each topic; ``ranges`` may bound some by offsets, the second
+    excluded. A recording that is there is continued. Raises
+    StorageError if retention has taken what comes next of a recording.
+    """
+    # Definitions first: columns need them.
+    topics = sorted(counts, key=lambda name: (name != REFERENCE_INSTRUMENTS, name))
+    places = [(topic, p) for topic in topics for p in range(counts[topic])]
+    recorder = Recorder(folder, places)
+    done = 0
+    try:
+        async with PlaceReader(connection) as reader:
+            beginnings = await reader.beginnings(places)
+            ends = await reader.ends(places)
+            for place, (first, last) in ranges.items():
+                beginnings[place] = max(beginnings[place], first)
+                ends[place] = ends[place] if last is None else min(ends[place], last)
+            at = {place: recorder.next_offsets.get(place, beginnings[place]) for place in places}
+            on_total(sum(max(ends[place] - at[place], 0) for place in places))
+            for place in places:
+                await reader.put({place: at[place]})
+                while at[place] < ends[place] and not stop.is_set():
+                    upto = min(at[place] + _STEP_RECORDS, ends[place])
+                    arrived = await reader.read(place, upto)
+                    if arrived:
+                        recorder.write(place, arrived)
+                    on_progress(upto - at[place])
+                    at[place], done = upto, done + len(arrived)
+            if is_following and not stop.is_set():
+                await reader.put(at)
+                while not stop.is_set():
+                    for place, arrived in (await reader.follow()).items():
+                        recorder.write(place, arrived)
+                        done += len(arrived)
+                        on_progress(len(arrived))
+    finally:
+        recorder.close()
+    return done

@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix bench compile replay lock clean
+.PHONY: help setup demo live test check fix bench faults compile replay lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,6 +18,9 @@ PYTEST := $(PY) -m pytest
 # Arguments for the commands behind the targets: make demo DEMO_ARGS=--exit
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+LIVE_ARGS ?=
+FAULTS_ARGS ?=
+SEED ?= 1
 TEST_ARGS ?=
 
 # The interpreter that makes .venv: PYTHON=... or the newest of these that runs and is new enough.
@@ -28,7 +31,7 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 help: ## Print this help.
 	@echo "Millrace. Targets:"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
-	@echo "Variables: PYTHON (interpreter for a new .venv), DEMO_ARGS, TEST_ARGS, BENCH_ARGS"
+	@echo "Variables: PYTHON (interpreter for a new .venv), DEMO_ARGS, LIVE_ARGS, TEST_ARGS, BENCH_ARGS, SEED"
 
 setup: $(STAMP) ## Make .venv with the locked dependencies (quick when nothing changed).
 	@echo "Ready. Next: make demo, make test, $(BIN)/millrace --help"
@@ -68,6 +71,9 @@ $(STAMP):
 demo: $(STAMP) ## Play a recorded trading session through all agents; DEMO_ARGS=--exit ends by itself.
 	@$(BIN)/millrace demo $(DEMO_ARGS)
 
+live: $(STAMP) ## The whole on a real Kafka: broker, two workers, a recording; Ctrl-C stops everything.
+	@$(BIN)/millrace live $(LIVE_ARGS)
+
 test: $(STAMP) ## Run all tests, the rule tests among them; TEST_ARGS='-k bars' chooses some.
 	@$(PYTEST) $(TEST_ARGS)
 
@@ -83,6 +89,9 @@ fix: $(STAMP) ## Format, and mend what can be mended safely.
 
 bench: $(STAMP) ## Measure throughput on this machine, in plain Python and compiled.
 	@$(PY) -m tests.benchmarks --compiled build/compiled $(BENCH_ARGS)
+
+faults: $(STAMP) ## Kill, stop and rebalance workers and brokers of a real Kafka; SEED=1 chooses how.
+	@$(PY) -m tests.simulation.faults --seed $(SEED) $(FAULTS_ARGS)
 
 compile: $(STAMP) ## Compile the order path into build/compiled (needs a C compiler; optional).
 	@$(PY) -m infra.compiled build/compiled

@@ -73,7 +73,8 @@ class Node:
         self._port = port
         self._heap = heap
         self._settings = dict(settings or {})
-        self._jars = jars or self.folder.parent
+        # Java runs in the node's folder.
+        self._jars = jars.absolute() if jars is not None else self.folder.parent
         self._process: subprocess.Popen[bytes] | None = None
 
     def running(self) -> Running | None:

@@ -2,16 +2,18 @@
 
 Definitions first, then the events in their order at a multiple of real time, each with the source
 id that it always had, and watermarks for every partition, so that time goes on where nothing
-trades. Publishing the same recording twice adds nothing to any state: the market stage knows
-source ids again.
+trades. Records are numbered for each partition, so publishing the same recording again, after an
+interruption or by mistake, adds nothing to any state.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from operator import itemgetter
+
+import msgspec
 
 from agents.runners.feeds import RecordingFeed
 from infra.data import open_whole
@@ -20,9 +22,9 @@ from schemas.envelope import Header
 from schemas.instruments import Universe
 from schemas.market_data import Watermark
 from schemas.rows import records_from_table
-from schemas.topics import MARKET_EVENTS, REFERENCE_INSTRUMENTS
+from schemas.topics import MARKET_EVENTS, REFERENCE_ACTIONS, REFERENCE_INSTRUMENTS, key_of
 from streams.kafka.connection import Connection
-from streams.kafka.publisher import Outgoing, Publisher, outgoing
+from streams.kafka.publisher import Outgoing, Publisher, outgoing, partition_of
 
 _MARK_INTERVAL_NS = 1_000_000_000
 _CLOSING_NS = 60_000_000_000
@@ -42,28 +44,51 @@ def batch_records(universe: Universe, batch: MarketBatch) -> list[tuple[str, Hea
     return [(topic, record) for _, topic, record in found]
 
 
-class Marks:
-    """Watermarks of a recording: at most one a second of its time, for every partition."""
+class Numbering:
+    """Addresses records and numbers them for each partition under the name of one producer.
 
-    def __init__(self, source: str, partitions: int) -> None:
+    The same records in the same order get the same numbers, so whoever reads them knows them again.
+    """
+
+    def __init__(self, producer: str, counts: Mapping[str, int]) -> None:
+        self._producer = producer
+        self._counts = counts
+        self._last: dict[tuple[str, int], int] = {}
+
+    def outgoing(self, topic: str, record: Header, partition: int | None = None) -> Outgoing:
+        """Return a record for its key's partition, or for ``partition``."""
+        if partition is None:
+            partition = partition_of(key_of(topic, record).encode(), self._counts[topic])
+        place = (topic, partition)
+        number = self._last[place] = self._last.get(place, 0) + 1
+        numbered = msgspec.structs.replace(record, producer=self._producer, producer_seq=number)
+        return outgoing(topic, numbered, partition)
+
+    def everywhere(self, topic: str, record: Header) -> list[Outgoing]:
+        """Return a record for every partition."""
+        return [self.outgoing(topic, record, p) for p in range(self._counts[topic])]
+
+
+class Marks:
+    """Watermarks of a recording: at most one a second of its time, for every partition.
+
+    They stand in front of the first event of that second, however fast the recording is played.
+    """
+
+    def __init__(self, source: str, numbering: Numbering) -> None:
         self._source = source
-        self._partitions = partitions
+        self._numbering = numbering
         self._count = 0
         self._due_ns = 0
 
-    def at(self, ts_event_ns: int, *, is_due: bool = False) -> Iterator[Outgoing]:
-        """Yield the watermarks for the time reached, if one is due."""
+    def before(self, ts_event_ns: int, *, is_due: bool = False) -> list[Outgoing]:
+        """Return the watermarks in front of an event at ``ts_event_ns``, if any are due."""
         if not is_due and ts_event_ns < self._due_ns:
-            return
-        self._due_ns = ts_event_ns + _MARK_INTERVAL_NS
+            return []
+        self._due_ns = (ts_event_ns // _MARK_INTERVAL_NS + 1) * _MARK_INTERVAL_NS
         self._count += 1
-        for partition in range(self._partitions):
-            mark = Watermark(
-                source=f"{self._source}/{partition}",
-                source_seq=self._count,
-                ts_event_ns=ts_event_ns,
-            )
-            yield outgoing(MARKET_EVENTS, mark, partition)
+        mark = Watermark(source=self._source, source_seq=self._count, ts_event_ns=ts_event_ns - 1)
+        return self._numbering.everywhere(MARKET_EVENTS, mark)
 
 
 async def publish_recording(
@@ -96,8 +121,10 @@ async def publish_recording(
                 if item.instrument_id in ids
             ]
         )
-        counts = await publisher.counts([MARKET_EVENTS])
-        marks = Marks(f"publish/{spec}", counts[MARKET_EVENTS])
+        counts = await publisher.counts([MARKET_EVENTS, REFERENCE_ACTIONS])
+        source = "/".join(["publish", spec, *symbols])
+        numbering = Numbering(source, counts)
+        marks = Marks(source, numbering)
         clock_ns = first_ns
         while not stop.is_set():
             batch = feed.poll()
@@ -107,16 +134,16 @@ async def publish_recording(
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_POLL_S):
                         await stop.wait()
-                await publisher.publish(list(marks.at(feed.now_ns() - 1)))
                 continue
             for start in range(0, len(batch), _SLICE_EVENTS):
                 piece = batch.slice(start, min(start + _SLICE_EVENTS, len(batch)))
-                clock_ns = int(piece.clock[-1])
-                out = [outgoing(topic, r) for topic, r in batch_records(data.universe, piece)]
-                # The next event may have the same time: nothing at or before this one's is over.
-                out += marks.at(clock_ns - 1)
+                out: list[Outgoing] = []
+                records = batch_records(data.universe, piece)
+                for clock_ns, (topic, record) in zip(piece.clock.tolist(), records, strict=True):
+                    out += marks.before(clock_ns)
+                    out.append(numbering.outgoing(topic, record))
                 await publisher.publish(out)
                 on_progress(len(piece))
         if not stop.is_set():
-            await publisher.publish(list(marks.at(clock_ns + _CLOSING_NS, is_due=True)))
+            await publisher.publish(marks.before(clock_ns + _CLOSING_NS, is_due=True))
         return feed.played_events

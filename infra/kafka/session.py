@@ -25,6 +25,7 @@ from infra.settings import Settings
 from schemas.codec import decode
 from schemas.control import RunManifest
 from schemas.errors import ConfigError, ConflictError, NotFoundError
+from schemas.identifiers import content_hash
 from schemas.instruments import Instrument, Universe
 from schemas.sessions import SessionTable
 from schemas.topics import REFERENCE_INSTRUMENTS, SYSTEM_RUNS
@@ -89,9 +90,10 @@ async def join_session(
     if known and known[-1].code_hash == session.manifest.code_hash:
         return session
     async with Publisher(connection) as publisher:
-        mine = msgspec.structs.replace(
-            session.manifest, segment=len(known), event_id=f"run:{run_id}:{len(known)}"
-        )
+        mine = msgspec.structs.replace(session.manifest, segment=len(known))
+        # Two first workers say different things: each has an id of its own.
+        name = f"run:{run_id}:{len(known)}:{content_hash(msgspec.json.encode(mine))}"
+        mine = msgspec.structs.replace(mine, event_id=name)
         await publisher.publish([outgoing(SYSTEM_RUNS, mine)])
     known = await manifests(connection, run_id)
     return _compose(settings, known[0].instruments, known[0], now_ns)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from schemas import commands, control, instruments, market_data, order_events, portfolio, risk
+from schemas.enums import Scope
 
 DAY_MS = 86_400_000
 
@@ -443,5 +444,19 @@ TOPIC_BY_NAME: dict[str, Topic] = {topic.name: topic for topic in CATALOGUE}
 
 def key_of(topic: str, record: Any) -> str:
     """Return a record's key on Kafka; a field that it does not have is empty."""
+    if topic == ACCOUNT_INPUTS and getattr(record, "scope", None) is Scope.ACCOUNT:
+        return str(record.scope_id)
     fields = TOPIC_BY_NAME[topic].key.split("|")
     return "|".join(str(getattr(record, field, "")) for field in fields)
+
+
+def goes_everywhere(topic: str, record: Any) -> bool:
+    """Return whether a record of ``account.inputs`` is for every partition, not for its key's.
+
+    What names no account concerns all accounts; a command for one account's scope does name it.
+    """
+    return (
+        topic == ACCOUNT_INPUTS
+        and not hasattr(record, "account_id")
+        and getattr(record, "scope", None) is not Scope.ACCOUNT
+    )

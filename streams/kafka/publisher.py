@@ -8,7 +8,7 @@ acknowledgement is stored once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -19,7 +19,7 @@ from aiokafka.partitioner import murmur2
 from schemas.codec import encode
 from schemas.envelope import Header
 from schemas.errors import StorageError
-from schemas.topics import key_of
+from schemas.topics import goes_everywhere, key_of
 from streams.kafka.connection import Connection, missing_topic
 
 _BATCH_BYTES = 262_144
@@ -39,6 +39,13 @@ class Outgoing(NamedTuple):
 def outgoing(topic: str, record: Header, partition: int | None = None) -> Outgoing:
     """Return a record of the catalogue as bytes, with the key that the catalogue names."""
     return Outgoing(topic, key_of(topic, record).encode(), encode(record), partition)
+
+
+def addressed(topic: str, record: Header, counts: Mapping[str, int]) -> list[Outgoing]:
+    """Return a record as often as it has to be written: once, or for every partition."""
+    if goes_everywhere(topic, record):
+        return [outgoing(topic, record, partition) for partition in range(counts[topic])]
+    return [outgoing(topic, record)]
 
 
 def partition_of(key: bytes, partitions: int) -> int:

@@ -7,17 +7,27 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
+from agents.runners.kafka.parts.account import AccountPart
 from agents.strategy.builtin import BUILTIN
 from schemas.codec import decode, encode
+from schemas.control import DeadLetter
+from schemas.enums import BreakerState, Scope
+from schemas.risk import LimitSet, SetBreaker, SetLimits
 from schemas.topics import (
+    ACCOUNT_INPUTS,
+    CATALOGUE,
     MARKET_BARS,
     MARKET_EVENTS,
     ORDER_FILLS,
     PORTFOLIO_POSITIONS,
+    RISK_BREAKER,
+    RISK_LIMITS,
     STRATEGY_SIGNALS,
     SYSTEM_DEAD_LETTERS,
 )
+from streams.kafka.publisher import addressed
 from tests.kafka_bus import Bus, Consumer, Makers, consumers, drain, makers
 from tests.kafka_case import CONFIG, Run, by_id, check_books, one_process_run
 
@@ -120,3 +130,44 @@ def test_what_a_producer_repeats_is_dropped_and_gaps_are_told(run: Run) -> None:
     assert [(gap.producer, gap.seen - gap.last) for gap in account.part.gaps] == [
         (last.producer, 5)
     ]
+
+
+def test_what_every_part_is_told_one_part_confirms(run: Run) -> None:
+    counts = {topic.name: topic.partitions for topic in CATALOGUE}
+    breaker = SetBreaker(
+        event_id="trip",
+        ts_event_ns=1,
+        correlation_id="",
+        causation_id="",
+        scope=Scope.GLOBAL,
+        scope_id="",
+        state=BreakerState.HALTED,
+        operator="me",
+        reason="test",
+    )
+    assert len(addressed(ACCOUNT_INPUTS, breaker, counts)) == counts[ACCOUNT_INPUTS]
+    said = []
+    for partition in range(counts[ACCOUNT_INPUTS]):
+        config = structs.replace(CONFIG.accounts, limits=LimitSet(max_open_orders=5))
+        part = AccountPart(partition, run.universe, counts, config, {})
+        wrong = structs.replace(breaker, event_id="reset", state=BreakerState.ACTIVE, reason="")
+        said.append(part.take(ACCOUNT_INPUTS, partition, [(7, breaker), (8, wrong)], 9))
+        assert part._stage.breakers.states == {"GLOBAL|": BreakerState.HALTED}
+    assert [{item.topic for item in made} for made in said] == [
+        {RISK_LIMITS, RISK_BREAKER, SYSTEM_DEAD_LETTERS},
+        set(),
+        set(),
+        set(),
+    ]
+    letter = next(item.record for item in said[0] if isinstance(item.record, DeadLetter))
+    assert (letter.partition, letter.offset) == (0, 8)
+
+
+def test_a_command_for_one_account_goes_to_its_partition() -> None:
+    counts = {ACCOUNT_INPUTS: 4}
+    limits = SetLimits("l", 1, "", "", Scope.ACCOUNT, "two", LimitSet(), "me")
+    (sent,) = addressed(ACCOUNT_INPUTS, limits, counts)
+    assert sent.key == b"two"
+    assert (
+        len(addressed(ACCOUNT_INPUTS, structs.replace(limits, scope=Scope.STRATEGY), counts)) == 4
+    )

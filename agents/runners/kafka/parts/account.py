@@ -7,6 +7,7 @@ pass.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,19 +17,33 @@ from agents.account.stage import AccountStage
 from agents.processor import Outbox
 from agents.runners.kafka.parts.part import Part, partition_of
 from schemas.columns import MarketBatch, PriceColumns
+from schemas.control import DeadLetter
 from schemas.envelope import Header
 from schemas.instruments import Universe
 from schemas.market_data import ReferencePrice
 from schemas.rows import table_from_records
 from schemas.sessions import SessionTable
-from schemas.topics import ACCOUNT_INPUTS, PORTFOLIO_EQUITY
+from schemas.topics import (
+    ACCOUNT_INPUTS,
+    ORDER_RECEIPTS,
+    PORTFOLIO_EQUITY,
+    RISK_BREAKER,
+    RISK_LIMITS,
+    SYSTEM_DEAD_LETTERS,
+    goes_everywhere,
+)
+
+_SPOKESMAN = 0
+"""The partition whose part confirms what every part was told."""
+
+_ANSWERS = frozenset({RISK_LIMITS, RISK_BREAKER, ORDER_RECEIPTS, SYSTEM_DEAD_LETTERS})
 
 
 class AccountPart(Part):
     """The accounts whose key belongs to one partition."""
 
     STAGE = "account"
-    VERSION = "account-kafka-1"
+    VERSION = "account-kafka-2"
 
     def __init__(
         self,
@@ -45,15 +60,36 @@ class AccountPart(Part):
         self._stage = AccountStage(config, universe, sessions)
 
     def _start(self, now_ns: int, out: Outbox) -> None:
-        self._stage.start(now_ns, out)
+        if self.partition == _SPOKESMAN:
+            self._stage.start(now_ns, out)
 
     def _process(self, topic: str, batch: MarketBatch, out: Outbox) -> None:
         stage = self._stage
         stage.load(batch, self._prices(batch))
         for pos, _, record in batch.records:
             if not isinstance(record, ReferencePrice):
+                begin = len(out)
                 stage.on_record(record, pos, int(batch.clock[pos]), out)
+                self._tidy(topic, record, out, begin)
         self._rows(PORTFOLIO_EQUITY, stage.end(out, int(batch.clock[-1])), out)
+
+    def _tidy(self, topic: str, record: Any, out: Outbox, begin: int) -> None:
+        """Put dead letters where their record stands; let one part alone confirm a broadcast."""
+        made = out[begin:]
+        del out[begin:]
+        name = getattr(record, "event_id", "")
+        is_silent = self.partition != _SPOKESMAN and goes_everywhere(topic, record)
+        for made_topic, item in made:
+            is_answer = made_topic in _ANSWERS and name in (
+                getattr(item, "causation_id", ""),
+                getattr(item, "event_id", ""),
+            )
+            if is_answer and is_silent:
+                continue
+            if isinstance(item, DeadLetter):
+                offset = next((at for at, taken in self._taken if taken is record), 0)
+                item = msgspec.structs.replace(item, partition=self.partition, offset=offset)  # noqa: PLW2901
+            out.append((made_topic, item))
 
     def _prices(self, batch: MarketBatch) -> PriceColumns:
         """Return the reference prices of a batch as columns; unknown instruments have none."""

@@ -94,6 +94,7 @@ class Part(ABC):
         self._marks: dict[str, dict[str, int]] = {}
         self._sequences: dict[str, int] = {}
         self._is_started = False
+        self._taken: Sequence[tuple[int, Header]] = ()
 
     @property
     def clock_ns(self) -> int:
@@ -110,6 +111,7 @@ class Part(ABC):
         """
         source = f"{topic}/{partition}"
         start = self.offsets.get(source, 0)
+        self._taken = records
         fresh = self._unknown(source, [record for at, record in records if at >= start])
         self.offsets[source] = max(start, next_offset)
         if not fresh:

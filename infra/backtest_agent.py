@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from agents.runners.local import LocalRunner
 from infra.settings import data_folder
 from infra.times import format_time
 from schemas.control import BacktestProgress, BacktestRequest, BacktestResult
@@ -23,7 +22,7 @@ from schemas.enums import RunStatus
 from schemas.identifiers import derived_id
 from schemas.topics import BACKTEST_PROGRESS, BACKTEST_REQUESTS, BACKTEST_RESULTS
 from streams.datasets import BUNDLED
-from streams.log import Published
+from streams.log import Published, SideLog
 
 _QUEUE_MAX = 32
 _TIMEOUT_S = 3600.0
@@ -32,7 +31,7 @@ _TIMEOUT_S = 3600.0
 class BacktestAgent:
     """Listens for requests on a run's log and publishes what became of them."""
 
-    def __init__(self, runner: LocalRunner) -> None:
+    def __init__(self, runner: SideLog) -> None:
         self._runner = runner
         self._queue: asyncio.Queue[BacktestRequest] = asyncio.Queue(_QUEUE_MAX)
         self._unlisten = runner.listen(self._on_published)

@@ -1,4 +1,4 @@
-"""``millrace worker`` and ``millrace publish``: work on Kafka, and data for it."""
+"""``millrace worker``, ``publish``, ``web`` and ``live``: a session on Kafka."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import logging
 import signal
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
-from cyclopts import App
+from cyclopts import App, Parameter
 from rich.console import Console
 
 from infra.display import progress_bar
@@ -41,6 +42,8 @@ def add_worker_commands(app: App) -> None:
     """Put the commands on the command line."""
     app.command(worker)
     app.command(publish)
+    app.command(web)
+    app.command(live)
 
 
 def worker(
@@ -129,3 +132,57 @@ def publish(
             )  # fmt: skip
 
     console.print(f"published {asyncio.run(play()):,} events of {data}")
+
+
+def web(
+    *,
+    config: Path | None = None,
+    bootstrap: str | None = None,
+    run: str | None = None,
+    port: int | None = None,
+) -> None:
+    """Serve the API over the topics of a cluster until Ctrl-C.
+
+    Parameters
+    ----------
+    config
+        settings file, the same as the workers'
+    bootstrap
+        address of the cluster; wins over the settings and MILLRACE_KAFKA_BOOTSTRAP
+    run
+        name of the session; wins over the settings
+    port
+        port of the HTTP server, wins over the settings
+    """
+    from infra.kafka.serving import serve_web, stop_on_signals
+
+    settings = kafka_settings(config, bootstrap, run)
+    listen = settings.run.port if port is None else port
+
+    async def serve() -> None:
+        await serve_web(settings, listen, stop_on_signals(), console)
+
+    asyncio.run(serve())
+
+
+def live(
+    *,
+    speed: float = 1.0,
+    port: int = 8000,
+    exit_: Annotated[bool, Parameter(name="--exit", negative="")] = False,
+) -> None:
+    """Run everything on a Kafka of its own: broker, two workers, web app, the demo's recording.
+
+    Parameters
+    ----------
+    speed
+        multiple of real time at which the recording is played
+    port
+        port of the HTTP server (0 takes a free one)
+    exit_
+        end when the recording is played instead of serving until Ctrl-C
+    """
+    from infra.kafka.serving import run_live
+
+    kafka_settings(None, None, None)  # quiets the clients' logs
+    sys.exit(asyncio.run(run_live(speed, port, is_exiting=exit_, console=console)))

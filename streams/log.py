@@ -61,3 +61,19 @@ class Log(Protocol):
     def now_ns(self) -> int:
         """Return the time by which this log stamps incoming records (int64 ns UTC)."""
         ...
+
+
+class SideLog(Protocol):
+    """What an agent beside the stages needs of a log: to listen, and to publish without waiting."""
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Call ``listener`` with every group of published records from now on."""
+        ...
+
+    def publish_side(self, topic: str, record: Header) -> None:
+        """Publish a record that no stage reads."""
+        ...
+
+    def now_ns(self) -> int:
+        """Return the log's time (int64 ns UTC)."""
+        ...

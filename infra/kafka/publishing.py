@@ -91,6 +91,22 @@ class Marks:
         return self._numbering.everywhere(MARKET_EVENTS, mark)
 
 
+async def publish_definitions(
+    connection: Connection, spec: str, *, symbols: tuple[str, ...] = ()
+) -> None:
+    """Write the definitions of a recording's instruments."""
+    data = open_whole(spec, symbols=symbols or None)
+    ids = {item.instrument_id for item in data.inputs(symbols=list(symbols) or None)}
+    async with Publisher(connection) as publisher:
+        await publisher.publish(
+            [
+                outgoing(REFERENCE_INSTRUMENTS, item)
+                for item in data.universe.instruments
+                if item.instrument_id in ids
+            ]
+        )
+
+
 async def publish_recording(
     connection: Connection,
     spec: str,
@@ -109,18 +125,11 @@ async def publish_recording(
     chosen = list(symbols) or None
     inputs = data.inputs(symbols=chosen)
     on_total(sum(item.count for item in inputs))
-    ids = {item.instrument_id for item in inputs}
     first_ns = min(item.first_ts_ns for item in inputs)
     feed = RecordingFeed(data.batches(symbols=chosen), speed=speed, first_ns=first_ns)
     stop = stop or asyncio.Event()
+    await publish_definitions(connection, spec, symbols=symbols)
     async with Publisher(connection) as publisher:
-        await publisher.publish(
-            [
-                outgoing(REFERENCE_INSTRUMENTS, item)
-                for item in data.universe.instruments
-                if item.instrument_id in ids
-            ]
-        )
         counts = await publisher.counts([MARKET_EVENTS, REFERENCE_ACTIONS])
         source = "/".join(["publish", spec, *symbols])
         numbering = Numbering(source, counts)

@@ -54,6 +54,7 @@ def worker(
     run: str | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
+    wait: float = 0.0,
     supervise: bool = False,
 ) -> None:
     """Work on stages of a session on Kafka until Ctrl-C; several workers share the load.
@@ -72,6 +73,8 @@ def worker(
         interface of health and metrics; they show no secret, but nobody is asked for a key
     port
         port of /healthz, /readyz and /metrics (0 takes a free one)
+    wait
+        seconds to wait for Kafka and its topics before giving up
     supervise
         start the worker again when it ends by a failure that a restart may mend
     """
@@ -85,7 +88,7 @@ def worker(
         arguments = [item for item in sys.argv[1:] if item != "--supervise"]
         sys.exit(run_supervisor(arguments, errors))
     try:
-        asyncio.run(work(settings, names, host, port, console))
+        asyncio.run(work(settings, names, host, port, console, wait_s=wait))
     except (ConfigError, ConflictError, NotFoundError):
         raise
     except MillraceError as error:
@@ -140,6 +143,7 @@ def web(
     bootstrap: str | None = None,
     run: str | None = None,
     port: int | None = None,
+    wait: float = 0.0,
 ) -> None:
     """Serve the API over the topics of a cluster until Ctrl-C.
 
@@ -153,6 +157,8 @@ def web(
         name of the session; wins over the settings
     port
         port of the HTTP server, wins over the settings
+    wait
+        seconds to wait for Kafka and its topics before giving up
     """
     from infra.kafka.serving import serve_web, stop_on_signals
 
@@ -160,7 +166,7 @@ def web(
     listen = settings.run.port if port is None else port
 
     async def serve() -> None:
-        await serve_web(settings, listen, stop_on_signals(), console)
+        await serve_web(settings, listen, stop_on_signals(), console, wait_s=wait)
 
     asyncio.run(serve())
 

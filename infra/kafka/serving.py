@@ -23,7 +23,7 @@ from infra.backtest_agent import BacktestAgent
 from infra.kafka.node import Node, free_port
 from infra.kafka.publishing import publish_definitions, publish_recording
 from infra.kafka.settings import connection_of
-from infra.kafka.working import check_topics
+from infra.kafka.working import wait_for_topics
 from infra.serve import check_host, check_port
 from infra.settings import Settings, data_folder, load_settings
 from streams.kafka.connection import Connection
@@ -70,12 +70,19 @@ parameters = { fast = 5, slow = 20, weight = 0.5 }
 """
 
 
-async def serve_web(settings: Settings, port: int, stop: asyncio.Event, console: Console) -> None:
+async def serve_web(
+    settings: Settings,
+    port: int,
+    stop: asyncio.Event,
+    console: Console,
+    *,
+    wait_s: float = 0.0,
+) -> None:
     """Serve the API over a cluster until ``stop``; raises MillraceError if it cannot."""
     check_host(settings.run.host)
     check_port(port)
     connection = connection_of(settings.kafka)
-    await check_topics(connection, settings)
+    await wait_for_topics(connection, settings, wait_s)
     log = KafkaLog(connection, settings.kafka.run, uuid.uuid4().hex, time.time_ns)
     async with log:
         await log.load()

@@ -14,16 +14,18 @@ from rich.console import Console
 from agents.runners.kafka.meters import Meters
 from agents.runners.kafka.stages import StageSpec, stage_specs
 from agents.runners.kafka.worker import StageWorker
-from infra.kafka.health import health_app
 from infra.kafka.session import Session, join_session
 from infra.kafka.settings import connection_of
 from infra.settings import Settings
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, StorageError
 from streams.kafka.connection import Connection
 from streams.kafka.topics import ClusterTopics
+from web.health import health_app
 from web.server import WebServer
 
 _LOOP_S = 0.5
+_FIRST_PAUSE_S = 0.25
+_LAST_PAUSE_S = 5.0
 STAGES = ("market", "venue", "account", "strategy")
 
 
@@ -44,7 +46,13 @@ def chosen_stages(text: str) -> tuple[str, ...]:
 
 
 async def work(
-    settings: Settings, stages: Sequence[str], host: str, port: int, console: Console
+    settings: Settings,
+    stages: Sequence[str],
+    host: str,
+    port: int,
+    console: Console,
+    *,
+    wait_s: float = 0.0,
 ) -> None:
     """Run stages until SIGINT or SIGTERM; raises MillraceError for what ended the work before."""
     stop = asyncio.Event()
@@ -52,7 +60,7 @@ async def work(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     connection = connection_of(settings.kafka)
-    await check_topics(connection, settings)
+    await wait_for_topics(connection, settings, wait_s)
     session = await join_session(connection, settings, time.time_ns)
     specs = stage_specs(session.config, session.sessions, session.classes)
     with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
@@ -102,6 +110,22 @@ async def check_topics(connection: Connection, settings: Settings) -> None:
             )
 
 
+async def wait_for_topics(connection: Connection, settings: Settings, wait_s: float) -> None:
+    """Check the topics, again and again for ``wait_s`` if they are not there yet."""
+    loop = asyncio.get_running_loop()
+    until_s, pause_s = loop.time() + wait_s, _FIRST_PAUSE_S
+    while True:
+        try:
+            await check_topics(connection, settings)
+        except (ConfigError, StorageError):
+            if loop.time() + pause_s > until_s:
+                raise
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, _LAST_PAUSE_S)
+        else:
+            return
+
+
 async def _run(
     workers: Mapping[str, StageWorker],
     meters: Meters,
@@ -116,7 +140,7 @@ async def _run(
     def ready() -> dict[str, bool]:
         return {n: workers[n].is_ready for n, task in tasks.items() if not task.done()}
 
-    web = WebServer(health_app(meters, frozenset(workers), ready), host, port)
+    web = WebServer(health_app(meters.registry, frozenset(workers), ready), host, port)
     await web.start()
     console.print(
         f"run {run_id}: {', '.join(workers)}; health and metrics on http://{host}:{web.port}",

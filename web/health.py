@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from agents.runners.kafka.meters import Meters
-
 Ready = Callable[[], Mapping[str, bool]]
 """Tells of each stage whether it is ready; a stage that has ended is left out."""
 
 
-def health_app(meters: Meters, stages: frozenset[str], ready: Ready) -> Starlette:
+def health_app(registry: CollectorRegistry, stages: frozenset[str], ready: Ready) -> Starlette:
     """Return the app; ``stages`` are those that should be at work."""
 
     async def healthz(_: Request) -> Response:
@@ -35,7 +33,7 @@ def health_app(meters: Meters, stages: frozenset[str], ready: Ready) -> Starlett
         return JSONResponse(body, 200 if not waiting else 503)
 
     async def metrics(_: Request) -> Response:
-        return Response(generate_latest(meters.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return Starlette(
         routes=[

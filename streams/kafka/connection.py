@@ -16,6 +16,13 @@ from schemas.errors import ConfigError
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
+FETCH_WAIT_MS = 25
+"""How long a broker may keep a fetch that finds nothing.
+
+The client has one fetch under way and asks only for partitions whose buffers are empty: whatever
+comes to the others meanwhile waits until it returns.
+"""
+
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
     """Where a cluster is and how to talk to it.

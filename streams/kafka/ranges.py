@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from schemas.errors import StorageError
-from streams.kafka.connection import Connection
+from streams.kafka.connection import FETCH_WAIT_MS, Connection
 
 _POLL_MS = 200
 _POLL_RECORDS = 4000
@@ -41,6 +41,7 @@ class PlaceReader:
             # An offset that retention took is an error to be told, not a jump to somewhere else.
             auto_offset_reset="none",
             max_partition_fetch_bytes=_FETCH_BYTES,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
         )
         try:
             async with asyncio.timeout(self._deadline_s):

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from schemas.errors import StorageError
-from streams.kafka.connection import Connection, missing_topic
+from streams.kafka.connection import FETCH_WAIT_MS, Connection, missing_topic
 
 _DEADLINE_S = 60.0
 _POLL_MS = 500
@@ -37,6 +37,7 @@ async def read_to_end(
         **connection.client(),
         auto_offset_reset="earliest",
         enable_auto_commit=False,
+        fetch_max_wait_ms=FETCH_WAIT_MS,
     )
     loop = asyncio.get_running_loop()
     deadline = loop.time() + deadline_s

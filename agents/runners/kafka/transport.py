@@ -34,6 +34,7 @@ from mode.threads import ServiceThread
 from mode.utils.futures import notify
 
 from agents.runners.kafka.commits import Commits
+from streams.kafka.connection import FETCH_WAIT_MS
 
 SCHEME = "millrace"
 
@@ -75,13 +76,14 @@ class _Thread(driver.AIOKafkaConsumerThread):
                 await asyncio.get_running_loop().run_in_executor(None, self._thread.stop)
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
-        """Return the client, with equal partitions of all topics given to one worker.
+        """Return the client, with settings that upstream does not offer.
 
         Without tables upstream deals them out one by one: a stage with two inputs would get
-        partition 0 of one here and of the other there.
+        partition 0 of one here and of the other there. Its fetches wait 1.5 s.
         """
         consumer = super()._create_worker_consumer(transport)
         consumer._partition_assignment_strategy = [RangePartitionAssignor]
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         return consumer
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
@@ -140,6 +142,16 @@ class Consumer(driver.Consumer):
                 self.commits.take(tp, wanted[0].offset, wanted[-1].offset)
                 yield tp, self._message(tp, Batch(position or 0, wanted))
                 self._read_offset[tp] = wanted[-1].offset + 1
+
+    def on_buffer_full(self, tp: TP) -> None:
+        """Do nothing: a full buffer holds the fetcher back by itself.
+
+        Upstream fetches the other partitions alone then, and waits for them up to a second while
+        this one has room again.
+        """
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Do nothing; see ``on_buffer_full``."""
 
     async def _fetch_again(self) -> None:
         """Go back for what was fetched and dropped: the client takes it for delivered."""

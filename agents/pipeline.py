@@ -28,9 +28,17 @@ class Stage(NamedTuple):
 
 PIPELINE: tuple[Stage, ...] = (
     Stage(
+        "reference",
+        "instrument",
+        t.REFERENCE_TOPICS,
+        (t.MARKET_EVENTS, t.ACCOUNT_INPUTS),
+        ("reference data",),
+        "recorded",
+    ),
+    Stage(
         "market",
         "instrument",
-        (t.MARKET_EVENTS, t.REFERENCE_ACTIONS, t.REFERENCE_INSTRUMENTS),
+        (t.MARKET_EVENTS,),
         (t.MARKET_BARS, t.MARKET_INDICATORS, t.MARKET_QUALITY, t.ACCOUNT_INPUTS),
         ("bars", "indicators", "quality", "reference prices"),
         "one partition",
@@ -38,7 +46,7 @@ PIPELINE: tuple[Stage, ...] = (
     Stage(
         "venue",
         "instrument",
-        (t.MARKET_EVENTS, t.VENUE_COMMANDS, t.REFERENCE_ACTIONS),
+        (t.MARKET_EVENTS, t.VENUE_COMMANDS),
         (t.ACCOUNT_INPUTS,),
         ("paper venue",),
         "recorded",
@@ -67,7 +75,7 @@ PIPELINE: tuple[Stage, ...] = (
     Stage(
         "strategy",
         "strategy",
-        (t.MARKET_EVENTS, t.MARKET_BARS, t.STRATEGY_INPUTS, t.REFERENCE_ACTIONS),
+        (t.MARKET_EVENTS, t.MARKET_BARS, t.STRATEGY_INPUTS),
         (t.ACCOUNT_INPUTS, t.STRATEGY_SIGNALS, t.STRATEGY_STATES),
         ("strategies",),
         "recorded",

@@ -62,7 +62,7 @@ def worker(
     Parameters
     ----------
     stages
-        all, or some of market, venue, account, strategy, with commas
+        all, or some of reference, market, venue, account, strategy, with commas
     config
         settings file, the same for all workers of a session
     bootstrap

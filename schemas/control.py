@@ -101,7 +101,8 @@ class RunManifest(Incoming, gc=False, omit_defaults=True, tag="run_manifest", kw
     """Everything a run depends on, and the hash of what came out of it.
 
     Equal manifests (but for run id, times and ``output_hash`` itself) give equal output hashes.
-    ``instruments`` are those that a session on Kafka began with.
+    ``instruments`` are those that a session on Kafka began with; what stands on the reference
+    topics from ``reference_offsets`` on came later.
     """
 
     segment: int = 0
@@ -116,6 +117,7 @@ class RunManifest(Incoming, gc=False, omit_defaults=True, tag="run_manifest", kw
     counts: dict[str, int] = {}
     output_hash: str = ""
     instruments: list[Instrument] = []
+    reference_offsets: dict[str, int] = {}
 
 
 class OrderLogEntry(Incoming, gc=False, omit_defaults=True, tag="order_log_entry", kw_only=True):

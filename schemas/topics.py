@@ -67,6 +67,8 @@ _MARKET = (
     market_data.BookDelta,
     market_data.InstrumentStatus,
     market_data.Watermark,
+    instruments.Instrument,
+    instruments.CorporateAction,
 )
 
 MARKET_EVENTS = "market.events.v1"
@@ -90,6 +92,7 @@ PORTFOLIO_EQUITY = "portfolio.equity.v1"
 REFERENCE_INSTRUMENTS = "reference.instruments.v1"
 REFERENCE_ACTIONS = "reference.actions.v1"
 REFERENCE_RATES = "reference.rates.v1"
+REFERENCE_TOPICS = (REFERENCE_INSTRUMENTS, REFERENCE_ACTIONS, REFERENCE_RATES)
 CONTROL_CONFIG = "control.config.v1"
 BACKTEST_REQUESTS = "backtest.requests.v1"
 BACKTEST_PROGRESS = "backtest.progress.v1"
@@ -110,20 +113,20 @@ CATALOGUE: tuple[Topic, ...] = (
         4,
         _WEEK,
         False,
-        "feeds",
+        "feeds, reference stage",
         "conflated",
-        "Trades, quotes, books, status and watermarks in feed order.",
+        "Trades, quotes, books, status, watermarks; definitions and corporate actions among them.",
     ),
     Topic(
         MARKET_BARS,
         "instrument_id",
-        (market_data.Bar,),
+        (market_data.Bar, instruments.CorporateAction),
         4,
         _KEEP,
         False,
         "market stage",
         "conflated",
-        "Bars, stamped at their close, and corrections of them.",
+        "Bars, stamped at their close, corrections of them, and corporate actions between them.",
     ),
     Topic(
         MARKET_INDICATORS,
@@ -451,10 +454,13 @@ def key_of(topic: str, record: Any) -> str:
 
 
 def goes_everywhere(topic: str, record: Any) -> bool:
-    """Return whether a record of ``account.inputs`` is for every partition, not for its key's.
+    """Return whether a record is for every partition of its topic, not for its key's.
 
-    What names no account concerns all accounts; a command for one account's scope does name it.
+    On ``account.inputs`` what names no account concerns all accounts; a command for one account's
+    scope does name it. On ``market.events`` time and definitions concern all instruments.
     """
+    if topic == MARKET_EVENTS:
+        return isinstance(record, market_data.Watermark | instruments.Instrument)
     return (
         topic == ACCOUNT_INPUTS
         and not hasattr(record, "account_id")

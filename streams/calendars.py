@@ -9,6 +9,7 @@ first and last day, since the library's defaults depend on today.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -18,7 +19,7 @@ import numpy.typing as npt
 
 from schemas.columns import Ints
 from schemas.errors import DataError, NotFoundError
-from schemas.instruments import Universe
+from schemas.instruments import Instrument, Universe
 from schemas.sessions import SessionTable
 
 _HOUR_NS = 3_600_000_000_000
@@ -54,6 +55,45 @@ def session_tables(universe: Universe, start_ns: int, end_ns: int) -> dict[str, 
     zones = {instrument.time_zone for instrument in universe.instruments} - {"UTC"}
     tables = {name: sessions(name, first, last) for name in sorted(names)}
     return tables | {zone: zone_days(zone, first, last) for zone in sorted(zones)}
+
+
+class SessionTables(Mapping[str, SessionTable]):
+    """Sessions of every calendar and days of every time zone, made when they are first asked for.
+
+    What ``session_tables`` gives for the same span, for instruments that are not known yet.
+    """
+
+    def __init__(self, start_ns: int, end_ns: int) -> None:
+        self._first = day_of_ns(start_ns) - timedelta(days=_PADDING_DAYS)
+        self._last = day_of_ns(end_ns) + timedelta(days=_PADDING_DAYS)
+        self._tables: dict[str, SessionTable] = {}
+
+    def __getitem__(self, name: str) -> SessionTable:
+        table = self._tables.get(name)
+        if table is None:
+            try:
+                table = sessions(name, self._first, self._last)
+            except NotFoundError:
+                try:
+                    table = zone_days(name, self._first, self._last)
+                except NotFoundError:
+                    raise KeyError(name) from None
+            self._tables[name] = table
+        return table
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tables)
+
+    def __len__(self) -> int:
+        return len(self._tables)
+
+
+def check_calendar(instrument: Instrument) -> None:
+    """Raise NotFoundError if an instrument's calendar or time zone does not exist."""
+    if instrument.calendar:
+        sessions(instrument.calendar, "2020-01-02", "2020-01-03")
+    if instrument.time_zone != "UTC":
+        zone_days(instrument.time_zone, date(2020, 1, 2), date(2020, 1, 3))
 
 
 def zone_days(time_zone: str, first: date, last: date) -> SessionTable:

@@ -15,14 +15,14 @@ from agents.runners.kafka.parts.venue import VenuePart
 from agents.strategy.api import Strategy
 from schemas.codec import decode, encode
 from schemas.envelope import Header
-from schemas.instruments import Universe
-from schemas.market_data import Watermark
+from schemas.instruments import CorporateAction, Universe
 from schemas.topics import (
     ACCOUNT_INPUTS,
     CATALOGUE,
     MARKET_EVENTS,
     STRATEGY_INPUTS,
     VENUE_COMMANDS,
+    goes_everywhere,
     key_of,
 )
 
@@ -49,10 +49,10 @@ class Bus:
         return self.logs.setdefault(place, [])
 
     def feed(self, record: Header) -> None:
-        """Publish a market event by its key; a watermark tells every partition."""
+        """Publish a market event by its key, or to every partition."""
         count = COUNTS[MARKET_EVENTS]
         targets: Iterable[int] = (partition_of(key_of(MARKET_EVENTS, record), count),)
-        if isinstance(record, Watermark):
+        if goes_everywhere(MARKET_EVENTS, record):
             targets = range(count)
         for partition in targets:
             self.log((MARKET_EVENTS, partition)).append(encode(record))
@@ -74,6 +74,10 @@ class Bus:
                 marks[record.producer] = record.producer_seq
                 found.append(record)
         return found
+
+    def made(self, topic: str) -> list[Header]:
+        """Return ``records`` but for corporate actions that are only passed on."""
+        return [r for r in self.records(topic) if not isinstance(r, CorporateAction)]
 
 
 class Consumer:
@@ -121,12 +125,16 @@ Makers = dict[str, Callable[[int], Part]]
 def makers(
     config: EngineConfig, universe: Universe, classes: Mapping[str, type[Strategy]]
 ) -> Makers:
-    """Return what makes each stage's parts."""
+    """Return what makes each stage's parts, each with a universe of its own."""
+
+    def known() -> Universe:
+        return Universe(universe.instruments)
+
     return {
-        "market": lambda p: MarketPart(p, universe, COUNTS, config.market, {}),
-        "venue": lambda p: VenuePart(p, universe, COUNTS, config.venue, {}),
-        "account": lambda p: AccountPart(p, universe, COUNTS, config.accounts, {}),
-        "strategy": lambda p: StrategyPart(p, universe, COUNTS, config.strategies, classes),
+        "market": lambda p: MarketPart(p, known(), COUNTS, config.market, {}),
+        "venue": lambda p: VenuePart(p, known(), COUNTS, config.venue, {}),
+        "account": lambda p: AccountPart(p, known(), COUNTS, config.accounts, {}),
+        "strategy": lambda p: StrategyPart(p, known(), COUNTS, config.strategies, classes),
     }
 
 

@@ -272,12 +272,7 @@ class StrategyStage:
             self._on_command(record, now_ns, out)
             return
         if isinstance(record, CorporateAction):
-            for instance in self.instances:
-                if record.kind == "SPLIT":
-                    instance.on_split(record.instrument_id, record.ratio)
-                elif record.kind == "DIVIDEND":
-                    instance.on_dividend(record.instrument_id, record.amount)
-            self._publish_failures(now_ns, out)
+            self.on_action(record, now_ns, out)
             return
         strategy_id = getattr(record, "strategy_id", "")
         instances = self._by_strategy.get(strategy_id)
@@ -289,6 +284,20 @@ class StrategyStage:
                 instance.on_feedback(record, now_ns, out)
         if self._failed:
             self._publish_failures(now_ns, out)
+
+    def on_action(
+        self, action: CorporateAction, now_ns: int, out: Outbox, *, is_of_bars: bool | None = None
+    ) -> None:
+        """Tell instances of a corporate action; all, or only those that decide (not) on bars."""
+        for instance in self.instances:
+            is_on_bars = instance.config.on not in ("trade", "quote")
+            if is_of_bars is not None and is_of_bars is not is_on_bars:
+                continue
+            if action.kind == "SPLIT":
+                instance.on_split(action.instrument_id, action.ratio)
+            elif action.kind == "DIVIDEND":
+                instance.on_dividend(action.instrument_id, action.amount)
+        self._publish_failures(now_ns, out)
 
     def _on_command(self, command: StrategyCommand, now_ns: int, out: Outbox) -> None:
         instances = self._by_strategy.get(command.strategy_id)

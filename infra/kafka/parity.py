@@ -12,7 +12,6 @@ from rich.table import Table
 
 from agents.runners.kafka.cluster_log import ClusterLog, RecordedLog
 from agents.runners.kafka.rerun import Mismatch, PartRerun, SessionLog, rerun_session
-from agents.runners.kafka.stages import stage_specs
 from infra.display import progress_bar
 from infra.kafka.session import MODE, Session, manifests, session_of
 from infra.origin import load_classes
@@ -54,7 +53,7 @@ def _session(known: list[RunManifest], run_id: str, strategies: Sequence[str]) -
 
 
 async def _rerun(log: SessionLog, session: Session, errors: Console) -> list[PartRerun]:
-    specs = stage_specs(session.config, session.sessions, session.classes)
+    specs = session.specs()
     with progress_bar(errors, "re-run") as bar:
         return await rerun_session(log, specs.values(), session.instruments, bar.advance)
 

@@ -22,7 +22,7 @@ from schemas.envelope import Header
 from schemas.instruments import Universe
 from schemas.market_data import Watermark
 from schemas.rows import records_from_table
-from schemas.topics import MARKET_EVENTS, REFERENCE_ACTIONS, REFERENCE_INSTRUMENTS, key_of
+from schemas.topics import MARKET_EVENTS, REFERENCE_INSTRUMENTS, key_of
 from streams.kafka.connection import Connection
 from streams.kafka.publisher import Outgoing, Publisher, outgoing, partition_of
 
@@ -130,7 +130,7 @@ async def publish_recording(
     stop = stop or asyncio.Event()
     await publish_definitions(connection, spec, symbols=symbols)
     async with Publisher(connection) as publisher:
-        counts = await publisher.counts([MARKET_EVENTS, REFERENCE_ACTIONS])
+        counts = await publisher.counts([MARKET_EVENTS])
         source = "/".join(["publish", spec, *symbols])
         numbering = Numbering(source, counts)
         marks = Marks(source, numbering)
@@ -148,9 +148,10 @@ async def publish_recording(
                 piece = batch.slice(start, min(start + _SLICE_EVENTS, len(batch)))
                 out: list[Outgoing] = []
                 records = batch_records(data.universe, piece)
-                for clock_ns, (topic, record) in zip(piece.clock.tolist(), records, strict=True):
+                for clock_ns, (_, record) in zip(piece.clock.tolist(), records, strict=True):
                     out += marks.before(clock_ns)
-                    out.append(numbering.outgoing(topic, record))
+                    # Corporate actions too: what they mean depends on where they stand.
+                    out.append(numbering.outgoing(MARKET_EVENTS, record))
                 await publisher.publish(out)
                 on_progress(len(piece))
         if not stop.is_set():

@@ -8,12 +8,13 @@ on the topic decides.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import msgspec
 
 from agents.runners.config import EngineConfig
+from agents.runners.kafka.stages import StageSpec, stage_specs
 from agents.runners.parity import engine_config
 from agents.runners.replay import manifest_of
 from agents.strategy.api import Strategy
@@ -26,12 +27,13 @@ from schemas.codec import decode
 from schemas.control import RunManifest
 from schemas.errors import ConfigError, ConflictError, NotFoundError
 from schemas.identifiers import content_hash
-from schemas.instruments import Instrument, Universe
+from schemas.instruments import Instrument
 from schemas.sessions import SessionTable
-from schemas.topics import REFERENCE_INSTRUMENTS, SYSTEM_RUNS
-from streams.calendars import session_tables
+from schemas.topics import REFERENCE_INSTRUMENTS, REFERENCE_TOPICS, SYSTEM_RUNS
+from streams.calendars import SessionTables
 from streams.kafka.connection import Connection
 from streams.kafka.publisher import Publisher, outgoing
+from streams.kafka.ranges import PlaceReader
 from streams.kafka.reading import read_to_end
 
 MODE = "kafka"
@@ -45,13 +47,18 @@ class Session(NamedTuple):
     manifest: RunManifest
     config: EngineConfig
     instruments: list[Instrument]
-    sessions: dict[str, SessionTable]
+    sessions: Mapping[str, SessionTable]
     classes: dict[str, type[Strategy]]
 
     @property
     def run_id(self) -> str:
         """The name of the session; its consumer groups begin with it."""
         return self.manifest.run_id
+
+    def specs(self) -> dict[str, StageSpec]:
+        """Return the stages of the session."""
+        offsets = self.manifest.reference_offsets
+        return stage_specs(self.config, self.sessions, self.classes, offsets)
 
 
 async def known_instruments(connection: Connection) -> list[Instrument]:
@@ -85,8 +92,13 @@ async def join_session(
     """
     run_id = settings.kafka.run
     known = await manifests(connection, run_id)
-    instruments = known[0].instruments if known else await known_instruments(connection)
-    session = _compose(settings, instruments, known[0] if known else None, now_ns)
+    if known:
+        instruments, offsets = known[0].instruments, known[0].reference_offsets
+    else:
+        # The offsets first: what is defined meanwhile is told twice, and not lost.
+        offsets = await _reference_ends(connection)
+        instruments = await known_instruments(connection)
+    session = _compose(settings, instruments, offsets, known[0] if known else None, now_ns)
     if known and known[-1].code_hash == session.manifest.code_hash:
         return session
     async with Publisher(connection) as publisher:
@@ -96,12 +108,21 @@ async def join_session(
         mine = msgspec.structs.replace(mine, event_id=name)
         await publisher.publish([outgoing(SYSTEM_RUNS, mine)])
     known = await manifests(connection, run_id)
-    return _compose(settings, known[0].instruments, known[0], now_ns)
+    first = known[0]
+    return _compose(settings, first.instruments, first.reference_offsets, first, now_ns)
+
+
+async def _reference_ends(connection: Connection) -> dict[str, int]:
+    """Return where the reference topics, of one partition each, end now."""
+    async with PlaceReader(connection) as reader:
+        ends = await reader.ends([(topic, 0) for topic in REFERENCE_TOPICS])
+    return {topic: ends[topic, 0] for topic in REFERENCE_TOPICS}
 
 
 def _compose(
     settings: Settings,
     instruments: list[Instrument],
+    reference_offsets: dict[str, int],
     known: RunManifest | None,
     now_ns: Callable[[], int],
 ) -> Session:
@@ -121,7 +142,9 @@ def _compose(
     setup = compose(settings, source, symbols=list(settings.source.symbols) or None)
     manifest = manifest_of(setup.config, setup.inputs, identity(), settings.kafka.run, MODE)
     manifest = msgspec.structs.replace(
-        with_origin(manifest, setup.classes), instruments=list(instruments)
+        with_origin(manifest, setup.classes),
+        instruments=list(instruments),
+        reference_offsets=reference_offsets,
     )
     if known is not None:
         if engine_config(known) != engine_config(manifest):
@@ -132,7 +155,8 @@ def _compose(
                 remedy="use the settings it was begun with, or a new kafka.run on empty topics",
             )
         manifest = msgspec.structs.replace(manifest, inputs=known.inputs)
-    return Session(manifest, setup.config, list(instruments), setup.sessions, setup.classes)
+    tables = SessionTables(first_ns, until_ns)
+    return Session(manifest, setup.config, list(instruments), tables, setup.classes)
 
 
 def session_of(
@@ -147,7 +171,6 @@ def session_of(
             remedy="`millrace worker` begins one; --run or kafka.run names it",
         )
     first = known[0]
-    universe = Universe(first.instruments)
     span = first.inputs[0]
-    tables = session_tables(universe, span.first_ts_ns, span.last_ts_ns)
+    tables = SessionTables(span.first_ts_ns, span.last_ts_ns)
     return Session(first, engine_config(first), list(first.instruments), tables, classes)

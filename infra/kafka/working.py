@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 
 from agents.runners.kafka.meters import Meters
-from agents.runners.kafka.stages import StageSpec, stage_specs
+from agents.runners.kafka.stages import StageSpec
 from agents.runners.kafka.worker import StageWorker
 from infra.kafka.session import Session, join_session
 from infra.kafka.settings import connection_of
@@ -26,7 +26,7 @@ from web.server import WebServer
 _LOOP_S = 0.5
 _FIRST_PAUSE_S = 0.25
 _LAST_PAUSE_S = 5.0
-STAGES = ("market", "venue", "account", "strategy")
+STAGES = ("reference", "market", "venue", "account", "strategy")
 
 
 def chosen_stages(text: str) -> tuple[str, ...]:
@@ -62,7 +62,7 @@ async def work(
     connection = connection_of(settings.kafka)
     await wait_for_topics(connection, settings, wait_s)
     session = await join_session(connection, settings, time.time_ns)
-    specs = stage_specs(session.config, session.sessions, session.classes)
+    specs = session.specs()
     with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
         meters = Meters()
         workers = {

@@ -17,7 +17,7 @@ from agents.strategy.builtin import BUILTIN
 from infra.kafka.node import Node
 from schemas.codec import decode
 from schemas.envelope import Header
-from schemas.market_data import Watermark
+from schemas.instruments import CorporateAction, Instrument
 from schemas.topics import (
     CATALOGUE,
     MARKET_BARS,
@@ -29,11 +29,11 @@ from schemas.topics import (
     SYSTEM_DEAD_LETTERS,
 )
 from streams.kafka.connection import Connection
-from streams.kafka.publisher import Publisher, outgoing
+from streams.kafka.publisher import Outgoing, Publisher, addressed, outgoing
 from streams.kafka.reading import read_to_end
 from streams.kafka.topics import ClusterTopics
 from tests.integration.conftest import JARS
-from tests.kafka_case import CONFIG, Run, by_id, check_books, one_process_run
+from tests.kafka_case import CONFIG, Run, by_id, check_books, define, one_process_run
 
 SPECS = stage_specs(CONFIG, {}, BUILTIN)
 
@@ -92,12 +92,17 @@ class Cluster:
         await asyncio.gather(*(task for _, task in self.workers))
 
     async def feed(self, events: list[Header]) -> None:
-        """Publish market events; watermarks go to every partition."""
+        """Publish market events; definitions go through the reference stage."""
         async with Publisher(self.connection) as publisher:
-            out = []
+            counts = await publisher.counts([MARKET_EVENTS])
+            out: list[Outgoing] = []
             for event in events:
-                everywhere = range(4) if isinstance(event, Watermark) else (None,)
-                out += [outgoing(MARKET_EVENTS, event, partition) for partition in everywhere]
+                if isinstance(event, Instrument):
+                    await publisher.publish(out)
+                    out = []
+                    await define(self.connection, event)
+                else:
+                    out += addressed(MARKET_EVENTS, event, counts)
             await publisher.publish(out)
 
     async def records(self, topic: str) -> list[Header]:
@@ -136,10 +141,11 @@ class Cluster:
     async def check(self) -> None:
         """Hold what is on the topics to the one-process run and to itself."""
         for topic in (MARKET_BARS, STRATEGY_SIGNALS):
-            assert by_id(await self.records(topic)) == by_id(self.run.made[topic])
+            made = [r for r in await self.records(topic) if not isinstance(r, CorporateAction)]
+            assert by_id(made) == by_id(self.run.made[topic])
         fills = await self.records(ORDER_FILLS)
         assert fills
-        check_books(fills, await self.records(PORTFOLIO_POSITIONS))
+        check_books(fills, await self.records(PORTFOLIO_POSITIONS), self.run.actions)
         assert await self.records(SYSTEM_DEAD_LETTERS) == []
         async with Publisher(self.connection) as publisher:
             counts = await publisher.counts(topic.name for topic in CATALOGUE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -12,14 +12,13 @@ from agents.runners.kafka.cluster_log import ClusterLog
 from agents.runners.kafka.order_log import valid_entries
 from agents.runners.kafka.parts.account import AccountPart
 from agents.runners.kafka.rerun import PartRerun, rerun_session
-from agents.runners.kafka.stages import stage_specs
 from infra.kafka.session import Session, manifests, session_of
 from schemas import order_events as oe
 from schemas.columns import MarketBatch
 from schemas.control import OrderLogEntry
 from schemas.enums import OrderStatus
 from schemas.envelope import Header
-from schemas.instruments import Universe
+from schemas.instruments import CorporateAction, Instrument, Universe
 from schemas.order_events import Fill
 from schemas.rows import records_from_table
 from schemas.topics import (
@@ -38,7 +37,7 @@ from schemas.topics import (
 )
 from streams.kafka.connection import Connection
 from streams.kafka.publisher import Publisher
-from tests.kafka_case import check_books, content
+from tests.kafka_case import check_books, content, fold
 
 _STEPS: dict[type[Any], Step] = {
     oe.OrderDenied: Step.DENY,
@@ -111,11 +110,11 @@ async def check_session(
                 notes += [r for _, r in records if isinstance(r, OrderLogEntry)]
             else:
                 topics.add(topic.name, partition, records)
-    specs = stage_specs(session.config, session.sessions, session.classes)
+    specs = session.specs()
     reruns = await rerun_session(log, specs.values(), session.instruments)
     return [
         Check("nothing was said twice differently", topics.total, topics.breach or _ids(topics)),
-        _nothing_lost(topics, notes, ends, fed),
+        _nothing_lost(topics, notes, ends, session.manifest.reference_offsets, fed),
         _venue_orders(topics),
         _histories(topics),
         await _books(log, topics, session, counts),
@@ -150,24 +149,33 @@ def _nothing_lost(
     topics: Topics,
     notes: Sequence[OrderLogEntry],
     ends: dict[tuple[str, int], int],
+    begin: Mapping[str, int],
     fed: int,
 ) -> Check:
     """Every record that was fed is there, and every noted input follows the one before it."""
-    found = len(topics.records.get(MARKET_EVENTS, []))
+    fed_records = [
+        record
+        for record in topics.records.get(MARKET_EVENTS, [])
+        if not isinstance(record, Instrument)
+    ]
+    found = len(fed_records)
     breach = "" if found == fed else f"{found} of {fed} market events are on the topic"
     by_instance: dict[str, list[OrderLogEntry]] = {}
     for note in notes:
         by_instance.setdefault(note.instance, []).append(note)
     for instance, entries in by_instance.items():
         at: dict[tuple[str, int], int] = {}
+        if instance == "reference/0":
+            at = {(topic, 0): offset for topic, offset in begin.items()}
         for entry in valid_entries(entries):
             place = (entry.topic, entry.partition)
             if entry.first_offset != at.get(place, 0):
                 breach = breach or f"{instance}: {entry} does not follow {at.get(place, 0)}"
             at[place] = entry.last_offset + 1
         for place, end in at.items():
-            if end != ends[place]:
-                breach = breach or f"{instance}: {place} was consumed up to {end} of {ends[place]}"
+            wanted = ends.get(place, 0)
+            if end != wanted:
+                breach = breach or f"{instance}: {place} was consumed up to {end} of {wanted}"
     return Check("no input is lost", found, breach)
 
 
@@ -212,19 +220,14 @@ async def _books(
 ) -> Check:
     """Positions and cash are the fold of the fills."""
     fills = [r for r in topics.records.get(ORDER_FILLS, []) if isinstance(r, Fill)]
+    actions = [r for r in topics.records[MARKET_EVENTS] if isinstance(r, CorporateAction)]
     name = "positions and cash are the fold of the fills"
     try:
-        check_books(fills, topics.records.get(PORTFOLIO_POSITIONS, []))
+        check_books(fills, topics.records.get(PORTFOLIO_POSITIONS, []), actions)
     except AssertionError as error:
         return Check(name, len(fills), f"positions: {error}")
-    instruments = {item.instrument_id: item for item in session.instruments}
     for config in session.config.accounts.accounts:
-        wanted = config.cash
-        for fill in fills:
-            if fill.account_id == config.account_id:
-                sign = 1 if fill.side == "BUY" else -1
-                multiplier = instruments[fill.instrument_id].multiplier
-                wanted -= sign * fill.quantity * fill.price * Decimal(multiplier) + fill.fee
+        wanted = config.cash + fold(fills, actions).cash.get(config.account_id, Decimal(0))
         found = await _cash(log, session, counts, config.account_id)
         if found != wanted:
             return Check(name, len(fills), f"{config.account_id} has {found}, fills say {wanted}")
@@ -263,7 +266,9 @@ def _as_unfaulted(topics: Topics, session: Session, batch: MarketBatch) -> Check
         wanted.setdefault(topic, []).append(record)
     count = 0
     for topic in (MARKET_BARS, STRATEGY_SIGNALS):
-        made, found = _contents(wanted.get(topic, [])), _contents(topics.records.get(topic, []))
+        on_topic = topics.records.get(topic, [])
+        found = _contents([r for r in on_topic if not isinstance(r, CorporateAction)])
+        made = _contents(wanted.get(topic, []))
         count += len(found)
         for name in made.keys() | found.keys():
             if made.get(name) != found.get(name):

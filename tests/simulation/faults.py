@@ -13,6 +13,8 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,14 +27,15 @@ from infra.settings import data_folder
 from schemas.columns import MarketBatch
 from schemas.envelope import Header
 from schemas.errors import MillraceError
+from schemas.instruments import Instrument
 from schemas.market_data import Watermark
 from schemas.topics import CATALOGUE, MARKET_EVENTS, REFERENCE_INSTRUMENTS
 from streams.journal.batches import EARLIEST_NS, batch_of, records_piece
 from streams.kafka.connection import Connection
-from streams.kafka.publisher import Publisher, outgoing
+from streams.kafka.publisher import Outgoing, Publisher, outgoing
 from streams.kafka.reading import read_to_end
 from streams.kafka.topics import ClusterTopics
-from tests.kafka_case import data
+from tests.kafka_case import data, define, known
 from tests.simulation.checker import Check, check_session
 from tests.simulation.fault_worker import POINTS
 from tests.simulation.fleet import Fleet
@@ -100,9 +103,14 @@ class Feeder:
         at = 0
         while at < len(self.events):
             step = 15 if not until.is_set() else 300
-            out = []
+            out: list[Outgoing] = []
             for event in self.events[at : at + step]:
-                if isinstance(event, Watermark):
+                if isinstance(event, Instrument):
+                    await self._publish(out)
+                    self.fed += len(out)
+                    out = []
+                    await _insist(partial(define, self.connection, event))
+                elif isinstance(event, Watermark):
                     out += numbering.everywhere(MARKET_EVENTS, event)
                 else:
                     out.append(numbering.outgoing(MARKET_EVENTS, event))
@@ -114,15 +122,23 @@ class Feeder:
                 await until.wait()
         self.is_over = True
 
-    async def _publish(self, out: list) -> None:  # type: ignore[type-arg]
-        while True:
-            try:
-                async with Publisher(self.connection) as publisher:
-                    await publisher.publish(out)
-            except MillraceError:
-                await asyncio.sleep(0.5)
-            else:
-                return
+    async def _publish(self, out: Sequence[Outgoing]) -> None:
+        async def publish() -> None:
+            async with Publisher(self.connection) as publisher:
+                await publisher.publish(out)
+
+        await _insist(publish)
+
+
+async def _insist(act: Callable[[], Awaitable[None]]) -> None:
+    """Do something again and again until Kafka takes it."""
+    while True:
+        try:
+            await act()
+        except (MillraceError, TimeoutError):
+            await asyncio.sleep(0.5)
+        else:
+            return
 
 
 async def run_faults(
@@ -141,7 +157,7 @@ async def run_faults(
         await ClusterTopics(connection).apply()
         async with Publisher(connection) as publisher:
             await publisher.publish(
-                [outgoing(REFERENCE_INSTRUMENTS, item) for item in universe.instruments]
+                [outgoing(REFERENCE_INSTRUMENTS, item) for item in known().instruments]
             )
         feeder, over = Feeder(connection, events), asyncio.Event()
         keeping = asyncio.create_task(fleet.keep(3))

@@ -37,9 +37,9 @@ def run() -> Run:
     return one_process_run()
 
 
-def check_all(bus: Bus) -> None:
+def check_all(bus: Bus, run: Run) -> None:
     assert bus.records(SYSTEM_DEAD_LETTERS) == []
-    check_books(bus.records(ORDER_FILLS), bus.records(PORTFOLIO_POSITIONS))
+    check_books(bus.records(ORDER_FILLS), bus.records(PORTFOLIO_POSITIONS), run.actions)
 
 
 def test_in_lockstep_everything_is_as_in_one_process(run: Run) -> None:
@@ -70,8 +70,8 @@ def test_in_lockstep_everything_is_as_in_one_process(run: Run) -> None:
             settle()
     assert len(run.made[ORDER_FILLS]) > 20
     for topic in (MARKET_BARS, STRATEGY_SIGNALS, ORDER_FILLS, PORTFOLIO_POSITIONS):
-        assert by_id(bus.records(topic)) == by_id(run.made[topic])
-    check_all(bus)
+        assert by_id(bus.made(topic)) == by_id(run.made[topic])
+    check_all(bus, run)
     assert not any(c.part.duplicates or c.part.gaps for c in everyone)
 
 
@@ -90,8 +90,8 @@ def test_any_order_and_any_cut_give_the_same_bars_and_signals(
         drain(everyone, rng, most, steps=rng.randint(0, 100))
     drain(everyone, rng, most)
     for topic in (MARKET_BARS, STRATEGY_SIGNALS):
-        assert by_id(bus.records(topic)) == by_id(run.made[topic])
-    check_all(bus)
+        assert by_id(bus.made(topic)) == by_id(run.made[topic])
+    check_all(bus, run)
     for consumer in everyone:
         check_restart(consumer, make)
 

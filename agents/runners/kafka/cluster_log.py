@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from agents.runners.kafka.incoming import take_records
+from agents.runners.kafka.incoming import is_usable, take_records
 from agents.runners.kafka.rerun import Chunk
-from schemas.envelope import Header
 from schemas.instruments import Instrument, Universe
 from schemas.topics import MARKET_EVENTS
 from streams.datasets.topics_folder import TopicsFolder
@@ -25,22 +24,19 @@ class ClusterLog:
     ) -> None:
         self.counts = counts
         self._connection = connection
-        self._universe = Universe(list(instruments))
+        self._instruments = list(instruments)
 
     async def chunks(self, topic: str, partition: int) -> AsyncIterator[Chunk]:
         """Yield a partition from its beginning to where it ends now."""
         held: list[Any] = []
+        universe = Universe(self._instruments)
         async for item in read_to_end(self._connection, topic, [partition]):
             held.append(item)
             if len(held) == _CHUNK:
-                yield self._chunk(topic, partition, held)
+                yield _chunk(topic, partition, held, universe)
                 held = []
         if held:
-            yield self._chunk(topic, partition, held)
-
-    def _chunk(self, topic: str, partition: int, held: Sequence[Any]) -> Chunk:
-        taken = take_records(topic, partition, held, self._universe)
-        return Chunk(taken.records, held[-1].offset + 1)
+            yield _chunk(topic, partition, held, universe)
 
 
 class RecordedLog:
@@ -49,17 +45,19 @@ class RecordedLog:
     def __init__(self, folder: TopicsFolder, instruments: Sequence[Instrument]) -> None:
         self.counts = folder.counts
         self._folder = folder
-        self._known = {item.instrument_id for item in instruments}
+        self._instruments = list(instruments)
 
     async def chunks(self, topic: str, partition: int) -> AsyncIterator[Chunk]:
         """Yield a partition from its beginning to its end."""
+        universe = Universe(self._instruments)
         for group in self._folder.records(topic, partition):
             records = group
             if topic == MARKET_EVENTS:
                 # The stages put what they do not know among the dead letters.
-                records = [item for item in group if self._is_known(item[1])]
+                records = [item for item in group if is_usable(item[1], universe)]
             yield Chunk(records, group[-1][0] + 1)
 
-    def _is_known(self, record: Header) -> bool:
-        instrument_id = getattr(record, "instrument_id", None)
-        return instrument_id is None or instrument_id in self._known
+
+def _chunk(topic: str, partition: int, held: Sequence[Any], universe: Universe) -> Chunk:
+    taken = take_records(topic, partition, held, universe)
+    return Chunk(taken.records, held[-1].offset + 1)

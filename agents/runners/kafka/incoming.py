@@ -15,10 +15,11 @@ import msgspec
 from schemas.codec import decode, decoder
 from schemas.control import DeadLetter
 from schemas.envelope import SCHEMA_VERSION, Header
-from schemas.errors import RecordError
+from schemas.errors import MillraceError, RecordError
 from schemas.identifiers import source_id
-from schemas.instruments import Universe
+from schemas.instruments import CorporateAction, Instrument, Universe
 from schemas.topics import MARKET_EVENTS
+from streams.calendars import check_calendar
 
 VALUE_MAX_BYTES = 1_048_576
 _LETTER_BYTES = 4096
@@ -64,7 +65,8 @@ def take_records(
     """Decode and check records of one partition.
 
     A market event without a source gets the partition as its source and the offset as its number:
-    that names it for ever. Without a universe any instrument will do.
+    that names it for ever. Without a universe any instrument will do; else definitions among the
+    records are added to it, and hold for what stands behind them.
     """
     taken: list[tuple[int, Header]] = []
     letters: list[DeadLetter] = []
@@ -78,6 +80,27 @@ def take_records(
         elif not isinstance(found, str):
             taken.append((item.offset, found))
     return Taken(taken, letters)
+
+
+def is_usable(record: Header, universe: Universe) -> bool:
+    """Return whether a market event that was recorded as readable is of a known instrument.
+
+    Definitions are added to ``universe``, as ``take_records`` does.
+    """
+    if isinstance(record, Instrument):
+        return not _learn(record, universe)
+    instrument_id = getattr(record, "instrument_id", None)
+    return instrument_id is None or universe.index(instrument_id) is not None
+
+
+def _learn(instrument: Instrument, universe: Universe) -> str:
+    """Let what stands behind a definition be of its instrument; return why not, or nothing."""
+    try:
+        check_calendar(instrument)
+        universe.add(instrument)
+    except MillraceError as error:
+        return str(error)
+    return ""
 
 
 def _decoded(topic: str, arrived: Sequence[Arrived]) -> list[Header | str]:
@@ -115,6 +138,8 @@ class _MarketCheck:
 
     def fault(self, record: Any, item: Arrived) -> str:
         """Return why a record cannot be used, or nothing."""
+        if isinstance(record, Instrument):
+            return _learn(record, self._universe) if self._universe is not None else ""
         ts = record.ts_event_ns
         if not 0 < ts <= _LATEST_NS:
             return f"ts_event_ns is {ts}; give ns since 1970 in UTC"
@@ -133,6 +158,12 @@ class _MarketCheck:
             )
         if not record.source:
             record.source, record.source_seq = self._source, item.offset
+        if isinstance(record, CorporateAction):
+            is_positive = record.ratio.is_finite() and record.ratio > 0
+            if not (is_positive and record.amount.is_finite()):
+                return f"ratio {record.ratio}, amount {record.amount}: give a positive ratio"
+            if record.event_id:
+                return ""
         record.event_id = source_id(record.source, instrument_id or "", record.source_seq)
         return ""
 

@@ -9,12 +9,19 @@ from agents.runners.config import EngineConfig
 from agents.runners.kafka.parts.account import AccountPart
 from agents.runners.kafka.parts.market import MarketPart
 from agents.runners.kafka.parts.part import Part
+from agents.runners.kafka.parts.reference import ReferencePart
 from agents.runners.kafka.parts.strategy import StrategyPart
 from agents.runners.kafka.parts.venue import VenuePart
 from agents.strategy.api import Strategy
 from schemas.instruments import Universe
 from schemas.sessions import SessionTable
-from schemas.topics import ACCOUNT_INPUTS, MARKET_EVENTS, STRATEGY_INPUTS, VENUE_COMMANDS
+from schemas.topics import (
+    ACCOUNT_INPUTS,
+    MARKET_EVENTS,
+    REFERENCE_TOPICS,
+    STRATEGY_INPUTS,
+    VENUE_COMMANDS,
+)
 
 Maker = Callable[[int, Universe, Mapping[str, int]], Part]
 
@@ -36,9 +43,19 @@ def stage_specs(
     config: EngineConfig,
     sessions: Mapping[str, SessionTable],
     classes: Mapping[str, type[Strategy]],
+    reference_offsets: Mapping[str, int] = {},
 ) -> dict[str, StageSpec]:
-    """Return every stage of the pipeline, by name."""
+    """Return every stage of the pipeline, by name.
+
+    ``reference_offsets``: where the session begins on the reference topics.
+    """
     specs = (
+        StageSpec(
+            "reference",
+            REFERENCE_TOPICS,
+            lambda p, u, counts: ReferencePart(p, u, counts, reference_offsets),
+            True,
+        ),
         StageSpec(
             "market",
             (MARKET_EVENTS,),

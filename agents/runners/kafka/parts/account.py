@@ -19,7 +19,7 @@ from agents.runners.kafka.parts.part import Part, partition_of
 from schemas.columns import MarketBatch, PriceColumns
 from schemas.control import DeadLetter
 from schemas.envelope import Header
-from schemas.instruments import Universe
+from schemas.instruments import Instrument, Universe
 from schemas.market_data import ReferencePrice
 from schemas.rows import table_from_records
 from schemas.sessions import SessionTable
@@ -72,6 +72,13 @@ class AccountPart(Part):
                 stage.on_record(record, pos, int(batch.clock[pos]), out)
                 self._tidy(topic, record, out, begin)
         self._rows(PORTFOLIO_EQUITY, stage.end(out, int(batch.clock[-1])), out)
+
+    def _learn(self, topic: str, instrument: Instrument, out: Outbox) -> None:
+        """Let the stage take in a definition; it keeps it, or says why it cannot."""
+        made: Outbox = []
+        self._stage.on_record(instrument, -1, max(self.clock_ns, 0), made)
+        self._tidy(topic, instrument, made, 0)
+        out.extend(made)
 
     def _tidy(self, topic: str, record: Any, out: Outbox, begin: int) -> None:
         """Put dead letters where their record stands; let one part alone confirm a broadcast."""

@@ -13,7 +13,7 @@ from agents.market.stage import MarketStage
 from agents.processor import Outbox
 from agents.runners.kafka.parts.part import Part
 from schemas.columns import MarketBatch, PriceColumns
-from schemas.instruments import Universe
+from schemas.instruments import CorporateAction, Instrument, Universe
 from schemas.market_data import InstrumentStatus
 from schemas.rows import records_from_table
 from schemas.sessions import SessionTable
@@ -25,8 +25,6 @@ class MarketPart(Part):
 
     STAGE = "market"
     VERSION = "market-kafka-2"
-    # Any account may hold the instrument.
-    BROADCAST = frozenset({ACCOUNT_INPUTS})
 
     def __init__(
         self,
@@ -42,9 +40,16 @@ class MarketPart(Part):
     def _process(self, topic: str, batch: MarketBatch, out: Outbox) -> None:
         made = self._stage.process(batch)
         self._rows(MARKET_BARS, made.bars, out)
+        # Behind the last bars of the old share count: those who decide on bars learn of it here.
+        out.extend((MARKET_BARS, r) for _, _, r in batch.records if isinstance(r, CorporateAction))
         self._send_to_accounts(batch, made.prices, out)
         out.extend((MARKET_QUALITY, record) for _, record in made.quality)
         out.extend((MARKET_INDICATORS, value) for _, value in made.indicators)
+
+    def _learn(self, topic: str, instrument: Instrument, out: Outbox) -> None:
+        super()._learn(topic, instrument, out)
+        # Any account may hold it, and knows it before its first price.
+        out.append((ACCOUNT_INPUTS, instrument))
 
     def _send_to_accounts(self, batch: MarketBatch, prices: PriceColumns, out: Outbox) -> None:
         """Add reference prices and halts, in the order of the events that brought them."""

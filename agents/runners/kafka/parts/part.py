@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import decimal
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -23,9 +23,9 @@ from agents.processor import Outbox
 from schemas.columns import Columns, MarketBatch
 from schemas.envelope import Header
 from schemas.errors import RecordError
-from schemas.instruments import Universe
+from schemas.instruments import CorporateAction, Instrument, Universe
 from schemas.rows import records_from_table
-from schemas.topics import key_of
+from schemas.topics import goes_everywhere, key_of
 from schemas.values import MONEY_CONTEXT
 from streams.journal.batches import EARLIEST_NS, batch_of, records_piece
 
@@ -60,6 +60,7 @@ class PartState(msgspec.Struct):
     marks: dict[str, dict[str, int]]
     sequences: dict[str, int]
     stage: str
+    instruments: list[Instrument] = []
 
 
 def partition_of(key: str, partitions: int) -> int:
@@ -76,8 +77,6 @@ class Part(ABC):
 
     STAGE = ""
     VERSION = ""
-    BROADCAST: frozenset[str] = frozenset()
-    """Topics whose records go to every partition."""
 
     def __init__(self, partition: int, universe: Universe, counts: Mapping[str, int]) -> None:
         self.partition = partition
@@ -94,6 +93,7 @@ class Part(ABC):
         self._marks: dict[str, dict[str, int]] = {}
         self._sequences: dict[str, int] = {}
         self._is_started = False
+        self._learned: dict[str, Instrument] = {}
         self._taken: Sequence[tuple[int, Header]] = ()
 
     @property
@@ -118,11 +118,15 @@ class Part(ABC):
             return []
         with decimal.localcontext(MONEY_CONTEXT):
             out: Outbox = []
-            batch = self._batch(topic, source, fresh)
-            if not self._is_started:
-                self._is_started = True
-                self._start(int(batch.clock[0]), out)
-            self._process(topic, batch, out)
+            for piece in _pieces(fresh):
+                if isinstance(piece, Instrument):
+                    self._learn(topic, piece, out)
+                    continue
+                batch = self._batch(topic, source, piece)
+                if not self._is_started:
+                    self._is_started = True
+                    self._start(int(batch.clock[0]), out)
+                self._process(topic, batch, out)
         return self._addressed(out)
 
     def _unknown(self, source: str, records: list[Header]) -> list[Header]:
@@ -151,6 +155,11 @@ class Part(ABC):
         self._events[source] = count + len(batch)
         return batch
 
+    def _learn(self, topic: str, instrument: Instrument, out: Outbox) -> None:
+        """Take in a definition that came while the session ran."""
+        self.universe.add(instrument)
+        self._learned[instrument.instrument_id] = instrument
+
     def _rows(self, topic: str, table: Columns, out: Outbox) -> None:
         """Add the rows of a table to the outputs."""
         rows: Sequence[Any] = records_from_table(self.universe, table, slice(None))
@@ -172,7 +181,7 @@ class Part(ABC):
 
     def _targets(self, topic: str, record: Header) -> Iterable[int]:
         count = self.counts[topic]
-        if topic in self.BROADCAST:
+        if goes_everywhere(topic, record):
             return range(count)
         return (partition_of(key_of(topic, record), count),)
 
@@ -209,6 +218,7 @@ class Part(ABC):
                 {s: dict(sorted(m.items())) for s, m in sorted(self._marks.items()) if m},
                 dict(sorted(self._sequences.items())),
                 self._snapshot_stage().decode(),
+                list(self._learned.values()),
             )
         )
 
@@ -226,5 +236,27 @@ class Part(ABC):
         self._is_started = known.is_started
         self.offsets, self._clocks, self._events = known.offsets, known.clocks, known.events
         self._marks, self._sequences = known.marks, known.sequences
+        self._learned = {item.instrument_id: item for item in known.instruments}
+        for instrument in known.instruments:
+            self.universe.add(instrument)
         with decimal.localcontext(MONEY_CONTEXT):
             self._restore_stage(known.stage.encode())
+
+
+def _pieces(records: list[Header]) -> Iterator[list[Header] | Instrument]:
+    """Yield definitions of instruments alone, what stands between them in stretches.
+
+    Corporate actions stand alone in their stretch: signals computed beforehand over one would be
+    wrong. Definitions have no event time, so they may not become part of a batch.
+    """
+    held: list[Header] = []
+    for record in records:
+        if isinstance(record, Instrument | CorporateAction):
+            if held:
+                yield held
+            yield record if isinstance(record, Instrument) else [record]
+            held = []
+        else:
+            held.append(record)
+    if held:
+        yield held

@@ -17,7 +17,8 @@ from agents.strategy.api import Strategy
 from agents.strategy.config import StrategyConfig
 from agents.strategy.stage import StrategyStage
 from schemas.columns import BarColumns, MarketBatch
-from schemas.instruments import Universe
+from schemas.instruments import CorporateAction, Universe
+from schemas.market_data import Bar
 from schemas.rows import table_from_records
 from schemas.topics import MARKET_BARS, MARKET_EVENTS, STRATEGY_INPUTS
 
@@ -60,13 +61,30 @@ class StrategyPart(Part):
         bars = self._bars(batch)
         # Time closed these bars: what is decided on one stands before the next.
         stage.load(batch, bars, bars.pos - 1)
-        while (pos := stage.next()) < len(batch):
-            stage.fire(pos, out)
+        self._fire(0, out)
+        for pos, _, record in batch.records:
+            if isinstance(record, CorporateAction):
+                # It stands on both topics; a strategy takes it where its prices are.
+                is_of_bars = topic == MARKET_BARS
+                stage.on_action(record, int(batch.clock[pos]), out, is_of_bars=is_of_bars)
+        self._fire(len(batch), out)
         stage.end()
 
+    def _fire(self, stop: int, out: Outbox) -> None:
+        while (pos := self._stage.next()) < stop:
+            self._stage.fire(pos, out)
+
     def _bars(self, batch: MarketBatch) -> BarColumns:
-        """Return the records of ``market.bars`` as columns."""
-        found = [(pos, r) for pos, topic, r in batch.records if topic == MARKET_BARS]
+        """Return the bars of a batch as columns, but for instruments defined just now.
+
+        No strategy trades those; their definition comes on another topic.
+        """
+        known = self.universe
+        found = [
+            (pos, r)
+            for pos, _, r in batch.records
+            if isinstance(r, Bar) and known.index(r.instrument_id) is not None
+        ]
         if not found:
             return BarColumns.empty()
         table = table_from_records(self.universe, BarColumns.KIND, [r for _, r in found])

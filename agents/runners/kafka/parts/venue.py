@@ -13,9 +13,9 @@ from agents.venue.config import VenueConfig
 from agents.venue.paper_venue import PaperVenue
 from schemas.columns import MarketBatch
 from schemas.commands import VenueCancel, VenueReplace, VenueSubmit
-from schemas.instruments import Universe
+from schemas.instruments import CorporateAction, Universe
 from schemas.sessions import SessionTable
-from schemas.topics import MARKET_EVENTS
+from schemas.topics import ACCOUNT_INPUTS, MARKET_EVENTS
 
 
 class VenuePart(Part):
@@ -39,8 +39,13 @@ class VenuePart(Part):
         venue = self._venue
         if topic == MARKET_EVENTS:
             venue.load(batch)
-            while (pos := venue.next()) < len(batch):
-                venue.fire(pos, out)
+            self._fire(0, out)
+            for pos, _, record in batch.records:
+                if isinstance(record, CorporateAction):
+                    venue.on_corporate_action(record, pos, int(batch.clock[pos]), out)
+                    # Accounts must see it behind the fills of the old share count.
+                    out.append((ACCOUNT_INPUTS, record))
+            self._fire(len(batch), out)
             venue.end()
             return
         # An order sees what its instruments' partition brings from here on.
@@ -48,6 +53,10 @@ class VenuePart(Part):
         for pos, _, record in batch.records:
             if isinstance(record, VenueSubmit | VenueReplace | VenueCancel):
                 venue.on_command(record, -1, max(now_ns, int(batch.clock[pos])), out)
+
+    def _fire(self, stop: int, out: Outbox) -> None:
+        while (pos := self._venue.next()) < stop:
+            self._venue.fire(pos, out)
 
     def _snapshot_stage(self) -> bytes:
         return self._venue.snapshot()

@@ -1,0 +1,142 @@
+"""Reference data that comes while a session on Kafka runs: definitions, actions, rates."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from msgspec import structs
+
+from agents.pipeline import PIPELINE
+from agents.runners.kafka.incoming import is_usable, take_records
+from agents.runners.kafka.parts.reference import ReferencePart
+from agents.runners.kafka.stages import stage_specs
+from agents.strategy.builtin import BUILTIN
+from schemas.codec import encode
+from schemas.enums import CorporateActionKind
+from schemas.envelope import Header
+from schemas.errors import NotFoundError
+from schemas.instruments import CorporateAction, ExchangeRate, Instrument
+from schemas.market_data import Trade
+from schemas.topics import (
+    ACCOUNT_INPUTS,
+    MARKET_EVENTS,
+    REFERENCE_ACTIONS,
+    REFERENCE_INSTRUMENTS,
+    REFERENCE_RATES,
+)
+from streams.calendars import SessionTables, check_calendar, session_tables
+from tests.generated import START_NS, universe
+from tests.kafka_bus import COUNTS
+from tests.kafka_case import CONFIG
+
+NEW = Instrument(ts_event_ns=0, instrument_id="NEW.XXXX", symbol="NEW", venue="XXXX")
+SPLIT = CorporateAction(
+    ts_event_ns=START_NS,
+    event_id="split",
+    instrument_id="AA.XXXX",
+    kind=CorporateActionKind.SPLIT,
+    ratio=Decimal(2),
+)
+
+
+class Item:
+    """A record as the Kafka client gives it."""
+
+    def __init__(self, offset: int, record: Header) -> None:
+        self.offset = offset
+        self.timestamp = START_NS // 1_000_000
+        self.key = None
+        self.value = encode(record)
+
+
+def trade(instrument_id: str) -> Trade:
+    return Trade(ts_event_ns=START_NS, instrument_id=instrument_id, price=10.0, size=1.0)
+
+
+def test_a_definition_counts_for_what_stands_behind_it() -> None:
+    known = universe(("AA",))
+    items = [Item(i, r) for i, r in enumerate((trade("NEW.XXXX"), NEW, trade("NEW.XXXX")))]
+    taken = take_records(MARKET_EVENTS, 0, items, known)
+    assert [offset for offset, _ in taken.records] == [1, 2]
+    (letter,) = taken.letters
+    assert letter.offset == 0
+    assert "NEW.XXXX is not known" in letter.reason
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (structs.replace(NEW, calendar="NOWHERE"), "calendar"),
+        (structs.replace(NEW, time_zone="Moon/Crater"), "time_zone"),
+        (
+            structs.replace(NEW, instrument_id="AA.XXXX", price_increment=Decimal("0.05")),
+            "grid of a known instrument",
+        ),
+        (structs.replace(SPLIT, ratio=Decimal(0)), "positive ratio"),
+        (structs.replace(SPLIT, instrument_id="NO.XXXX"), "NO.XXXX is not known"),
+        (structs.replace(SPLIT, ts_event_ns=0), "ts_event_ns"),
+    ],
+)
+def test_what_no_stage_could_use_is_a_dead_letter(record: Header, reason: str) -> None:
+    known = universe(("AA",))
+    taken = take_records(MARKET_EVENTS, 0, [Item(5, record)], known)
+    assert taken.records == []
+    assert reason in taken.letters[0].reason
+    assert len(known) == 1
+
+
+def test_a_recording_knows_the_same_instruments() -> None:
+    known = universe(("AA",))
+    records = [trade("NEW.XXXX"), NEW, trade("NEW.XXXX"), SPLIT]
+    assert [is_usable(record, known) for record in records] == [False, True, True, True]
+
+
+def test_an_action_keeps_its_id() -> None:
+    taken = take_records(MARKET_EVENTS, 0, [Item(5, SPLIT)], universe(("AA",)))
+    assert [record.event_id for _, record in taken.records] == ["split"]  # type: ignore[attr-defined]
+
+
+def test_the_reference_stage_puts_everything_where_it_is_read() -> None:
+    part = ReferencePart(0, universe(("AA",)), COUNTS, {REFERENCE_INSTRUMENTS: 7})
+    assert part.take(REFERENCE_INSTRUMENTS, 0, [(6, NEW)], 7) == []  # the session began with it
+    defined = part.take(REFERENCE_INSTRUMENTS, 0, [(7, NEW)], 8)
+    assert [(o.topic, o.partition) for o in defined] == [(MARKET_EVENTS, p) for p in range(4)]
+    acted = part.take(REFERENCE_ACTIONS, 0, [(0, SPLIT)], 1)
+    (trades,) = {o.partition for o in acted}
+    assert [o.topic for o in acted] == [MARKET_EVENTS]
+    rate = ExchangeRate(
+        ts_event_ns=START_NS, base_currency="EUR", quote_currency="USD", rate=Decimal("1.1")
+    )
+    rated = part.take(REFERENCE_RATES, 0, [(0, rate)], 1)
+    assert [(o.topic, o.partition) for o in rated] == [(ACCOUNT_INPUTS, p) for p in range(4)]
+    again = ReferencePart(0, universe(("AA",)), COUNTS, {})
+    again.restore(part.snapshot())
+    assert again.offsets == part.offsets
+    (next_one,) = again.take(REFERENCE_ACTIONS, 0, [(1, SPLIT)], 2)
+    assert next_one.partition == trades
+    assert next_one.record.producer_seq == acted[0].record.producer_seq + 1
+
+
+def test_tables_made_on_demand_are_those_made_beforehand() -> None:
+    end_ns = START_NS + 90 * 86_400_000_000_000
+    both = universe(("AA",))
+    both.add(structs.replace(NEW, calendar="XNYS", time_zone="America/New_York"))
+    made = session_tables(both, START_NS, end_ns)
+    tables = SessionTables(START_NS, end_ns)
+    assert set(made) == {"XNYS", "America/New_York"}
+    for name, table in made.items():
+        assert tables[name].open_ns.tolist() == table.open_ns.tolist()
+        assert tables[name].day.tolist() == table.day.tolist()
+    assert tables.get("NOWHERE") is None
+    with pytest.raises(NotFoundError):
+        check_calendar(structs.replace(NEW, calendar="NOWHERE"))
+
+
+def test_workers_run_the_stages_of_the_pipeline() -> None:
+    specs = stage_specs(CONFIG, {}, BUILTIN)
+    assert list(specs) == [stage.name for stage in PIPELINE]
+    for stage in PIPELINE:
+        spec = specs[stage.name]
+        assert set(spec.topics) <= set(stage.reads)
+        assert spec.is_recorded == (stage.order == "recorded")

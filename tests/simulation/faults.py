@@ -69,7 +69,8 @@ on = "1m"
 parameters = { fast = 5, slow = 12, weight = 0.1 }
 """
 _SETTLE_TIMEOUT_S = 180.0
-_QUIET_S = 8.0
+_QUIET_S = 25.0
+"""Longer than it takes until the parts of a killed worker are with others."""
 
 
 class Plan(NamedTuple):

@@ -7,9 +7,8 @@ from typing import Any
 
 from agents.runners.kafka.incoming import take_records
 from agents.runners.kafka.rerun import Chunk
-from schemas.envelope import Header
+from agents.runners.kafka.usable import KnownInstruments
 from schemas.instruments import Instrument, Universe
-from schemas.topics import MARKET_EVENTS
 from streams.datasets.topics_folder import TopicsFolder
 from streams.kafka.connection import Connection
 from streams.kafka.reading import read_to_end
@@ -39,7 +38,7 @@ class ClusterLog:
             yield self._chunk(topic, partition, held)
 
     def _chunk(self, topic: str, partition: int, held: Sequence[Any]) -> Chunk:
-        taken = take_records(topic, partition, held, self._universe)
+        taken = take_records(topic, partition, held, self._universe, self.counts[topic])
         return Chunk(taken.records, held[-1].offset + 1)
 
 
@@ -49,17 +48,11 @@ class RecordedLog:
     def __init__(self, folder: TopicsFolder, instruments: Sequence[Instrument]) -> None:
         self.counts = folder.counts
         self._folder = folder
-        self._known = {item.instrument_id for item in instruments}
+        self._known = KnownInstruments(Universe(list(instruments)))
 
     async def chunks(self, topic: str, partition: int) -> AsyncIterator[Chunk]:
         """Yield a partition from its beginning to its end."""
         for group in self._folder.records(topic, partition):
-            records = group
-            if topic == MARKET_EVENTS:
-                # The stages put what they do not know among the dead letters.
-                records = [item for item in group if self._is_known(item[1])]
+            # A recording knows no instruments; the stages made dead letters of strange ones.
+            records = [item for item in group if not self._known.fault(topic, item[1])]
             yield Chunk(records, group[-1][0] + 1)
-
-    def _is_known(self, record: Header) -> bool:
-        instrument_id = getattr(record, "instrument_id", None)
-        return instrument_id is None or instrument_id in self._known

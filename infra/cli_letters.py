@@ -26,6 +26,11 @@ def _connection(config: Path | None, bootstrap: str | None) -> Connection:
     return connection_of(kafka_settings(config, bootstrap, None).kafka)
 
 
+def _shown(text: str) -> str:
+    """Return text of strangers without what would steer the terminal."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
 @letters_app.command(name="list")
 def letters_list(
     *, topic: str = "", config: Path | None = None, bootstrap: str | None = None
@@ -46,7 +51,7 @@ def letters_list(
     for item in chosen:
         console.print(
             f"{item.topic}/{item.partition}/{item.offset}  {format_time(item.ts_event_ns)}"
-            f"  {item.reason}",
+            f"  {_shown(item.reason)}",
             markup=False,
             soft_wrap=True,
         )
@@ -106,7 +111,9 @@ def letters_retry(
         done = await retry_letters(connection, found)
         for item in done:
             name = f"{item.letter.topic}/{item.letter.partition}/{item.letter.offset}"
-            how = f"written again at {item.offset}" if item.offset is not None else item.reason
+            how = _shown(item.reason)
+            if item.offset is not None:
+                how = f"written again to partition {item.partition} at offset {item.offset}"
             console.print(f"{name}  {how}", markup=False, soft_wrap=True)
         return all(item.offset is not None for item in done)
 

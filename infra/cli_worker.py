@@ -16,7 +16,7 @@ from rich.console import Console
 from infra.display import progress_bar
 from infra.kafka.settings import connection_of
 from infra.settings import Settings, load_settings
-from schemas.errors import ConfigError, ConflictError, MillraceError, NotFoundError
+from schemas.errors import ConflictError, InputError, MillraceError
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -56,6 +56,7 @@ def worker(
     port: int = 0,
     wait: float = 0.0,
     supervise: bool = False,
+    supervised: Annotated[bool, Parameter(show=False, negative="")] = False,
 ) -> None:
     """Work on stages of a session on Kafka until Ctrl-C; several workers share the load.
 
@@ -77,6 +78,8 @@ def worker(
         seconds to wait for Kafka and its topics before giving up
     supervise
         start the worker again when it ends by a failure that a restart may mend
+    supervised
+        a supervisor has started this worker
     """
     from infra.kafka.supervising import FAILED
     from infra.kafka.supervising import supervise as run_supervisor
@@ -86,12 +89,15 @@ def worker(
     settings = kafka_settings(config, bootstrap, run)
     if supervise:
         arguments = [item for item in sys.argv[1:] if item != "--supervise"]
-        sys.exit(run_supervisor(arguments, errors))
+        sys.exit(run_supervisor([*arguments, "--supervised"], errors))
+    joined: list[str] = []
     try:
-        asyncio.run(work(settings, names, host, port, console, wait_s=wait))
-    except (ConfigError, ConflictError, NotFoundError):
-        raise
+        asyncio.run(work(settings, names, host, port, console, wait_s=wait, on_join=joined.append))
+    except (InputError, ConflictError):
+        raise  # no restart mends it
     except MillraceError as error:
+        if not joined and not supervised:
+            raise  # nothing had begun: whoever started it looks at it
         errors.print(f"error: {error}", markup=False, soft_wrap=True)
         sys.exit(FAILED)
 

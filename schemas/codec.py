@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from schemas.envelope import SCHEMA_VERSION, Header
-from schemas.errors import RecordError
+from schemas.errors import NewerSchemaError, RecordError
 from schemas.topics import TOPIC_BY_NAME
 
 ENCODER = msgspec.json.Encoder(decimal_format="string", uuid_format="canonical")
@@ -41,12 +41,12 @@ def decoder(topic: str) -> msgspec.json.Decoder[Any]:
 def decode(topic: str, value: bytes) -> Header:
     """Decode one value of ``topic``.
 
-    Raises RecordError with the path of the wrong field, or for a schema version newer than this
-    code knows.
+    Raises RecordError with the path of the wrong field, and NewerSchemaError for a schema version
+    newer than this code knows.
     """
     try:
         record: Header = decoder(topic).decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         _check_version(topic, _version_of(value))
         raise RecordError(
             f"a record on {topic} cannot be read: {error}",
@@ -66,13 +66,13 @@ def _version_of(value: bytes) -> int:
     """Return the schema version that a value names, whatever else it holds."""
     try:
         return msgspec.json.decode(value, type=_Versioned).schema_version
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return SCHEMA_VERSION
 
 
 def _check_version(topic: str, version: int) -> None:
     if version > SCHEMA_VERSION:
-        raise RecordError(
+        raise NewerSchemaError(
             f"a record on {topic} has a newer schema version than this program knows",
             field="schema_version",
             value=version,

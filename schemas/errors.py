@@ -5,6 +5,7 @@
     │   ├── ConfigError      a setting, limit or strategy parameter
     │   ├── DataError        a data set, file, column or row
     │   ├── RecordError      a record on a topic that cannot be read
+    │   │   └── NewerSchemaError  by this program, which is too old for it
     │   └── NotFoundError    a name that does not exist (strategy, symbol, data set, run)
     ├── ConflictError        a request that contradicts what is already recorded
     ├── StorageError         the disk said no: full, read-only, torn in the middle
@@ -57,6 +58,25 @@ class DataError(InputError):
 
 class RecordError(InputError):
     """A record that cannot be decoded or is not valid on its topic."""
+
+
+class NewerSchemaError(RecordError):
+    """A record of a schema version that this program does not know yet: stop, do not go past it.
+
+    ``offset`` is where it stands on its partition, -1 where there is none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str = "",
+        value: object = None,
+        remedy: str = "",
+        offset: int = -1,
+    ) -> None:
+        super().__init__(message, field=field, value=value, remedy=remedy)
+        self.offset = offset
 
 
 class NotFoundError(InputError):

@@ -191,7 +191,8 @@ class QualityMonitor:
         return np.flatnonzero(np.abs(price - before) > limit * before)
 
     def _jumps(self, bad: PriceColumns, old: Floats) -> Findings:
-        measured = np.abs(bad.price / old - 1)
+        with np.errstate(over="ignore"):
+            measured = np.minimum(np.abs(bad.price / old - 1), np.finfo(np.float64).max)
         limit = np.full(len(bad), self._jump_limit)
 
         def detail(row: int) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from agents.runners.kafka.incoming import take_records
+from agents.runners.kafka.usable import STAGE_INPUTS, home_of
 from infra.kafka.session import known_instruments
-from schemas.codec import decode
+from schemas.codec import decode, encode
 from schemas.control import DeadLetter
-from schemas.errors import ConflictError, MillraceError, NotFoundError
+from schemas.errors import ConflictError, MillraceError, NotFoundError, RecordError
 from schemas.instruments import Universe
-from schemas.topics import SYSTEM_DEAD_LETTERS
+from schemas.topics import SYSTEM_DEAD_LETTERS, key_of
 from streams.kafka.connection import Connection
 from streams.kafka.publisher import Outgoing, Publisher
 from streams.kafka.ranges import PlaceReader
@@ -19,11 +22,12 @@ from streams.kafka.reading import read_to_end
 
 
 class Retry(NamedTuple):
-    """What became of a letter: ``offset`` of the record that was written, or why there is none."""
+    """What became of a letter: where its record was written again, or why it was not."""
 
     letter: DeadLetter
     offset: int | None
     reason: str = ""
+    partition: int | None = None
 
 
 async def dead_letters(connection: Connection) -> list[DeadLetter]:
@@ -56,24 +60,49 @@ async def find_letters(connection: Connection, names: Sequence[str]) -> list[Dea
 
 
 async def retry_letters(connection: Connection, letters: Sequence[DeadLetter]) -> list[Retry]:
-    """Write the records of letters again, each to its partition, if they can be used by now."""
+    """Write the records of letters again, each to its partition, if they can be used by now.
+
+    One that stood on another partition than its key's goes to its key's. They stand behind all that
+    has come since.
+    """
     universe = Universe(await known_instruments(connection))
     done = []
     async with PlaceReader(connection) as reader, Publisher(connection) as publisher:
         for letter in letters:
             try:
-                record = await _original(reader, letter)
+                count = (await publisher.counts([letter.topic]))[letter.topic]
+                again = _again(letter, await _original(reader, letter), universe, count)
             except MillraceError as error:
                 done.append(Retry(letter, None, str(error)))
                 continue
-            still = take_records(letter.topic, letter.partition, [record], universe).letters
-            if still:
-                done.append(Retry(letter, None, still[0].reason))
+            if isinstance(again, str):
+                done.append(Retry(letter, None, again))
                 continue
-            again = Outgoing(letter.topic, record.key or b"", record.value, letter.partition)
             (offset,) = await publisher.publish([again])
-            done.append(Retry(letter, offset))
+            done.append(Retry(letter, offset, partition=again.partition))
     return done
+
+
+def _again(letter: DeadLetter, arrived: Any, universe: Universe, count: int) -> Outgoing | str:
+    """Return the record of a letter as it is to be written, or why it still cannot be used."""
+    topic, value = letter.topic, arrived.value or b""
+    try:
+        record = decode(topic, value)
+        home = home_of(topic, record, count) if topic in STAGE_INPUTS else None
+    except RecordError:
+        record, home = None, None
+    target = letter.partition if home is None else home
+    still = take_records(topic, target, [arrived], universe, count).letters
+    if still:
+        return still[0].reason
+    assert record is not None  # else it were still a letter
+    key = arrived.key or b""
+    if home is not None:
+        key = key_of(topic, record).encode()
+    if record.producer:
+        # Its number has passed: under it the record would count as known.
+        value = encode(msgspec.structs.replace(record, producer="", producer_seq=0))
+    return Outgoing(topic, key, value, target)
 
 
 async def _original(reader: PlaceReader, letter: DeadLetter) -> Any:

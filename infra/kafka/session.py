@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from agents.runners.config import EngineConfig
+from agents.runners.kafka.incoming import dead_letter, take_records
 from agents.runners.kafka.stages import StageSpec, stage_specs
 from agents.runners.parity import engine_config
 from agents.runners.replay import manifest_of
@@ -24,12 +25,17 @@ from infra.identity import identity
 from infra.origin import with_origin
 from infra.settings import Settings
 from schemas.codec import decode
-from schemas.control import RunManifest
-from schemas.errors import ConfigError, ConflictError, NotFoundError
+from schemas.control import DeadLetter, RunManifest
+from schemas.errors import ConfigError, ConflictError, MillraceError, NotFoundError
 from schemas.identifiers import content_hash
-from schemas.instruments import Instrument
+from schemas.instruments import Instrument, Universe
 from schemas.sessions import SessionTable
-from schemas.topics import REFERENCE_INSTRUMENTS, REFERENCE_TOPICS, SYSTEM_RUNS
+from schemas.topics import (
+    REFERENCE_INSTRUMENTS,
+    REFERENCE_TOPICS,
+    SYSTEM_DEAD_LETTERS,
+    SYSTEM_RUNS,
+)
 from streams.calendars import SessionTables
 from streams.kafka.connection import Connection
 from streams.kafka.publisher import Publisher, outgoing
@@ -62,14 +68,29 @@ class Session(NamedTuple):
 
 
 async def known_instruments(connection: Connection) -> list[Instrument]:
-    """Return the newest definition of each instrument on the cluster, by id."""
+    """Return the newest usable definition of each instrument on the cluster, by id."""
+    return (await read_instruments(connection))[0]
+
+
+async def read_instruments(connection: Connection) -> tuple[list[Instrument], list[DeadLetter]]:
+    """Return the newest definition of each instrument, by id, and those that cannot be used."""
     newest: dict[str, Instrument] = {}
+    letters: list[DeadLetter] = []
     async for item in read_to_end(connection, REFERENCE_INSTRUMENTS):
-        if item.value is not None:
-            record = decode(REFERENCE_INSTRUMENTS, item.value)
+        if item.value is None:
+            continue  # a definition that was withdrawn
+        place = (REFERENCE_INSTRUMENTS, item.partition)
+        taken = take_records(*place, [item], None, item.partition + 1)
+        letters += taken.letters
+        for _, record in taken.records:
             assert isinstance(record, Instrument)  # the topic's only type
-            newest[record.instrument_id] = record
-    return [newest[name] for name in sorted(newest)]
+            try:
+                Universe([record])
+            except MillraceError as error:
+                letters.append(dead_letter(*place, item, str(error)))
+            else:
+                newest[record.instrument_id] = record
+    return [newest[name] for name in sorted(newest)], letters
 
 
 async def manifests(connection: Connection, run_id: str) -> list[RunManifest]:
@@ -92,12 +113,13 @@ async def join_session(
     """
     run_id = settings.kafka.run
     known = await manifests(connection, run_id)
+    letters: list[DeadLetter] = []
     if known:
         instruments, offsets = known[0].instruments, known[0].reference_offsets
     else:
         # The offsets first: what is defined meanwhile is told twice, and not lost.
         offsets = await _reference_ends(connection)
-        instruments = await known_instruments(connection)
+        instruments, letters = await read_instruments(connection)
     session = _compose(settings, instruments, offsets, known[0] if known else None, now_ns)
     if known and known[-1].code_hash == session.manifest.code_hash:
         return session
@@ -106,6 +128,7 @@ async def join_session(
         # Two first workers say different things: each has an id of its own.
         name = f"run:{run_id}:{len(known)}:{content_hash(msgspec.json.encode(mine))}"
         mine = msgspec.structs.replace(mine, event_id=name)
+        await publisher.publish([outgoing(SYSTEM_DEAD_LETTERS, letter) for letter in letters])
         await publisher.publish([outgoing(SYSTEM_RUNS, mine)])
     known = await manifests(connection, run_id)
     first = known[0]

@@ -7,7 +7,7 @@ import contextlib
 import signal
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
 
@@ -53,8 +53,12 @@ async def work(
     console: Console,
     *,
     wait_s: float = 0.0,
+    on_join: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Run stages until SIGINT or SIGTERM; raises MillraceError for what ended the work before."""
+    """Run stages until SIGINT or SIGTERM; raises MillraceError for what ended the work before.
+
+    ``on_join`` is called with the session's name when the cluster has answered and work begins.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -62,6 +66,7 @@ async def work(
     connection = connection_of(settings.kafka)
     await wait_for_topics(connection, settings, wait_s)
     session = await join_session(connection, settings, time.time_ns)
+    on_join(session.run_id)
     specs = session.specs()
     with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
         meters = Meters()

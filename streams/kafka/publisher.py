@@ -21,9 +21,9 @@ from schemas.envelope import Header
 from schemas.errors import StorageError
 from schemas.topics import goes_everywhere, key_of
 from streams.kafka.connection import Connection, missing_topic
+from streams.kafka.starting import start_client
 
 _BATCH_BYTES = 262_144
-_START_TIMEOUT_S = 20.0
 _DEADLINE_S = 10.0
 
 
@@ -65,19 +65,14 @@ class Publisher:
         self._lock = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        """Connect; raises StorageError if the cluster does not answer."""
+        """Connect; raises StorageError or ConfigError as ``start_client`` does."""
         self._producer = AIOKafkaProducer(
             **self._connection.client(),
             enable_idempotence=True,
             acks="all",
             max_batch_size=_BATCH_BYTES,
         )
-        try:
-            async with asyncio.timeout(_START_TIMEOUT_S):
-                await self._producer.start()
-        except (KafkaError, OSError, TimeoutError) as error:
-            await self._producer.stop()
-            raise self._failed("Kafka does not answer", error) from error
+        await start_client(self._producer, self._connection)
         return self
 
     async def __aexit__(

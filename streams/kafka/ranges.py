@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 
 from schemas.errors import StorageError
 from streams.kafka.connection import FETCH_WAIT_MS, Connection
+from streams.kafka.starting import start_client
 
 _POLL_MS = 200
 _POLL_RECORDS = 4000
@@ -34,7 +35,7 @@ class PlaceReader:
         self._consumer: AIOKafkaConsumer | None = None
 
     async def __aenter__(self) -> Self:
-        """Connect; raises StorageError if the cluster does not answer."""
+        """Connect; raises StorageError or ConfigError as ``start_client`` does."""
         self._consumer = AIOKafkaConsumer(
             **self._connection.client(),
             enable_auto_commit=False,
@@ -43,12 +44,7 @@ class PlaceReader:
             max_partition_fetch_bytes=_FETCH_BYTES,
             fetch_max_wait_ms=FETCH_WAIT_MS,
         )
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                await self._consumer.start()
-        except (KafkaError, OSError, TimeoutError) as error:
-            await self._consumer.stop()
-            raise self._failed(error) from error
+        await start_client(self._consumer, self._connection)
         return self
 
     async def __aexit__(

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from schemas.errors import StorageError
 from streams.kafka.connection import FETCH_WAIT_MS, Connection, missing_topic
+from streams.kafka.starting import start_client
 
 _DEADLINE_S = 60.0
 _POLL_MS = 500
@@ -30,7 +31,7 @@ async def read_to_end(
     """Yield the records of a topic, in the order of each partition, up to their present ends.
 
     Raises ConfigError for a topic that is not there, StorageError if Kafka does not give all within
-    the deadline.
+    the deadline, and what ``start_client`` raises.
     """
     consumer = AIOKafkaConsumer(
         topic,
@@ -41,9 +42,9 @@ async def read_to_end(
     )
     loop = asyncio.get_running_loop()
     deadline = loop.time() + deadline_s
+    await start_client(consumer, connection)
     try:
         async with asyncio.timeout_at(deadline):
-            await consumer.start()
             ends = await _ends(consumer, topic, partitions)
         while any(at < end for at, end in (await _positions(consumer, ends)).values()):
             async with asyncio.timeout_at(deadline):

@@ -19,8 +19,8 @@ from aiokafka.errors import KafkaError, for_code
 from schemas.errors import ConfigError, StorageError
 from schemas.topics import CATALOGUE, Topic
 from streams.kafka.connection import Connection
+from streams.kafka.starting import no_answer, start_client
 
-_START_TIMEOUT_S = 20.0
 _VISIBLE_TIMEOUT_S = 20.0
 _POLL_S = 0.1
 _TOPIC_EXISTS = 36
@@ -207,17 +207,10 @@ _OF_THE_TOPIC = 1
 @asynccontextmanager
 async def _admin(connection: Connection) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(**connection.client())
+    await start_client(admin, connection)
     try:
-        try:
-            async with asyncio.timeout(_START_TIMEOUT_S):
-                await admin.start()
-            yield admin
-        except (KafkaError, OSError, TimeoutError) as error:
-            raise StorageError(
-                f"Kafka does not answer: {str(error) or type(error).__name__}",
-                field="kafka.bootstrap",
-                value=connection.bootstrap,
-                remedy="start it (`millrace kafka start`), or check address and credentials",
-            ) from error
+        yield admin
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise no_answer(connection, str(error) or type(error).__name__) from error
     finally:
         await admin.close()

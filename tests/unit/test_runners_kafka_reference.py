@@ -8,9 +8,10 @@ import pytest
 from msgspec import structs
 
 from agents.pipeline import PIPELINE
-from agents.runners.kafka.incoming import is_usable, take_records
+from agents.runners.kafka.incoming import take_records
 from agents.runners.kafka.parts.reference import ReferencePart
 from agents.runners.kafka.stages import stage_specs
+from agents.runners.kafka.usable import KnownInstruments
 from agents.strategy.builtin import BUILTIN
 from schemas.codec import encode
 from schemas.enums import CorporateActionKind
@@ -57,7 +58,7 @@ def trade(instrument_id: str) -> Trade:
 def test_a_definition_counts_for_what_stands_behind_it() -> None:
     known = universe(("AA",))
     items = [Item(i, r) for i, r in enumerate((trade("NEW.XXXX"), NEW, trade("NEW.XXXX")))]
-    taken = take_records(MARKET_EVENTS, 0, items, known)
+    taken = take_records(MARKET_EVENTS, 0, items, known, 1)
     assert [offset for offset, _ in taken.records] == [1, 2]
     (letter,) = taken.letters
     assert letter.offset == 0
@@ -73,27 +74,28 @@ def test_a_definition_counts_for_what_stands_behind_it() -> None:
             structs.replace(NEW, instrument_id="AA.XXXX", price_increment=Decimal("0.05")),
             "grid of a known instrument",
         ),
-        (structs.replace(SPLIT, ratio=Decimal(0)), "positive ratio"),
+        (structs.replace(SPLIT, ratio=Decimal(0)), "new shares for one old share"),
         (structs.replace(SPLIT, instrument_id="NO.XXXX"), "NO.XXXX is not known"),
         (structs.replace(SPLIT, ts_event_ns=0), "ts_event_ns"),
     ],
 )
 def test_what_no_stage_could_use_is_a_dead_letter(record: Header, reason: str) -> None:
     known = universe(("AA",))
-    taken = take_records(MARKET_EVENTS, 0, [Item(5, record)], known)
+    taken = take_records(MARKET_EVENTS, 0, [Item(5, record)], known, 1)
     assert taken.records == []
     assert reason in taken.letters[0].reason
     assert len(known) == 1
 
 
 def test_a_recording_knows_the_same_instruments() -> None:
-    known = universe(("AA",))
+    known = KnownInstruments(universe(("AA",)))
     records = [trade("NEW.XXXX"), NEW, trade("NEW.XXXX"), SPLIT]
-    assert [is_usable(record, known) for record in records] == [False, True, True, True]
+    reasons = [known.fault(MARKET_EVENTS, record) for record in records]
+    assert [bool(reason) for reason in reasons] == [True, False, False, False]
 
 
 def test_an_action_keeps_its_id() -> None:
-    taken = take_records(MARKET_EVENTS, 0, [Item(5, SPLIT)], universe(("AA",)))
+    taken = take_records(MARKET_EVENTS, 0, [Item(5, SPLIT)], universe(("AA",)), 1)
     assert [record.event_id for _, record in taken.records] == ["split"]  # type: ignore[attr-defined]
 
 

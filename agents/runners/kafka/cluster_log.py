@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from agents.runners.kafka.incoming import is_usable, take_records
+from agents.runners.kafka.incoming import take_records
 from agents.runners.kafka.rerun import Chunk
+from agents.runners.kafka.usable import KnownInstruments
 from schemas.instruments import Instrument, Universe
-from schemas.topics import MARKET_EVENTS
 from streams.datasets.topics_folder import TopicsFolder
 from streams.kafka.connection import Connection
 from streams.kafka.reading import read_to_end
@@ -33,10 +33,14 @@ class ClusterLog:
         async for item in read_to_end(self._connection, topic, [partition]):
             held.append(item)
             if len(held) == _CHUNK:
-                yield _chunk(topic, partition, held, universe)
+                yield self._chunk(topic, partition, held, universe)
                 held = []
         if held:
-            yield _chunk(topic, partition, held, universe)
+            yield self._chunk(topic, partition, held, universe)
+
+    def _chunk(self, topic: str, partition: int, held: Sequence[Any], universe: Universe) -> Chunk:
+        taken = take_records(topic, partition, held, universe, self.counts[topic])
+        return Chunk(taken.records, held[-1].offset + 1)
 
 
 class RecordedLog:
@@ -49,15 +53,8 @@ class RecordedLog:
 
     async def chunks(self, topic: str, partition: int) -> AsyncIterator[Chunk]:
         """Yield a partition from its beginning to its end."""
-        universe = Universe(self._instruments)
+        known = KnownInstruments(Universe(self._instruments))
         for group in self._folder.records(topic, partition):
-            records = group
-            if topic == MARKET_EVENTS:
-                # The stages put what they do not know among the dead letters.
-                records = [item for item in group if is_usable(item[1], universe)]
+            # A recording knows no instruments; the stages made dead letters of strange ones.
+            records = [item for item in group if not known.fault(topic, item[1])]
             yield Chunk(records, group[-1][0] + 1)
-
-
-def _chunk(topic: str, partition: int, held: Sequence[Any], universe: Universe) -> Chunk:
-    taken = take_records(topic, partition, held, universe)
-    return Chunk(taken.records, held[-1].offset + 1)

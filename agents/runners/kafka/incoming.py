@@ -2,7 +2,10 @@
 
 What is decided here depends on nothing but the partition's own content: never on this machine's
 clock, nor on how the records were cut into batches. So every reading of a partition, by any worker,
-refuses the same records.
+a re-run or a recording, refuses the same records.
+
+A record of a newer schema version is no dead letter: who reads on would act without it. It stops
+the reading.
 """
 
 from __future__ import annotations
@@ -12,20 +15,29 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from agents.runners.kafka.usable import STAGE_INPUTS, KnownInstruments, unusable
 from schemas.codec import decode, decoder
 from schemas.control import DeadLetter
 from schemas.envelope import SCHEMA_VERSION, Header
-from schemas.errors import MillraceError, RecordError
+from schemas.errors import NewerSchemaError, RecordError
 from schemas.identifiers import source_id
 from schemas.instruments import CorporateAction, Instrument, Universe
-from schemas.topics import MARKET_EVENTS
-from streams.calendars import check_calendar
+from schemas.topics import ACCOUNT_INPUTS, MARKET_EVENTS, STRATEGY_INPUTS, VENUE_COMMANDS
 
-VALUE_MAX_BYTES = 1_048_576
+VALUE_MAX_BYTES = 262_144
+"""The longest value that a stage takes: a book of ten thousand levels."""
+
+COMMAND_MAX_BYTES = 65_536
+"""The longest command or report: what follows from it repeats its names several times."""
+
+_COMMANDS = frozenset({ACCOUNT_INPUTS, STRATEGY_INPUTS, VENUE_COMMANDS})
+_NESTING_MAX = 128
+_SHORT_BYTES = 2 * _NESTING_MAX
+"""No shorter value can be nested too deeply, so most need no look."""
+
 _LETTER_BYTES = 4096
+_REASON_LENGTH = 1000
 _NS_OF_MS = 1_000_000
-_AHEAD_NS = 86_400_000_000_000
-_LATEST_NS = 2**63 - 1
 
 
 class Arrived(Protocol):
@@ -60,122 +72,131 @@ class Taken(NamedTuple):
 
 
 def take_records(
-    topic: str, partition: int, arrived: Sequence[Arrived], universe: Universe | None
+    topic: str,
+    partition: int,
+    arrived: Sequence[Arrived],
+    universe: Universe | None,
+    partitions: int,
 ) -> Taken:
-    """Decode and check records of one partition.
+    """Decode and check records of one of ``partitions`` partitions of a topic.
 
     A market event without a source gets the partition as its source and the offset as its number:
     that names it for ever. Without a universe any instrument will do; else definitions among the
-    records are added to it, and hold for what stands behind them.
+    records are added to it, and hold for what stands behind them. Raises NewerSchemaError for a
+    record that this program is too old for; its ``offset`` says where that stands.
     """
     taken: list[tuple[int, Header]] = []
     letters: list[DeadLetter] = []
-    check = _MarketCheck(partition, universe) if topic == MARKET_EVENTS else None
-    for item, found in zip(arrived, _decoded(topic, arrived), strict=True):
+    is_checked, is_market = topic in STAGE_INPUTS, topic == MARKET_EVENTS
+    known = KnownInstruments(universe) if universe is not None else None
+    source = f"kafka/{partition}"
+    for item, found in zip(arrived, _decoded(topic, partition, arrived), strict=True):
         reason = found if isinstance(found, str) else ""
-        if not isinstance(found, str) and check is not None:
-            reason = check.fault(found, item)
+        if is_checked and not isinstance(found, str):
+            reason = unusable(topic, partition, partitions, found, item.timestamp * _NS_OF_MS)
+            if not reason and known is not None:
+                reason = known.fault(topic, found)
         if reason:
-            letters.append(_letter(topic, partition, item, reason))
+            letters.append(dead_letter(topic, partition, item, reason))
         elif not isinstance(found, str):
+            if is_market:
+                _name(found, source, item.offset)
             taken.append((item.offset, found))
     return Taken(taken, letters)
 
 
-def is_usable(record: Header, universe: Universe) -> bool:
-    """Return whether a market event that was recorded as readable is of a known instrument.
-
-    Definitions are added to ``universe``, as ``take_records`` does.
-    """
-    if isinstance(record, Instrument):
-        return not _learn(record, universe)
-    instrument_id = getattr(record, "instrument_id", None)
-    return instrument_id is None or universe.index(instrument_id) is not None
-
-
-def _learn(instrument: Instrument, universe: Universe) -> str:
-    """Let what stands behind a definition be of its instrument; return why not, or nothing."""
-    try:
-        check_calendar(instrument)
-        universe.add(instrument)
-    except MillraceError as error:
-        return str(error)
-    return ""
-
-
-def _decoded(topic: str, arrived: Sequence[Arrived]) -> list[Header | str]:
+def _decoded(topic: str, partition: int, arrived: Sequence[Arrived]) -> list[Header | str]:
     """Return each record, or why it cannot be read."""
     read = decoder(topic).decode
     try:
         records: list[Any] = [read(item.value or b"") for item in arrived]
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return [_decoded_alone(topic, item) for item in arrived]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return [_decoded_alone(topic, partition, item) for item in arrived]
     if all(
-        record.schema_version <= SCHEMA_VERSION and len(item.value or b"") <= VALUE_MAX_BYTES
+        record.schema_version <= SCHEMA_VERSION and len(item.value or b"") <= _SHORT_BYTES
         for record, item in zip(records, arrived, strict=True)
     ):
         return records
-    return [_decoded_alone(topic, item) for item in arrived]
+    return [
+        record
+        if record.schema_version <= SCHEMA_VERSION and not _outsize(topic, item.value or b"")
+        else _decoded_alone(topic, partition, item)
+        for record, item in zip(records, arrived, strict=True)
+    ]
 
 
-def _decoded_alone(topic: str, item: Arrived) -> Header | str:
+def _decoded_alone(topic: str, partition: int, item: Arrived) -> Header | str:
     if item.value is None:
         return "a tombstone has no place on this topic"
-    if len(item.value) > VALUE_MAX_BYTES:
-        return f"the value has {len(item.value):,} bytes; at most {VALUE_MAX_BYTES:,} are read"
+    reason = _outsize(topic, item.value)
+    if reason:
+        return reason
     try:
         return decode(topic, item.value)
+    except NewerSchemaError as error:
+        raise NewerSchemaError(
+            f"the record at offset {item.offset} of {topic}/{partition} has a newer schema version"
+            " than this program knows",
+            field=error.field,
+            value=error.value,
+            remedy="upgrade Millrace on this machine; it goes on at this record then",
+            offset=item.offset,
+        ) from error
     except RecordError as error:
         return str(error)
 
 
-class _MarketCheck:
-    """Checks market events, and names those that have no name."""
-
-    def __init__(self, partition: int, universe: Universe | None) -> None:
-        self._source = f"kafka/{partition}"
-        self._universe = universe
-
-    def fault(self, record: Any, item: Arrived) -> str:
-        """Return why a record cannot be used, or nothing."""
-        if isinstance(record, Instrument):
-            return _learn(record, self._universe) if self._universe is not None else ""
-        ts = record.ts_event_ns
-        if not 0 < ts <= _LATEST_NS:
-            return f"ts_event_ns is {ts}; give ns since 1970 in UTC"
-        # The stamp stands in the partition, so every reading finds the same.
-        if ts > item.timestamp * _NS_OF_MS + _AHEAD_NS:
-            return (
-                f"ts_event_ns is {ts}, more than a day after the record was written; set the clock"
-                " of its source, and give ns since 1970"
-            )
-        instrument_id = getattr(record, "instrument_id", None)
-        known = self._universe
-        if known is not None and instrument_id is not None and known.index(instrument_id) is None:
-            return (
-                f"instrument {instrument_id} is not known; publish its definition on"
-                " reference.instruments.v1 first"
-            )
-        if not record.source:
-            record.source, record.source_seq = self._source, item.offset
-        if isinstance(record, CorporateAction):
-            is_positive = record.ratio.is_finite() and record.ratio > 0
-            if not (is_positive and record.amount.is_finite()):
-                return f"ratio {record.ratio}, amount {record.amount}: give a positive ratio"
-            if record.event_id:
-                return ""
-        record.event_id = source_id(record.source, instrument_id or "", record.source_seq)
+def _outsize(topic: str, value: bytes) -> str:
+    """Return why a value is not looked into, or nothing."""
+    if topic not in STAGE_INPUTS or len(value) <= _SHORT_BYTES:
         return ""
+    most = COMMAND_MAX_BYTES if topic in _COMMANDS else VALUE_MAX_BYTES
+    if len(value) > most:
+        return f"the value has {len(value):,} bytes; at most {most:,} are read"
+    # How deep a decoder goes depends on who calls it, and must not.
+    if value.count(b"[") + value.count(b"{") > _NESTING_MAX and _depth(value) > _NESTING_MAX:
+        return f"the value is nested more than {_NESTING_MAX} levels deep"
+    return ""
 
 
-def _letter(topic: str, partition: int, item: Arrived, reason: str) -> DeadLetter:
+def _depth(value: bytes) -> int:
+    """Return how deep brackets are nested, those in strings left out."""
+    depth = deepest = 0
+    is_text = is_escaped = False
+    for byte in value:
+        if is_escaped:
+            is_escaped = False
+        elif byte == 0x22:
+            is_text = not is_text
+        elif is_text:
+            is_escaped = byte == 0x5C
+        elif byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"]}":
+            depth -= 1
+    return deepest
+
+
+def _name(record: Any, source: str, offset: int) -> None:
+    """Give a market event its name."""
+    if not record.source:
+        record.source, record.source_seq = source, offset
+    if isinstance(record, Instrument | CorporateAction) and record.event_id:
+        return
+    instrument_id = getattr(record, "instrument_id", None)
+    record.event_id = source_id(record.source, instrument_id or "", record.source_seq)
+
+
+def dead_letter(topic: str, partition: int, item: Arrived, reason: str) -> DeadLetter:
+    """Return the letter that tells of a record, with its place, its reason and its first bytes."""
     return DeadLetter(
         event_id=f"dead:{topic}:{partition}:{item.offset}",
         ts_event_ns=item.timestamp * _NS_OF_MS,
         topic=topic,
         partition=partition,
         offset=item.offset,
-        reason=reason,
+        reason=reason[:_REASON_LENGTH],
         key=(item.key or b"")[:_LETTER_BYTES].decode(errors="replace"),
         value=(item.value or b"")[:_LETTER_BYTES],
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import msgspec
 from agents.runners.kafka.incoming import take_records
 from schemas.control import DeadLetter
 from schemas.envelope import Header
+from schemas.errors import ConfigError
 from schemas.instruments import Instrument, Universe
 from schemas.rows import KIND_BY_RECORD
 from schemas.topics import MARKET_EVENTS, REFERENCE_INSTRUMENTS
@@ -34,9 +35,13 @@ _STEP_RECORDS = 4000
 
 
 class Recorder:
-    """Writes the partitions of topics; ``folder`` may hold an earlier part of the recording."""
+    """Writes the partitions of topics; ``folder`` may hold an earlier part of the recording.
 
-    def __init__(self, folder: Path, places: Sequence[Place]) -> None:
+    ``counts`` holds how many partitions each topic has.
+    """
+
+    def __init__(self, folder: Path, places: Sequence[Place], counts: Mapping[str, int]) -> None:
+        self._counts = counts
         self._stack = ExitStack()
         self._universe = Universe()
         self._writers: dict[Place, JournalWriter] = {}
@@ -61,7 +66,7 @@ class Recorder:
     def write(self, place: Place, arrived: Sequence[Any]) -> None:
         """Append the next records of a partition, as Kafka gave them."""
         topic, partition = place
-        taken = take_records(topic, partition, arrived, None)
+        taken = take_records(topic, partition, arrived, None, self._counts[topic])
         unreadable = {letter.offset: letter for letter in taken.letters}
         records = dict(taken.records)
         group: list[Header] = []
@@ -99,7 +104,8 @@ class Recorder:
                     isinstance(record, Instrument)
                     and self._universe.index(record.instrument_id) is None
                 ):
-                    self._universe.add(record)
+                    with suppress(ConfigError):  # its market data stand as records then
+                        self._universe.add(record)
         items = [(topic, record) for record in records]
         if topic == MARKET_EVENTS and self._is_columnar(records):
             piece = records_piece(self._universe, items)
@@ -132,13 +138,13 @@ async def record_topics(
     """Copy topics up to their present ends, or until ``stop``; return how many records came.
 
     ``counts`` holds the partitions of each topic; ``ranges`` may bound some by offsets, the second
-    excluded. A recording that is there is continued. Raises
-    StorageError if retention has taken what comes next of a recording.
+    excluded. A recording that is there is continued. Raises StorageError if retention has taken
+    what comes next of a recording, NewerSchemaError for a record that this program is too old for.
     """
     # Definitions first: columns need them.
     topics = sorted(counts, key=lambda name: (name != REFERENCE_INSTRUMENTS, name))
     places = [(topic, p) for topic in topics for p in range(counts[topic])]
-    recorder = Recorder(folder, places)
+    recorder = Recorder(folder, places, counts)
     done = 0
     try:
         async with PlaceReader(connection) as reader:

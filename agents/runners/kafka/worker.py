@@ -32,7 +32,7 @@ from agents.runners.kafka.parts.strategy import StrategyPart
 from agents.runners.kafka.stages import StageSpec
 from schemas.codec import decode
 from schemas.control import OrderLogEntry, StageSnapshot
-from schemas.errors import MillraceError, StorageError
+from schemas.errors import MillraceError, NewerSchemaError, StorageError
 from schemas.instruments import Instrument, Universe
 from schemas.topics import (
     CATALOGUE,
@@ -274,7 +274,14 @@ class StageWorker:
 
     async def _work(self, part: Part, place: Place, arrived: Sequence[Any]) -> None:
         topic, partition = place
-        taken = take_records(topic, partition, arrived, part.universe)
+        try:
+            taken = take_records(topic, partition, arrived, part.universe, self._counts[topic])
+        except NewerSchemaError as error:
+            # However the batch was cut, what stands in front of the record is done.
+            head = [item for item in arrived if item.offset < error.offset]
+            if head:
+                await self._work(part, place, head)
+            raise
         duplicates = part.duplicates
         made = part.take(topic, partition, taken.records, arrived[-1].offset + 1)
         out = [_sent(item) for item in made]

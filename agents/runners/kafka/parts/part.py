@@ -14,6 +14,7 @@ from __future__ import annotations
 import decimal
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -63,6 +64,7 @@ class PartState(msgspec.Struct):
     instruments: list[Instrument] = []
 
 
+@lru_cache(maxsize=65_536)
 def partition_of(key: str, partitions: int) -> int:
     """Return the partition of a key as Kafka's default partitioner chooses it."""
     chosen: int = (murmur2(key.encode()) & 0x7FFFFFFF) % partitions

@@ -1,0 +1,228 @@
+"""Which records can be worked with, of those that decode: place, size of numbers, names.
+
+A record that ends a stage would end it again at every restart. So whatever no stage could take, or
+would carry its clock away, is found here, before anything has changed.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from agents.runners.kafka.parts.part import partition_of
+from schemas.envelope import Header
+from schemas.errors import MillraceError
+from schemas.instruments import CorporateAction, Instrument, Universe
+from schemas.market_data import INTERVALS, Bar, Quote, Trade
+from schemas.topics import (
+    ACCOUNT_INPUTS,
+    MARKET_BARS,
+    MARKET_EVENTS,
+    STRATEGY_INPUTS,
+    VENUE_COMMANDS,
+    goes_everywhere,
+    key_of,
+)
+from streams.calendars import check_calendar
+
+STAGE_INPUTS = frozenset(
+    {MARKET_EVENTS, MARKET_BARS, ACCOUNT_INPUTS, STRATEGY_INPUTS, VENUE_COMMANDS}
+)
+"""What stages read; on other topics everything that decodes is good."""
+
+_MARKET_DATA = frozenset({MARKET_EVENTS, MARKET_BARS})
+_FIELDS: dict[type[Any], tuple[tuple[str, ...], tuple[str, ...]]] = {
+    Trade: (("price",), ("size",)),
+    Quote: (("bid_price", "ask_price"), ("bid_size", "ask_size")),
+    Bar: (("open", "high", "low", "close", "vwap"), ("volume",)),
+}
+"""Prices and sizes of what becomes columns."""
+
+_UNITS_MAX = 2**53
+_INT64 = 2**63
+_INT32_MAX = 2**31 - 1
+_EXPONENT_MAX = 300
+_DAY_NS = 86_400_000_000_000
+_SHOWN = 80
+
+
+def home_of(topic: str, record: Header, partitions: int) -> int | None:
+    """Return the partition that a stage's input belongs to; None for one that is for all."""
+    if goes_everywhere(topic, record):
+        return None
+    return partition_of(key_of(topic, record), partitions)
+
+
+class KnownInstruments:
+    """Holds market data to the instruments of a session and to their grids."""
+
+    def __init__(self, universe: Universe) -> None:
+        self._universe = universe
+        self._largest: dict[str, tuple[float, float]] = {}
+
+    def fault(self, topic: str, record: Any) -> str:
+        """Return why a market event or bar cannot be used, or nothing; other topics pass.
+
+        A definition among market events is learned. Bars of instruments that are not known pass:
+        their definition comes on another topic, and no strategy trades them.
+        """
+        if topic not in _MARKET_DATA:
+            return ""
+        if isinstance(record, Instrument):
+            return self._learn(record)
+        instrument_id = getattr(record, "instrument_id", None)
+        if instrument_id is None:
+            return ""
+        largest = self._largest.get(instrument_id) or self._look_up(instrument_id)
+        if largest is None:
+            if topic == MARKET_BARS:
+                return ""
+            return (
+                f"instrument {_short(instrument_id)} is not known; publish its definition on"
+                " reference.instruments.v1 first"
+            )
+        fields = _FIELDS.get(type(record))
+        if fields is not None:
+            for names, most in zip(fields, largest, strict=True):
+                for name in names:
+                    if not -most < getattr(record, name) < most:
+                        return (
+                            f"{name} is {getattr(record, name)}, beyond exact numbers on the grid"
+                            f" of {_short(instrument_id)}; check the scale of prices and sizes"
+                        )
+        return ""
+
+    def _learn(self, instrument: Instrument) -> str:
+        try:
+            check_calendar(instrument)
+            self._universe.add(instrument)
+        except MillraceError as error:
+            return str(error)
+        return ""
+
+    def _look_up(self, instrument_id: str) -> tuple[float, float] | None:
+        index = self._universe.index(instrument_id)
+        if index is None:
+            return None
+        grids = self._universe.price_grids[index], self._universe.quantity_grids[index]
+        found = grids[0].to_float(_UNITS_MAX), grids[1].to_float(_UNITS_MAX)
+        self._largest[instrument_id] = found
+        return found
+
+
+def unusable(topic: str, partition: int, partitions: int, record: Any, written_ns: int) -> str:
+    """Return why a stage cannot use an input that decodes, or nothing.
+
+    ``written_ns`` is the stamp that Kafka keeps with the record: every reading finds the same.
+    """
+    if topic == MARKET_EVENTS:
+        return (
+            _market_time(record, written_ns)
+            or _misplaced(topic, partition, partitions, record)
+            or _market_numbers(record)
+        )
+    return (
+        _numbers(record)
+        or _time(record.ts_event_ns, written_ns)
+        or _misplaced(topic, partition, partitions, record)
+        or (_bar(record, needs_source=True) if isinstance(record, Bar) else "")
+    )
+
+
+def _market_time(record: Any, written_ns: int) -> str:
+    ts = record.ts_event_ns
+    if isinstance(record, Instrument):
+        return ""  # a definition has no instant
+    if not 0 < ts < _INT64:
+        return f"ts_event_ns is {ts}; give ns since 1970 in UTC"
+    if ts > written_ns + _DAY_NS:
+        return (
+            f"ts_event_ns is {ts}, more than a day after the record was written; set the clock of"
+            " its source, and give ns since 1970"
+        )
+    return ""
+
+
+def _time(ts: int, written_ns: int) -> str:
+    # What market events bring about may bear their time, and be written a little earlier by
+    # another clock: so twice what is allowed them.
+    if ts > written_ns + 2 * _DAY_NS:
+        return f"ts_event_ns is {ts}, days after the record was written; give ns since 1970 in UTC"
+    return ""
+
+
+def _misplaced(topic: str, partition: int, partitions: int, record: Header) -> str:
+    home = home_of(topic, record, partitions)
+    if home is None or home == partition:
+        return ""
+    return (
+        f"the key {_short(key_of(topic, record))} belongs to partition {home} of {partitions}, not"
+        f" to {partition}; produce with this key and the murmur2 partitioner"
+        " (partitioner=murmur2_random in librdkafka, kcat and confluent-kafka)"
+    )
+
+
+def _market_numbers(record: Any) -> str:
+    if not -_INT64 <= record.source_seq < _INT64:
+        return _too_large("source_seq", record.source_seq)
+    if isinstance(record, Instrument | CorporateAction):
+        reason = _numbers(record)
+        if not reason and isinstance(record, CorporateAction) and record.ratio <= 0:
+            return f"ratio is {record.ratio}; give the new shares for one old share"
+        return reason
+    return _bar(record) if type(record) is Bar else ""
+
+
+def _bar(bar: Bar, *, needs_source: bool = False) -> str:
+    if bar.interval not in INTERVALS:
+        return f"interval is {_short(bar.interval)}; give one of {', '.join(INTERVALS)}"
+    if needs_source and not bar.source:
+        return "a bar here is made by the market stage; publish bars on market.events.v1"
+    for field in ("trade_count", "revision"):
+        if not 0 <= getattr(bar, field) <= _INT32_MAX:
+            return _too_large(field, getattr(bar, field))
+    return ""
+
+
+def _numbers(record: Any) -> str:
+    """Hold whole numbers to 64 bits, and Decimals to what can be added up."""
+    kind = type(record)
+    fields = _NUMBER_FIELDS.get(kind)
+    if fields is None:
+        fields = _NUMBER_FIELDS[kind] = _fields_with_numbers(kind)
+    for field in fields:
+        value = getattr(record, field)
+        if isinstance(value, int):
+            if not -_INT64 <= value < _INT64:
+                return _too_large(field, value)
+        elif isinstance(value, Decimal) and not (
+            value.is_finite() and abs(value.adjusted()) <= _EXPONENT_MAX
+        ):
+            return f"{field} is {_short(str(value))}; give a finite number of a sensible size"
+    return ""
+
+
+_NUMBER_FIELDS: dict[type[Any], tuple[str, ...]] = {}
+"""By type of record, so that each is looked through once."""
+
+
+def _fields_with_numbers(kind: type[Any]) -> tuple[str, ...]:
+    """Return the fields that hold whole numbers or Decimals, or may."""
+    found = []
+    for field in msgspec.inspect.type_info(kind).fields:  # type: ignore[attr-defined]
+        kinds = getattr(field.type, "types", (field.type,))
+        if any(isinstance(k, msgspec.inspect.IntType | msgspec.inspect.DecimalType) for k in kinds):
+            found.append(field.name)
+    return tuple(found)
+
+
+def _too_large(field: str, value: int) -> str:
+    return f"{field} is {_short(str(value))}, which does not fit; give a number that was counted"
+
+
+def _short(text: str) -> str:
+    """Return text of a stranger as far as a reason has room for it, and harmless to show."""
+    shown = text if text.isprintable() else repr(text)
+    return shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "…"

@@ -1,0 +1,134 @@
+"""Values at the edges of every field of every stage's input: refused or worked with, never fatal.
+
+A record that ended a stage would end it again at each restart, so that one sender could hold up
+everybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+
+from agents.runners.kafka.incoming import take_records
+from agents.runners.kafka.usable import STAGE_INPUTS, home_of
+from agents.strategy.builtin import BUILTIN
+from schemas.codec import decoder, encode
+from schemas.envelope import Header
+from schemas.instruments import Universe
+from schemas.market_data import Bar, BookLevel, BookSnapshot, InstrumentStatus
+from schemas.topics import MARKET_BARS, MARKET_EVENTS, TOPIC_BY_NAME, VENUE_COMMANDS
+from tests.kafka_bus import COUNTS, makers, places_of
+from tests.kafka_case import CONFIG, Run, data, one_process_run
+
+WHOLE = (-1, 0, 2**31, 2**63 - 1, 2**63, 2**64, -(2**63), 2**70)
+FLOATS = (-1.0, 0.0, 5e-324, 1e18, 2.0**53, 1e300, -1e300)
+DECIMALS = ("NaN", "sNaN", "Infinity", "1E+999999", "1E-999999", "-1", "0", "-0", "1E+30")
+TEXTS = ("", "x", "A" * 10_000, "\u0000", "é|é", "\u202e")
+READERS = {
+    "market": (MARKET_EVENTS,),
+    "venue": (MARKET_EVENTS, VENUE_COMMANDS),
+    "account": ("account.inputs.v1",),
+    "strategy": ("strategy.inputs.v1", MARKET_EVENTS, MARKET_BARS),
+}
+
+
+class Given(NamedTuple):
+    """A record as the client gives it."""
+
+    offset: int
+    value: bytes
+    timestamp: int
+    key: bytes = b""
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    return one_process_run()
+
+
+def samples(run: Run, topic: str) -> list[Header]:
+    """Return one record of each type that the day has on a topic, and some that it has not."""
+    found: list[Header] = [*run.made.get(topic, [])]
+    if topic == MARKET_EVENTS:
+        ts = run.events[0].ts_event_ns  # type: ignore[attr-defined]
+        found += run.events
+        found += [
+            Bar(
+                ts_event_ns=ts, instrument_id="AA.XXXX", interval="1m", open=1.0, high=1.0,
+                low=1.0, close=1.0, volume=1.0, vwap=1.0, trade_count=1, source="a", source_seq=4,
+            ),
+            InstrumentStatus(ts_event_ns=ts, instrument_id="AA.XXXX", state="HALTED"),  # type: ignore[arg-type]
+            BookSnapshot(
+                ts_event_ns=ts, instrument_id="AA.XXXX", bids=[BookLevel(1.0, 2.0)], asks=[]
+            ),
+        ]  # fmt: skip
+    return list({type(record): record for record in found}.values())
+
+
+def variants(record: Header) -> Iterator[tuple[str, bytes]]:
+    """Yield a record with each of its fields at each edge that the field can name."""
+    plain = msgspec.to_builtins(record)
+    everything = {f.name: getattr(record, f.name) for f in msgspec.structs.fields(type(record))}
+    for name, value in everything.items():
+        edges: tuple[Any, ...] = TEXTS
+        if isinstance(value, bool) or name == "schema_version":
+            continue
+        if isinstance(value, int):
+            edges = WHOLE
+        elif isinstance(value, float):
+            edges = FLOATS
+        elif value is None or type(value).__name__ == "Decimal":
+            edges = DECIMALS
+        for edge in edges:
+            # As text, for msgspec writes no number beyond 64 bits.
+            written = str(edge).encode() if isinstance(edge, int) else msgspec.json.encode(edge)
+            changed = msgspec.json.encode({**plain, name: "EDGE"}).replace(b'"EDGE"', written)
+            yield f"{name}={edge!r:.40}", changed
+
+
+ON = ("1m", "trade", "quote")
+EVERY_KIND = msgspec.structs.replace(
+    CONFIG,
+    strategies=tuple(
+        msgspec.structs.replace(item, strategy_id=f"{item.strategy_id}-{on}", on=on)
+        for item in CONFIG.strategies
+        for on in ON
+    ),
+)
+CASES = [(stage, topic) for stage, topics in READERS.items() for topic in topics]
+
+
+@pytest.mark.parametrize(("stage", "topic"), CASES)
+def test_no_value_ends_a_stage(run: Run, stage: str, topic: str) -> None:
+    universe: Universe = data(40)[0]
+    make = makers(EVERY_KIND, universe, BUILTIN)
+    for record in samples(run, topic):
+        home = home_of(topic, record, COUNTS[topic]) or 0
+        parts = [make[stage](p) for p in range(4)]
+        part = next(p for p in parts if (topic, home) in places_of(p))
+        stamp_ms = record.ts_event_ns // 1_000_000  # type: ignore[attr-defined]
+        cases = [("as it was", encode(record)), *variants(record), ("as it was", encode(record))]
+        used = 0
+        for offset, (case, value) in enumerate(cases):
+            taken = take_records(
+                topic, home, [Given(offset, value, stamp_ms)], universe, COUNTS[topic]
+            )
+            used += len(taken.records)
+            try:
+                made = part.take(topic, home, taken.records, offset + 1)
+                for item in made:
+                    decoder(item.topic).decode(encode(item.record))
+                part.snapshot()
+            except Exception as error:
+                raise AssertionError(f"{type(record).__name__} with {case}: {error}") from error
+            assert len(encode(taken.letters)) < 10_000
+        assert 2 <= used < len(cases)
+
+
+def test_every_input_of_a_stage_has_a_time() -> None:
+    for topic in STAGE_INPUTS:
+        for kind in TOPIC_BY_NAME[topic].values:
+            assert "ts_event_ns" in kind.__struct_fields__

@@ -16,6 +16,7 @@ from rich.console import Console
 from infra.display import progress_bar
 from infra.kafka.settings import connection_of
 from infra.settings import Settings, load_settings
+from infra.times import parse_time
 from schemas.errors import ConflictError, InputError, MillraceError
 
 console = Console(highlight=False)
@@ -75,7 +76,7 @@ def worker(
     port
         port of /healthz, /readyz and /metrics (0 takes a free one)
     wait
-        seconds to wait for Kafka and its topics before giving up
+        seconds to wait for Kafka, its topics and instruments before giving up
     supervise
         start the worker again when it ends by a failure that a restart may mend
     supervised
@@ -106,6 +107,8 @@ def publish(
     data: str = "demo",
     *,
     symbols: str = "",
+    from_: Annotated[str, Parameter(name="--from")] = "",
+    to: str = "",
     speed: float = 1.0,
     config: Path | None = None,
     bootstrap: str | None = None,
@@ -118,6 +121,10 @@ def publish(
         as --data of backtest
     symbols
         comma-separated; all without it
+    from_
+        first day or time
+    to
+        last day or time
     speed
         multiple of real time; 0 is as fast as Kafka takes it
     config
@@ -129,6 +136,8 @@ def publish(
 
     connection = connection_of(kafka_settings(config, bootstrap, None).kafka)
     chosen = tuple(part.strip() for part in symbols.split(",") if part.strip())
+    start_ns = parse_time(from_, "from") if from_ else None
+    end_ns = parse_time(to, "to", is_end=True) if to else None
 
     async def play() -> int:
         stop = asyncio.Event()
@@ -136,8 +145,8 @@ def publish(
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         with progress_bar(errors, f"publish {data}") as bar:
             return await publish_recording(
-                connection, data, symbols=chosen, speed=speed, stop=stop,
-                on_total=bar.total, on_progress=bar.advance,
+                connection, data, symbols=chosen, start_ns=start_ns, end_ns=end_ns,
+                speed=speed, stop=stop, on_total=bar.total, on_progress=bar.advance,
             )  # fmt: skip
 
     console.print(f"published {asyncio.run(play()):,} events of {data}")

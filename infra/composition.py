@@ -14,7 +14,7 @@ from agents.runners.engine import EngineConfig
 from agents.strategy.api import Strategy
 from agents.strategy.config import StrategyConfig
 from agents.venue.config import VenueConfig
-from infra.settings import Settings, StrategySettings
+from infra.settings import AccountSettings, Settings, StrategySettings
 from infra.strategies import resolve_strategy
 from schemas.columns import Ints
 from schemas.control import InputRange
@@ -81,21 +81,23 @@ def compose(
     first_ns = min(item.first_ts_ns for item in inputs)
     last_ns = max(item.last_ts_ns for item in inputs)
     sessions = session_tables(universe, first_ns, last_ns)
-    account = settings.account
+    accounts = _accounts(settings)
     classes: dict[str, type[Strategy]] = {}
     strategies = _strategies(settings, data, inputs, chosen, universe, classes, trade_from_ns)
     kinds = {instrument_id: _kinds(inputs, instrument_id) for instrument_id in chosen}
-    calendar = account.calendar or _common_calendar(universe, chosen)
+    common = _common_calendar(universe, chosen)
+    calendar = settings.account.calendar or common
     config = EngineConfig(
         accounts=AccountStageConfig(
-            accounts=(
+            accounts=tuple(
                 AccountConfig(
                     account_id=account.account_id,
-                    calendar=calendar,
+                    calendar=account.calendar or common,
                     kind=account.kind,
                     base_currency=account.base_currency,
                     cash=account.cash,
-                ),
+                )
+                for account in accounts.values()
             ),
             limits=settings.risk.limits,
             autonomy=settings.risk.autonomy,
@@ -126,6 +128,21 @@ def compose(
         seed=settings.seed,
     )
     return Setup(config, universe, sessions, classes, day_function(sessions.get(calendar)), inputs)
+
+
+def _accounts(settings: Settings) -> dict[str, AccountSettings]:
+    """Return the accounts by id; raises ConfigError for an id that stands twice."""
+    found: dict[str, AccountSettings] = {}
+    for account in (settings.account, *settings.accounts):
+        if account.account_id in found:
+            raise ConfigError(
+                "two accounts have one id",
+                field="accounts.account_id",
+                value=account.account_id,
+                remedy="give each account an id of its own",
+            )
+        found[account.account_id] = account
+    return found
 
 
 def day_function(table: SessionTable | None) -> Callable[[Ints], Ints]:
@@ -179,8 +196,10 @@ def _strategies(
     trade_from_ns: int,
 ) -> list[StrategyConfig]:
     configs = []
-    share = MONEY_CONTEXT.divide(settings.account.cash, Decimal(max(len(settings.strategies), 1)))
-    for item in settings.strategies:
+    accounts = _accounts(settings)
+    owners = [item.account or settings.account.account_id for item in settings.strategies]
+    for item, owner in zip(settings.strategies, owners, strict=True):
+        _choice("strategies.account", owner, tuple(accounts))
         name, cls, source_hash = resolve_strategy(item.name)
         label = f"{name}@{source_hash}" if source_hash else name
         classes[label] = cls
@@ -188,12 +207,14 @@ def _strategies(
             [find_instrument(universe, chosen, s) for s in item.symbols] if item.symbols else chosen
         )
         is_array = cls.signals is not Strategy.signals
+        # Without a word strategies share the cash of their account.
+        share = MONEY_CONTEXT.divide(accounts[owner].cash, Decimal(owners.count(owner)))
         capital = item.capital if item.capital is not None else share
         configs.append(
             StrategyConfig(
                 strategy_id=item.strategy_id or name,
                 name=label,
-                account_id=settings.account.account_id,
+                account_id=owner,
                 instrument_ids=tuple(ids),
                 on=_feed(item, cls, data, inputs, ids),
                 # The array form runs once for each instrument, each with its share of the capital.

@@ -52,7 +52,7 @@ class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class AccountSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The paper account."""
+    """A paper account."""
 
     account_id: str = "paper"
     kind: AccountKind = AccountKind.REG_T
@@ -90,10 +90,14 @@ class MarketSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class StrategySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One strategy; ``on`` "auto" takes trades if there are any, else quotes, else bars."""
+    """One strategy; ``on`` "auto" takes trades if there are any, else quotes, else bars.
+
+    Empty ``account`` is the one of the table ``[account]``.
+    """
 
     name: str
     strategy_id: str = ""
+    account: str = ""
     symbols: tuple[str, ...] = ()
     on: str = "auto"
     capital: Decimal | None = None
@@ -101,17 +105,24 @@ class StrategySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All settings of a run."""
+    """All settings of a run; ``accounts`` are those beside ``account``."""
 
     run: RunSettings = RunSettings()
     source: SourceSettings = SourceSettings()
     account: AccountSettings = AccountSettings()
+    accounts: tuple[AccountSettings, ...] = ()
     risk: RiskSettings = RiskSettings()
     venue: VenueSettings = VenueSettings()
     market: MarketSettings = MarketSettings()
     kafka: KafkaSettings = KafkaSettings()
     strategies: tuple[StrategySettings, ...] = ()
     seed: int = 0
+
+
+_ITEMS: dict[str, type[msgspec.Struct]] = {
+    "accounts": AccountSettings,
+    "strategies": StrategySettings,
+}
 
 
 def data_folder() -> Path:
@@ -178,10 +189,11 @@ def _check_keys(raw: dict[str, Any], cls: type[msgspec.Struct], origin: str, pre
         kind = known[key].type
         if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             _check_keys(value, kind, origin, f"{prefix}{key}.")
-        if key == "strategies" and isinstance(value, list):
+        item_kind = _ITEMS.get(key)
+        if cls is Settings and item_kind is not None and isinstance(value, list):
             for item in value:
                 if isinstance(item, dict):
-                    _check_keys(item, StrategySettings, origin, "strategies.")
+                    _check_keys(item, item_kind, origin, f"{key}.")
 
 
 EXAMPLE = """\
@@ -216,6 +228,9 @@ kind = "REG_T"                 # ["REG_T"] or "CASH"
 base_currency = "USD"          # ["USD"]
 cash = "100000"                # ["100000"]
 calendar = "XNYS"              # [UTC days] whose days the daily loss is counted by
+
+# [[accounts]]                 # further accounts, with the keys of [account]
+# account_id = "second"
 
 [risk]
 autonomy = "AUTOMATIC"         # ["AUTOMATIC"], "SEMI_AUTOMATIC" (a person approves), "OBSERVE_ONLY"
@@ -261,6 +276,7 @@ stall_timeout_s = 60           # [60] a worker that gets nowhere for so long end
 [[strategies]]
 name = "momentum_crossover"    # a built-in one, an entry point, or path/to/file.py:Class
 strategy_id = "cross"          # [the name]
+account = "paper"              # [that of the table account]
 symbols = ["IBM"]              # [all of the source]
 on = "1m"                      # ["auto"] trade, quote, or an interval
 capital = "50000"              # [an equal share of the account's cash]

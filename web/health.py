@@ -1,12 +1,14 @@
 """What a worker shows over HTTP: ``/metrics``, ``/healthz`` and ``/readyz``, on a port of its own.
 
-Healthy means that no stage has ended; ready, that all its parts are restored. A stage that gets
-nowhere ends with the reason, and the process with it: so health is progress, not presence.
+Healthy means that every stage goes on: none has ended, and none stands still while records wait or
+Kafka does not answer. Ready means that all its parts are restored. So health is progress, not
+presence; a stage that stands still for longer ends with the reason, and the process with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
@@ -14,21 +16,38 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-Ready = Callable[[], Mapping[str, bool]]
-"""Tells of each stage whether it is ready; a stage that has ended is left out."""
+
+class StageHealth(NamedTuple):
+    """How a stage is: restored or not, and for how long it has got nowhere (s)."""
+
+    is_ready: bool
+    standstill_s: float
 
 
-def health_app(registry: CollectorRegistry, stages: frozenset[str], ready: Ready) -> Starlette:
+Look = Callable[[], Mapping[str, StageHealth]]
+"""Tells how each stage is; a stage that has ended is left out."""
+
+
+def health_app(
+    registry: CollectorRegistry, stages: frozenset[str], look: Look, *, standstill_s_max: float
+) -> Starlette:
     """Return the app; ``stages`` are those that should be at work."""
 
     async def healthz(_: Request) -> Response:
-        ended = sorted(stages - ready().keys())
-        body = {"status": "ok" if not ended else "failed", "ended": ended}
-        return JSONResponse(body, 200 if not ended else 503)
+        found = look()
+        ended = sorted(stages - found.keys())
+        standing = {
+            stage: round(health.standstill_s, 1)
+            for stage, health in sorted(found.items())
+            if health.standstill_s > standstill_s_max
+        }
+        status = "failed" if ended else "stalled" if standing else "ok"
+        body = {"status": status, "ended": ended, "standstill_s": standing}
+        return JSONResponse(body, 200 if status == "ok" else 503)
 
     async def readyz(_: Request) -> Response:
-        found = ready()
-        waiting = sorted(stage for stage in stages if not found.get(stage))
+        found = look()
+        waiting = sorted(s for s in stages if s not in found or not found[s].is_ready)
         body = {"status": "ready" if not waiting else "waiting", "waiting": waiting}
         return JSONResponse(body, 200 if not waiting else 503)
 

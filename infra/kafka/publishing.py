@@ -2,8 +2,8 @@
 
 Definitions first, then the events in their order at a multiple of real time, each with the source
 id that it always had, and watermarks for every partition, so that time goes on where nothing
-trades. Records are numbered for each partition, so publishing the same recording again, after an
-interruption or by mistake, adds nothing to any state.
+trades. Records are numbered for each partition, so publishing the same selection of a recording
+again, after an interruption or by mistake, adds nothing to any state.
 """
 
 from __future__ import annotations
@@ -91,6 +91,13 @@ class Marks:
         return self._numbering.everywhere(MARKET_EVENTS, mark)
 
 
+def _span(start_ns: int | None, end_ns: int | None) -> list[str]:
+    """Return what tells a part of a recording from the whole: its records count from one too."""
+    if start_ns is None and end_ns is None:
+        return []
+    return [f"{'' if start_ns is None else start_ns}-{'' if end_ns is None else end_ns}"]
+
+
 async def publish_definitions(
     connection: Connection, spec: str, *, symbols: tuple[str, ...] = ()
 ) -> None:
@@ -112,6 +119,8 @@ async def publish_recording(
     spec: str,
     *,
     symbols: tuple[str, ...] = (),
+    start_ns: int | None = None,
+    end_ns: int | None = None,
     speed: float = 1.0,
     stop: asyncio.Event | None = None,
     on_total: Callable[[int], None] = lambda _: None,
@@ -119,19 +128,21 @@ async def publish_recording(
 ) -> int:
     """Play a recording into the topics and return how many events went out.
 
-    ``spec`` names data as --data of backtest does; ``speed`` 0 is as fast as Kafka takes it.
+    ``spec`` names data as --data of backtest does, ``start_ns`` and ``end_ns`` a part of it (int64
+    ns UTC); ``speed`` 0 is as fast as Kafka takes it.
     """
     data = open_whole(spec, symbols=symbols or None)
     chosen = list(symbols) or None
-    inputs = data.inputs(symbols=chosen)
+    inputs = data.inputs(start_ns=start_ns, end_ns=end_ns, symbols=chosen)
     on_total(sum(item.count for item in inputs))
     first_ns = min(item.first_ts_ns for item in inputs)
-    feed = RecordingFeed(data.batches(symbols=chosen), speed=speed, first_ns=first_ns)
+    batches = data.batches(start_ns=start_ns, end_ns=end_ns, symbols=chosen)
+    feed = RecordingFeed(batches, speed=speed, first_ns=first_ns)
     stop = stop or asyncio.Event()
     await publish_definitions(connection, spec, symbols=symbols)
     async with Publisher(connection) as publisher:
         counts = await publisher.counts([MARKET_EVENTS])
-        source = "/".join(["publish", spec, *symbols])
+        source = "/".join(["publish", spec, *symbols, *_span(start_ns, end_ns)])
         numbering = Numbering(source, counts)
         marks = Marks(source, numbering)
         clock_ns = first_ns

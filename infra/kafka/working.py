@@ -7,7 +7,8 @@ import contextlib
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
 
 from rich.console import Console
 
@@ -20,12 +21,15 @@ from infra.settings import Settings
 from schemas.errors import ConfigError, StorageError
 from streams.kafka.connection import Connection
 from streams.kafka.topics import ClusterTopics
-from web.health import health_app
+from web.health import StageHealth, health_app
 from web.server import WebServer
 
 _LOOP_S = 0.5
 _FIRST_PAUSE_S = 0.25
 _LAST_PAUSE_S = 5.0
+_UNHEALTHY_SHARE = 1 / 3
+"""After this share of the stall timeout a stage that gets nowhere counts as unhealthy."""
+_T = TypeVar("_T")
 STAGES = ("reference", "market", "venue", "account", "strategy")
 
 
@@ -65,7 +69,8 @@ async def work(
         loop.add_signal_handler(number, stop.set)
     connection = connection_of(settings.kafka)
     await wait_for_topics(connection, settings, wait_s)
-    session = await join_session(connection, settings, time.time_ns)
+    # Instruments come with the first data.
+    session = await _patiently(lambda: join_session(connection, settings, time.time_ns), wait_s)
     on_join(session.run_id)
     specs = session.specs()
     with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
@@ -74,7 +79,9 @@ async def work(
             name: _worker(settings, connection, session, specs[name], meters, folder)
             for name in stages
         }
-        await _run(workers, meters, stop, host, port, console, session.run_id)
+        standstill_s_max = settings.kafka.stall_timeout_s * _UNHEALTHY_SHARE
+        web = _web(workers, meters, standstill_s_max, host, port)
+        await _run(workers, meters, stop, web, console, session.run_id)
 
 
 def _worker(
@@ -117,38 +124,55 @@ async def check_topics(connection: Connection, settings: Settings) -> None:
 
 async def wait_for_topics(connection: Connection, settings: Settings, wait_s: float) -> None:
     """Check the topics, again and again for ``wait_s`` if they are not there yet."""
+    await _patiently(lambda: check_topics(connection, settings), wait_s)
+
+
+async def _patiently(attempt: Callable[[], Awaitable[_T]], wait_s: float) -> _T:
+    """Return what an attempt gives, trying again for ``wait_s`` while the cluster is not ready."""
     loop = asyncio.get_running_loop()
     until_s, pause_s = loop.time() + wait_s, _FIRST_PAUSE_S
     while True:
         try:
-            await check_topics(connection, settings)
+            return await attempt()
         except (ConfigError, StorageError):
             if loop.time() + pause_s > until_s:
                 raise
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, _LAST_PAUSE_S)
-        else:
-            return
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 2, _LAST_PAUSE_S)
+
+
+def _web(
+    workers: Mapping[str, StageWorker],
+    meters: Meters,
+    standstill_s_max: float,
+    host: str,
+    port: int,
+) -> WebServer:
+    """Return the server of health and metrics."""
+
+    def look() -> dict[str, StageHealth]:
+        return {
+            name: StageHealth(worker.is_ready, worker.standstill_s)
+            for name, worker in workers.items()
+            if not worker.is_over
+        }
+
+    app = health_app(meters.registry, frozenset(workers), look, standstill_s_max=standstill_s_max)
+    return WebServer(app, host, port)
 
 
 async def _run(
     workers: Mapping[str, StageWorker],
     meters: Meters,
     stop: asyncio.Event,
-    host: str,
-    port: int,
+    web: WebServer,
     console: Console,
     run_id: str,
 ) -> None:
     tasks = {name: asyncio.create_task(worker.run()) for name, worker in workers.items()}
-
-    def ready() -> dict[str, bool]:
-        return {n: workers[n].is_ready for n, task in tasks.items() if not task.done()}
-
-    web = WebServer(health_app(meters.registry, frozenset(workers), ready), host, port)
     await web.start()
     console.print(
-        f"run {run_id}: {', '.join(workers)}; health and metrics on http://{host}:{web.port}",
+        f"run {run_id}: {', '.join(workers)}; health and metrics on http://{web.host}:{web.port}",
         soft_wrap=True,
     )
     stopping = asyncio.create_task(stop.wait())

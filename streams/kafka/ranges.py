@@ -84,6 +84,17 @@ class PlaceReader:
             raise self._failed(error) from error
         return {(tp.topic, tp.partition): offset for tp, offset in found.items()}
 
+    async def waiting(self, places: Iterable[Place]) -> dict[Place, int]:
+        """Return how many offsets of each partition are not yet read, as the last answer had it."""
+        consumer = self._started()
+        found = dict.fromkeys(places, 0)
+        for place in found:
+            partition = TopicPartition(*place)
+            if partition in consumer.assignment():
+                end = consumer.highwater(partition) or 0
+                found[place] = max(end - await consumer.position(partition), 0)
+        return found
+
     async def read(self, place: Place, stop: int) -> list[Any]:
         """Return the records from where the reader stands up to offset ``stop`` (exclusive).
 

@@ -56,6 +56,9 @@ class Meters:
             "Age of the newest taken record while more are waiting, else 0.",
             "stage", "topic", "partition",
         )  # fmt: skip
+        self.standstill_seconds = gauge(
+            "standstill_seconds", "For how long nothing goes on while records wait.", "stage"
+        )
         self.event_seconds = histogram(
             "event_latency_seconds", "From the event's time to its outputs.", _SECONDS, "stage"
         )

@@ -181,6 +181,14 @@ class Consumer(driver.Consumer):
             generation_id=self.app.consumer_generation_id,
         )
 
+    def heard_ms(self) -> int | None:
+        """Return when the cluster last answered a fetch (ms UTC), None if nothing is fetched."""
+        client: Any = cast(Any, self._thread)._consumer
+        if client is None:
+            return None
+        found = [client.last_poll_timestamp(tp) for tp in client.assignment()]
+        return max((at for at in found if at is not None), default=None)
+
     # ---- what may be committed
 
     def ack(self, message: Message) -> bool:

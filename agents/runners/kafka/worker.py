@@ -49,6 +49,7 @@ _SNAPSHOT_INTERVAL_S = 10.0
 _STALL_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 15.0
 _WATCH_S = 1.0
+_SILENCE_S = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +58,8 @@ class StageWorker:
     """One stage over the partitions that the group gives this worker.
 
     ``group`` begins the name of the consumer group. ``is_ready`` tells whether the parts that it
-    was given are restored. ``now_ns`` is the wall clock, for the meters alone.
+    was given are restored, ``is_over`` whether ``run`` has ended. ``now_ns`` is the wall clock, for
+    meters and watch alone.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class StageWorker:
         self.spec = spec
         self.meters = meters or Meters()
         self.is_ready = False
+        self.is_over = False
         self._now_ns = now_ns
         self._stall_timeout_s = stall_timeout_s
         self._progress_at_s = 0.0
@@ -111,6 +114,13 @@ class StageWorker:
 
     async def run(self) -> None:
         """Work until ``stop``; raises what ended the work before."""
+        self._progress_at_s = asyncio.get_running_loop().time()
+        try:
+            await self._run()
+        finally:
+            self.is_over = True
+
+    async def _run(self) -> None:
         async with AsyncExitStack() as stack:
             for client in (self._publisher, self._reader, self._follower):
                 await stack.enter_async_context(client)
@@ -145,27 +155,52 @@ class StageWorker:
     async def _watch(self) -> None:
         """Measure until ``stop``; fail when nothing goes on although there is something to do."""
         loop = asyncio.get_running_loop()
-        self._progress_at_s = loop.time()
         while not self._stop.is_set():
-            waiting = sum([await self._measure(tp) for tp in self._assigned()])
-            if not waiting and not self._lock.locked():
-                self._progress_at_s = loop.time()
-            elif loop.time() - self._progress_at_s > self._stall_timeout_s:
-                self._fail(
-                    StorageError(
-                        f"the {self.spec.name} stage has got nowhere for"
-                        f" {self._stall_timeout_s:g} s, with {waiting:,} records waiting",
-                        field="kafka.stall_timeout_s",
-                        value=self._stall_timeout_s,
-                        remedy="look at Kafka and at this machine; a restart goes on where it was",
-                    )
-                )
+            waiting = 0
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._stall_timeout_s):
+                    waiting = await self._waiting()
+                    if not waiting and not self._lock.locked() and self._is_heard():
+                        self._progress_at_s = loop.time()
+            self.meters.standstill_seconds.labels(self.spec.name).set(self.standstill_s)
+            if self.standstill_s > self._stall_timeout_s:
+                self._fail(self._stalled(waiting))
             if self._lost and loop.time() - self._lost[0] > REBALANCE_TIMEOUT_S:
                 # The group still counts on this worker for a part that another works on.
                 self._fail(self._lost[1])
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_WATCH_S):
                     await self._stop.wait()
+
+    @property
+    def standstill_s(self) -> float:
+        """For how long nothing has gone on although there is something to do (s)."""
+        return max(asyncio.get_running_loop().time() - self._progress_at_s, 0.0)
+
+    def _stalled(self, waiting: int) -> StorageError:
+        what = f"{waiting:,} records waiting" if waiting else "no answer from Kafka"
+        return StorageError(
+            f"the {self.spec.name} stage has got nowhere for {self._stall_timeout_s:g} s,"
+            f" with {what}",
+            field="kafka.stall_timeout_s",
+            value=self._stall_timeout_s,
+            remedy="look at Kafka and at this machine; a restart goes on where it was",
+        )
+
+    def _is_heard(self) -> bool:
+        """Return whether Kafka has answered lately; nothing can wait where nobody is asked."""
+        consumer: Any = self.app.consumer
+        heard_ms = consumer.heard_ms() if self._assigned() else None
+        return heard_ms is None or self._now_ns() / 1e9 - heard_ms / 1e3 < _SILENCE_S
+
+    async def _waiting(self) -> int:
+        """Return how many records the parts have not taken, and show it."""
+        waiting = sum([await self._measure(tp) for tp in self._assigned()])
+        followed = {place for part in self.parts.values() for place in _follows(part)}
+        for place, count in (await self._follower.waiting(followed)).items():
+            self._show_lag(place, count)
+            waiting += count
+        return waiting
 
     def _assigned(self) -> list[TP]:
         if not self.is_ready:
@@ -183,14 +218,17 @@ class StageWorker:
         # Behind the last record there may be a transaction's marker, which nobody ever takes.
         if end and (not consumer.commits.is_idle(tp) or await consumer.position(tp) < end):
             waiting = max(end - part.offsets.get(f"{tp.topic}/{tp.partition}", 0), 0)
-        labels = (self.spec.name, tp.topic, tp.partition)
+        self._show_lag((tp.topic, tp.partition), waiting)
+        return waiting
+
+    def _show_lag(self, place: Place, waiting: int) -> None:
+        labels = (self.spec.name, *place)
         self.meters.lag_messages.labels(*labels).set(waiting)
-        written_ms = self._written_ms.get((tp.topic, tp.partition))
+        written_ms = self._written_ms.get(place)
         lag_s = 0.0
         if waiting and written_ms is not None:
             lag_s = max(self._now_ns() / 1e9 - written_ms / 1e3, 0.0)
         self.meters.lag_seconds.labels(*labels).set(lag_s)
-        return waiting
 
     # ---- batches
 

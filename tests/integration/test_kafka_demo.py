@@ -1,0 +1,74 @@
+"""The demo's recording on Kafka by the real commands: what one process makes of it, by id.
+
+The first ten minutes of it (20,168 events of 373,608); ``make session`` plays the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.kafka.node import Node
+from schemas.codec import decode
+from schemas.enums import BreakerState
+from schemas.envelope import Header
+from schemas.risk import BreakerChanged, RiskDecision, SetLimits
+from schemas.topics import RISK_BREAKER, RISK_DECISIONS, RISK_LIMITS
+from streams.kafka.reading import read_to_end
+from tests.integration.conftest import JARS
+from tests.simulation.kafka_session import RUN, Commands, parity, run_session
+
+UNTIL = "2013-10-07T13:40:00Z"
+
+
+@pytest.fixture
+def commands(tmp_path: Path) -> Iterator[Commands]:
+    """Give the command line against an empty broker."""
+    node = Node(tmp_path / "node", jars=JARS)
+    commands = Commands(node.start().address, tmp_path)
+    try:
+        yield commands
+    finally:
+        commands.kill()
+        node.kill()
+
+
+async def records(commands: Commands, topic: str) -> list[Header]:
+    """Return what is on a topic, each producer's record once."""
+    found: dict[tuple[int, str, int], Header] = {}
+    async for item in read_to_end(commands.connection, topic):
+        record = decode(topic, item.value)
+        found.setdefault((item.partition, record.producer, record.producer_seq), record)
+    return list(found.values())
+
+
+@pytest.mark.parametrize(("workers", "speed"), [(1, 0.0), (3, 40.0)])
+async def test_any_number_of_workers_makes_what_one_process_makes(
+    commands: Commands, workers: int, speed: float
+) -> None:
+    checks = await run_session(commands, workers, UNTIL, speed)
+    assert [check for check in checks if check.breach] == []
+    assert all(check.looked_at for check in checks if check.name != "no dead letter")
+    await check_operator(commands)
+    compared = await parity(commands, RUN, "--from-kafka")
+    recording = commands.folder / "recording"
+    await commands.run("record", str(recording))
+    assert await parity(commands, str(recording)) == compared > 5_000
+
+
+async def check_operator(commands: Commands) -> None:
+    """Hold the operator's commands to having reached every account, once each."""
+    states = [r for r in await records(commands, RISK_BREAKER) if isinstance(r, BreakerChanged)]
+    assert [(r.scope.value, r.scope_id, r.state) for r in states] == [
+        ("GLOBAL", "", BreakerState.HALTED),
+        ("GLOBAL", "", BreakerState.ACTIVE),
+        ("ACCOUNT", "second", BreakerState.HALTED),
+    ]
+    limits = [r for r in await records(commands, RISK_LIMITS) if isinstance(r, SetLimits)]
+    assert [r.limits.max_notional for r in limits] == [200_000, 150_000]
+    decisions = [r for r in await records(commands, RISK_DECISIONS) if isinstance(r, RiskDecision)]
+    approved = {r.account_id for r in decisions if r.is_approved}
+    assert approved == {"first", "second"}
+    assert "second" in {r.account_id for r in decisions if r.code == "BREAKER_HALTED"}

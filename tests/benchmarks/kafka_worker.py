@@ -51,9 +51,7 @@ async def main(bootstrap: str, group: str, stages: list[str], count: int) -> Non
         await asyncio.gather(*running)
 
 
-async def _rate(
-    workers: list[StageWorker], running: list[asyncio.Task[None]], count: int
-) -> float:
+async def _rate(workers: list[StageWorker], running: list[asyncio.Task[None]], count: int) -> float:
     """Return trades a second from the first to the last, over all stages that read trades."""
     readers = [worker for worker in workers if worker.spec.name != "account"]
     began_s = 0.0

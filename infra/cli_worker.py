@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
+import uvloop
 from cyclopts import App, Parameter
 from rich.console import Console
 
@@ -88,7 +89,7 @@ def worker(
         arguments = [item for item in sys.argv[1:] if item != "--supervise"]
         sys.exit(run_supervisor(arguments, errors))
     try:
-        asyncio.run(work(settings, names, host, port, console, wait_s=wait))
+        uvloop.run(work(settings, names, host, port, console, wait_s=wait))
     except (ConfigError, ConflictError, NotFoundError):
         raise
     except MillraceError as error:

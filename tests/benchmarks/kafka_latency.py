@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from schemas.codec import decoder
@@ -131,4 +132,4 @@ async def main(kind: str, bootstrap: str, rate: float, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3]), float(sys.argv[4])))
+    uvloop.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3]), float(sys.argv[4])))

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import faust
+import uvloop
 from aiokafka import AIOKafkaConsumer
 
 from agents.runners.kafka.app import FETCH_MAX_BYTES, POLL_RECORDS_MAX, new_app
@@ -165,4 +166,4 @@ async def main(way: str, bootstrap: str, wanted: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    uvloop.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))

@@ -12,6 +12,8 @@ import sys
 import tempfile
 import time
 
+import uvloop
+
 from agents.runners.kafka.stages import stage_specs
 from agents.runners.kafka.worker import StageWorker
 from schemas.topics import MARKET_EVENTS
@@ -83,4 +85,4 @@ def _raise_ended(running: list[asyncio.Task[None]]) -> None:
 
 if __name__ == "__main__":
     bootstrap, group, stages, *rest = sys.argv[1:]
-    asyncio.run(main(bootstrap, group, stages.split(","), int(rest[0]) if rest else 0))
+    uvloop.run(main(bootstrap, group, stages.split(","), int(rest[0]) if rest else 0))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
+import uvloop
 from cyclopts import App, Parameter
 from rich.console import Console
 
@@ -93,7 +94,7 @@ def worker(
         sys.exit(run_supervisor([*arguments, "--supervised"], errors))
     joined: list[str] = []
     try:
-        asyncio.run(work(settings, names, host, port, console, wait_s=wait, on_join=joined.append))
+        uvloop.run(work(settings, names, host, port, console, wait_s=wait, on_join=joined.append))
     except (InputError, ConflictError):
         raise  # no restart mends it
     except MillraceError as error:

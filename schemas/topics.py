@@ -411,7 +411,7 @@ CATALOGUE: tuple[Topic, ...] = (
         SYSTEM_ORDER_LOG,
         "stage|instance",
         (control.OrderLogEntry,),
-        4,
+        8,
         _KEEP,
         False,
         "runners",

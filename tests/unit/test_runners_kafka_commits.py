@@ -114,9 +114,7 @@ async def theirs() -> AsyncIterator[Any]:
 @pytest.fixture
 async def mine() -> AsyncIterator[Any]:
     """Give our consumer; nothing is connected."""
-    app = new_app("ours", Connection(bootstrap="127.0.0.1:1"), "unused")
-    yield app.consumer
-    app.consumer._thread.thread_loop.close()  # type: ignore[attr-defined]
+    yield new_app("ours", Connection(bootstrap="127.0.0.1:1"), "unused").consumer
 
 
 async def test_f1_hole_right_behind_the_commit(theirs: Any, mine: Any) -> None:

@@ -10,18 +10,32 @@ for word from the notes, and a worker that lost a part without knowing it can ad
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
-from agents.runners.kafka.parts.part import Part, partition_of
+from agents.runners.kafka.parts.part import Part
 from schemas.codec import decode
 from schemas.control import OrderLogEntry
 from schemas.errors import MillraceError
-from schemas.topics import SYSTEM_ORDER_LOG, key_of
+from schemas.topics import SYSTEM_ORDER_LOG
 from streams.kafka.publisher import Publisher, outgoing
 from streams.kafka.ranges import Place, PlaceReader
+
+_LANES = ("venue", "strategy", "reference")
+"""Stages with several inputs: each begins at a partition of its own."""
 
 
 class SupersededError(MillraceError):
     """Another worker has claimed a part that this one worked on."""
+
+
+class Note(NamedTuple):
+    """What a part consumes next: offsets ``first`` to ``last`` of a partition."""
+
+    part: Part
+    topic: str
+    partition: int
+    first: int
+    last: int
 
 
 def valid_entries(entries: Iterable[OrderLogEntry], epoch: int = 0) -> list[OrderLogEntry]:
@@ -33,6 +47,16 @@ def valid_entries(entries: Iterable[OrderLogEntry], epoch: int = 0) -> list[Orde
         elif entry.epoch == epoch:
             valid.append(entry)
     return valid
+
+
+def superseded(part: Part) -> SupersededError:
+    """Return the error that a part is another worker's now."""
+    return SupersededError(
+        f"{part.instance} was taken over by another worker",
+        field="epoch",
+        value=part.epoch,
+        remedy="none is needed: the other goes on; restart this worker to help it",
+    )
 
 
 class OrderLog:
@@ -48,9 +72,12 @@ class OrderLog:
         self._read_to: dict[Place, int] = {}
 
     def place(self, part: Part) -> Place:
-        """Return where the notes of a part stand."""
-        entry = self._entry(part)
-        return SYSTEM_ORDER_LOG, partition_of(key_of(SYSTEM_ORDER_LOG, entry), self._count)
+        """Return where the notes of a part stand: with no other part's, if there is room.
+
+        Behind a note of another part a worker has to read on before it may publish.
+        """
+        lane = _LANES.index(part.STAGE) * self._count // len(_LANES)
+        return SYSTEM_ORDER_LOG, (lane + part.partition) % self._count
 
     async def claim(self, parts: Sequence[Part]) -> dict[str, list[OrderLogEntry]]:
         """Take parts over; return what each has consumed behind its snapshot, in order.
@@ -74,7 +101,7 @@ class OrderLog:
             epoch = 1 + max([before[0], *(e.epoch for e in self._of(part, before[1]))])
             part.epoch = epoch
             claim = self._entry(part, is_claim=True)
-            (at,) = await self._publisher.publish([outgoing(SYSTEM_ORDER_LOG, claim)])
+            (at,) = await self._publisher.publish([outgoing(*self._addressed(part, claim))])
             await self._read(place, at + 1)
             seen = self._of(part, before[1])
             if not any(e.is_claim and e.epoch >= epoch for e in seen[:-1]):
@@ -82,21 +109,27 @@ class OrderLog:
         part.log_offset = at + 1
         return valid_entries(seen, before[0])
 
-    async def note(self, part: Part, topic: str, partition: int, first: int, last: int) -> None:
-        """Write what a part consumes next; raises SupersededError if it is another worker's now."""
-        entry = self._entry(part, topic, partition, first, last)
-        (at,) = await self._publisher.publish([outgoing(SYSTEM_ORDER_LOG, entry)])
-        if at != part.log_offset:
-            await self._read(self.place(part), at + 1)
-            later = [e for e in self._of(part, part.log_offset) if e.is_claim]
-            if any(e.epoch > part.epoch for e in later):
-                raise SupersededError(
-                    f"{part.instance} was taken over by another worker",
-                    field="epoch",
-                    value=part.epoch,
-                    remedy="none is needed: the other goes on; restart this worker to help it",
-                )
-        part.log_offset = at + 1
+    async def note(self, notes: Sequence[Note]) -> list[Part]:
+        """Write what parts consume next, in order; return parts that are another worker's now."""
+        entries = [(note.part, self._entry(*note)) for note in notes]
+        places = await self._publisher.publish(
+            [outgoing(*self._addressed(part, entry)) for part, entry in entries]
+        )
+        lost: list[Part] = []
+        for (part, _), at in zip(entries, places, strict=True):
+            if part in lost:
+                continue
+            if at != part.log_offset and await self._is_claimed(part, at):
+                lost.append(part)
+            else:
+                part.log_offset = at + 1
+        return lost
+
+    async def _is_claimed(self, part: Part, at: int) -> bool:
+        """Return whether another worker has claimed a part between its last note and ``at``."""
+        await self._read(self.place(part), at + 1)
+        later = [e for e in self._of(part, part.log_offset) if e.is_claim]
+        return any(e.epoch > part.epoch for e in later)
 
     async def _read(self, place: Place, stop: int) -> None:
         """Read on up to ``stop``; keeps what belongs to parts of this worker."""
@@ -120,6 +153,9 @@ class OrderLog:
             for at, entry in self._tails[self.place(part)]
             if at >= start and entry.instance == part.instance
         ]
+
+    def _addressed(self, part: Part, entry: OrderLogEntry) -> tuple[str, OrderLogEntry, int]:
+        return SYSTEM_ORDER_LOG, entry, self.place(part)[1]
 
     def _entry(
         self,

@@ -31,7 +31,7 @@ from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 from mode.threads import ServiceThread
-from mode.utils.futures import notify
+from mode.utils.futures import maybe_async, notify
 
 from agents.runners.kafka.commits import Commits
 from streams.kafka.connection import FETCH_WAIT_MS
@@ -62,18 +62,52 @@ def register() -> None:
     TRANSPORTS.aliases[SCHEME] = f"{__name__}:Transport"
 
 
-class _Thread(driver.AIOKafkaConsumerThread):
-    """The thread of the client; a commit that fails is tried again, not taken for the end."""
+class _Client(driver.AIOKafkaConsumerThread):
+    """The client, in the loop of its worker; a failed commit is tried again, not taken for the end.
+
+    Upstream gives the client a thread and a loop of its own, so that handlers may block. Ours come
+    back after one batch, and every fetch would cost four changes of thread, each of which may wait
+    for the interpreter's lock until a busy loop lets go of it.
+    """
+
+    wait_for_shutdown = False
+
+    def __init__(self, consumer: Any, **arguments: Any) -> None:
+        loop = asyncio.get_running_loop()
+        super().__init__(consumer, loop=loop, thread_loop=loop, **arguments)
+
+    async def start(self) -> None:
+        """Start in this loop."""
+        self._thread_started.set()
+        await self._default_start()
 
     async def stop(self) -> None:
-        """Stop without holding up the parent loop.
+        """Stop in this loop."""
+        await super(ServiceThread, self).stop()
 
-        Upstream joins the thread in the loop that the thread may still be calling back into.
-        """
-        if self._started.is_set():
-            await super(ServiceThread, self).stop()
-            if self._thread is not None:
-                await asyncio.get_running_loop().run_in_executor(None, self._thread.stop)
+    async def on_stop(self) -> None:
+        """Leave the group and disconnect."""
+        await self.on_thread_stop()
+
+    def _stopped_set(self) -> None:
+        self._stopped.set()
+
+    async def _stop_children(self) -> None:
+        await self._default_stop_children()
+
+    async def _stop_futures(self) -> None:
+        await self._default_stop_futures()
+
+    async def _stop_exit_stacks(self) -> None:
+        await self._default_stop_exit_stacks()
+
+    async def crash(self, exc: BaseException) -> None:
+        """Tell those who depend on it."""
+        await super(ServiceThread, self).crash(exc)
+
+    async def call_thread(self, fun: Callable[..., Any], *args: Any, **terms: Any) -> Any:
+        """Call what upstream would have called in the thread."""
+        return await maybe_async(fun(*args, **terms))
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         """Return the client, with settings that upstream does not offer.
@@ -115,7 +149,7 @@ class Consumer(driver.Consumer):
         self._granted: frozenset[TP] | None = None
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
-        return _Thread(self, loop=self.loop, beacon=self.beacon)
+        return _Client(self, beacon=self.beacon)
 
     # ---- batches
 

@@ -16,17 +16,18 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from faust.types import TP
 
-from agents.runners.kafka.app import REBALANCE_TIMEOUT_S, new_app
+from agents.runners.kafka.app import POLL_RECORDS_MAX, REBALANCE_TIMEOUT_S, new_app
 from agents.runners.kafka.incoming import take_records
 from agents.runners.kafka.meters import Meters
-from agents.runners.kafka.order_log import OrderLog, SupersededError
+from agents.runners.kafka.order_log import Note, OrderLog, SupersededError, superseded
 from agents.runners.kafka.parts.part import Output, Part
 from agents.runners.kafka.parts.strategy import StrategyPart
 from agents.runners.kafka.stages import StageSpec
@@ -50,8 +51,33 @@ _STALL_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 15.0
 _WATCH_S = 1.0
 _SILENCE_S = 5.0
+_WAITING_MAX = 16
 
 _log = logging.getLogger(__name__)
+
+
+class Arrival(NamedTuple):
+    """Records of one partition; ``message`` is Faust's, or None if they came outside the group."""
+
+    place: Place
+    records: Sequence[Any]
+    message: Any = None
+
+
+class Job(NamedTuple):
+    """What a part has to consume next."""
+
+    part: Part
+    place: Place
+    records: Sequence[Any]
+
+
+class Result(NamedTuple):
+    """What a part made of it, and the same as it goes out, dead letters behind it."""
+
+    made: Sequence[Output]
+    out: Sequence[Outgoing]
+    error: NewerSchemaError | None = None
 
 
 class StageWorker:
@@ -97,6 +123,9 @@ class StageWorker:
         self._order_log: OrderLog | None = None
         self._saved_at_s: dict[int, float] = {}
         self._following: asyncio.Task[None] | None = None
+        self._waiting: deque[Arrival] = deque()
+        self._has_arrived = asyncio.Event()
+        self._has_room = asyncio.Event()
         self._lock = asyncio.Lock()
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
@@ -126,6 +155,7 @@ class StageWorker:
                 await stack.enter_async_context(client)
             self._counts = await self._publisher.counts(topic.name for topic in CATALOGUE)
             self._order_log = OrderLog(self._reader, self._publisher, self._counts)
+            working = asyncio.create_task(self._run_turns())
             try:
                 await self.app.start()
                 await self._watch()
@@ -139,6 +169,7 @@ class StageWorker:
                 self.is_ready = False
                 async with self._lock:
                     await self._follow({})
+                working.cancel()
                 async with asyncio.timeout(_STOP_TIMEOUT_S):
                     await self.app.stop()
         if self._failure is not None:
@@ -159,7 +190,7 @@ class StageWorker:
             waiting = 0
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._stall_timeout_s):
-                    waiting = await self._waiting()
+                    waiting = await self._count_waiting()
                     if not waiting and not self._lock.locked() and self._is_heard():
                         self._progress_at_s = loop.time()
             self.meters.standstill_seconds.labels(self.spec.name).set(self.standstill_s)
@@ -193,7 +224,7 @@ class StageWorker:
         heard_ms = consumer.heard_ms() if self._assigned() else None
         return heard_ms is None or self._now_ns() / 1e9 - heard_ms / 1e3 < _SILENCE_S
 
-    async def _waiting(self) -> int:
+    async def _count_waiting(self) -> int:
         """Return how many records the parts have not taken, and show it."""
         waiting = sum([await self._measure(tp) for tp in self._assigned()])
         followed = {place for part in self.parts.values() for place in _follows(part)}
@@ -253,45 +284,119 @@ class StageWorker:
     async def _consume(self, stream: Any) -> None:
         async for event in stream.noack().events():
             message = event.message
-            tp = message.tp
-            try:
-                async with self._turn():
-                    if message.generation_id != self.app.consumer_generation_id:
-                        # Fetched before a rebalance; its partition was sought anew since.
-                        continue
-                    part = self.parts.get(tp.partition)
-                    if part is None:
-                        continue
-                    _check_place(part, tp, message.value.start)
-                    await self._take([part], tp, message.value.records)
-            except Exception as error:  # noqa: BLE001 - it is raised by run
-                # Faust would restart the agent behind the batch.
-                self._fail(error)
-                await asyncio.Event().wait()
-            self.app.consumer.ack(message)
+            await self._arrive(Arrival(message.tp, message.value.records, message))
 
-    async def _take(self, parts: Sequence[Part], place: Place, arrived: Sequence[Any]) -> None:
-        """Let parts consume records of one partition, and publish what follows."""
-        topic, partition = place
-        for part in parts:
-            start = part.offsets.get(f"{topic}/{partition}", 0)
-            fresh = [item for item in arrived if item.offset >= start]
-            if not fresh:
-                continue
-            if self.spec.is_recorded:
-                assert self._order_log is not None  # made before anything arrives
-                first, last = fresh[0].offset, fresh[-1].offset
-                try:
-                    await self._order_log.note(part, topic, partition, first, last)
-                except SupersededError as error:
-                    self._lose(part, error)
-                    continue
-            began_s = asyncio.get_running_loop().time()
-            await self._work(part, place, fresh)
-            self._see(part, place, fresh, began_s)
-            now_s = asyncio.get_running_loop().time()
+    async def _arrive(self, arrival: Arrival) -> None:
+        """Let a batch wait for its turn; holds its reader up while too many are waiting."""
+        while len(self._waiting) >= _WAITING_MAX:
+            self._has_room.clear()
+            await self._has_room.wait()
+        self._waiting.append(arrival)
+        self._has_arrived.set()
+
+    async def _run_turns(self) -> None:
+        """Work on what is waiting, for ever; after a failure nothing more is taken."""
+        try:
+            while True:
+                await self._has_arrived.wait()
+                async with self._turn():
+                    await self._take(self._next())
+        except Exception as error:  # noqa: BLE001 - it is raised by run
+            # Faust would restart the agent behind the batch.
+            self._fail(error)
+
+    def _next(self) -> list[Arrival]:
+        """Return the batches of the next turn: what is waiting, up to the size of one poll."""
+        chosen: list[Arrival] = []
+        size = 0
+        while self._waiting and size < POLL_RECORDS_MAX:
+            chosen.append(self._waiting.popleft())
+            size += len(chosen[-1].records)
+        if not self._waiting:
+            self._has_arrived.clear()
+        self._has_room.set()
+        return chosen
+
+    async def _take(self, arrivals: Sequence[Arrival]) -> None:
+        """Let parts consume batches, and publish what follows.
+
+        All that is waiting is noted in one go, and so are the outputs published: the turn costs two
+        round trips to Kafka, however many partitions it is of. The parts work while the note is on
+        its way; only the outputs have to wait for it.
+        """
+        began_s = asyncio.get_running_loop().time()
+        arrivals = [arrival for arrival in arrivals if not self._is_stale(arrival)]
+        jobs = self._jobs(arrivals)
+        noting = asyncio.create_task(self._note(jobs))
+        try:
+            results = []
+            for job in jobs:
+                await asyncio.sleep(0)
+                results.append(self._process(*job))
+                if results[-1].error is not None:
+                    break
+        finally:
+            lost = await noting
+        done = [
+            (job, result)
+            for job, result in zip(jobs, results, strict=False)  # the last may have ended the work
+            if job.part not in lost
+        ]
+        await self._publish([result for _, result in done])
+        for _, result in done:
+            if result.error is not None:
+                raise result.error
+        for job, _ in done:
+            self._see(job.part, job.place, job.records, began_s)
+        for arrival in arrivals:
+            if arrival.message is not None:
+                self.app.consumer.ack(arrival.message)
+        now_s = asyncio.get_running_loop().time()
+        for part in {job.part.partition: job.part for job, _ in done}.values():
             if now_s - self._saved_at_s.setdefault(part.partition, now_s) >= self._interval_s:
                 await self._save(part)
+
+    def _is_stale(self, arrival: Arrival) -> bool:
+        """Return whether a batch was fetched before a rebalance, or for a part that is gone.
+
+        Its partition was sought anew since.
+        """
+        message = arrival.message
+        return message is not None and (
+            message.generation_id != self.app.consumer_generation_id
+            or arrival.place[1] not in self.parts
+        )
+
+    def _jobs(self, arrivals: Sequence[Arrival]) -> list[Job]:
+        """Return what each part has to do, each record once, in the order of arrival."""
+        jobs: list[Job] = []
+        at: dict[tuple[int, Place], int] = {}
+        for place, arrived, message in arrivals:
+            parts = self._followers(place)
+            if message is not None:
+                parts = [self.parts[place[1]]]
+            for part in parts:
+                key = (part.partition, place)
+                known = at.get(key, part.offsets.get(f"{place[0]}/{place[1]}", 0))
+                if message is not None:
+                    _check_place(part, place, message.value.start, known)
+                fresh = [item for item in arrived if item.offset >= known]
+                if fresh:
+                    at[key] = fresh[-1].offset + 1
+                    jobs.append(Job(part, place, fresh))
+        return jobs
+
+    async def _note(self, jobs: Sequence[Job]) -> list[Part]:
+        """Write down what is consumed next; return parts that another worker has."""
+        if not self.spec.is_recorded or not jobs:
+            return []
+        assert self._order_log is not None  # made before anything arrives
+        lost = await self._order_log.note(
+            [Note(part, *place, new[0].offset, new[-1].offset) for part, place, new in jobs]
+        )
+        for part in lost:
+            self._lose(part, superseded(part))
+        return lost
 
     def _lose(self, part: Part, error: SupersededError) -> None:
         """Let go of a part that another worker has; the group will tell so in a moment."""
@@ -310,32 +415,38 @@ class StageWorker:
         if part.clock_ns > 0:
             meters.event_seconds.labels(stage).observe((self._now_ns() - part.clock_ns) / 1e9)
 
-    async def _work(self, part: Part, place: Place, arrived: Sequence[Any]) -> None:
+    def _process(self, part: Part, place: Place, arrived: Sequence[Any]) -> Result:
+        """Let a part consume records; return what has to be published."""
         topic, partition = place
         try:
             taken = take_records(topic, partition, arrived, part.universe, self._counts[topic])
         except NewerSchemaError as error:
             # However the batch was cut, what stands in front of the record is done.
             head = [item for item in arrived if item.offset < error.offset]
-            if head:
-                await self._work(part, place, head)
-            raise
+            done = self._process(part, place, head) if head else Result((), ())
+            return done._replace(error=error)
         duplicates = part.duplicates
         made = part.take(topic, partition, taken.records, arrived[-1].offset + 1)
         out = [_sent(item) for item in made]
         if topic != MARKET_EVENTS or self.spec.name == "market":
             # Several stages read market events; one of them tells of what cannot be read.
             out += [outgoing(SYSTEM_DEAD_LETTERS, letter) for letter in taken.letters]
-        if out:
-            await self._publisher.publish(out)
-        self.meters.see_outputs(self.spec.name, made, self._now_ns())
-        self.meters.dead_letters.labels(self.spec.name).inc(len(out) - len(made))
         self.meters.duplicates.labels(self.spec.name).inc(part.duplicates - duplicates)
         self.meters.gaps.labels(self.spec.name).inc(len(part.gaps))
         for gap in part.gaps:
             _log.warning("%s: records of %s are missing in front of %d (after %d)",
                          gap.source, gap.producer, gap.seen, gap.last)  # fmt: skip
         part.gaps.clear()
+        return Result(made, out)
+
+    async def _publish(self, results: Sequence[Result]) -> None:
+        """Publish what parts made and have it acknowledged."""
+        out = [item for result in results for item in result.out]
+        if out:
+            await self._publisher.publish(out)
+        for made, sent, _ in results:
+            self.meters.see_outputs(self.spec.name, made, self._now_ns())
+            self.meters.dead_letters.labels(self.spec.name).inc(len(sent) - len(made))
 
     # ---- inputs outside the group
 
@@ -345,6 +456,10 @@ class StageWorker:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        # What is waiting was read from where the follower stood before.
+        kept = [arrival for arrival in self._waiting if arrival.message is not None]
+        self._waiting.clear()
+        self._waiting.extend(kept)
         if places:
             await self._follower.put(places)
             self._following = asyncio.create_task(self._run_follower())
@@ -353,8 +468,7 @@ class StageWorker:
         try:
             while True:
                 for place, records in (await self._follower.follow()).items():
-                    async with self._turn():
-                        await self._take(self._followers(place), place, records)
+                    await self._arrive(Arrival(place, records))
         except Exception as error:  # noqa: BLE001 - it is raised by run
             self._fail(error)
 
@@ -468,12 +582,11 @@ class StageWorker:
                 place = (entry.topic, entry.partition)
                 arrived = await reader.read(place, entry.last_offset + 1)
                 if arrived:
-                    await self._work(part, place, arrived)
+                    await self._publish([self._process(part, place, arrived)])
 
 
-def _check_place(part: Part, place: Place, start: int) -> None:
+def _check_place(part: Part, place: Place, start: int, at: int) -> None:
     """Hold a part to consuming everything; raises StorageError for a gap in front of a batch."""
-    at = part.offsets.get(f"{place[0]}/{place[1]}", 0)
     if start > at:
         raise StorageError(
             f"{part.instance} would miss records {at} to {start - 1} of {place[0]}/{place[1]}",

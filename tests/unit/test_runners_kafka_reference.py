@@ -99,6 +99,15 @@ def test_an_action_keeps_its_id() -> None:
     assert [record.event_id for _, record in taken.records] == ["split"]  # type: ignore[attr-defined]
 
 
+def test_an_action_without_a_name_gets_the_same_one_everywhere() -> None:
+    nameless = structs.replace(SPLIT, event_id="")
+    known = universe(("AA",))
+    ((_, named),) = take_records(REFERENCE_ACTIONS, 0, [Item(5, nameless)], None, 1).records
+    ((_, passed_on),) = take_records(MARKET_EVENTS, 0, [Item(9, named)], known, 1).records
+    assert named.event_id  # type: ignore[attr-defined]
+    assert passed_on == named
+
+
 def test_the_reference_stage_puts_everything_where_it_is_read() -> None:
     part = ReferencePart(0, universe(("AA",)), COUNTS, {REFERENCE_INSTRUMENTS: 7})
     assert part.take(REFERENCE_INSTRUMENTS, 0, [(6, NEW)], 7) == []  # the session began with it

@@ -22,13 +22,22 @@ from schemas.envelope import SCHEMA_VERSION, Header
 from schemas.errors import NewerSchemaError, RecordError
 from schemas.identifiers import source_id
 from schemas.instruments import CorporateAction, Instrument, Universe
-from schemas.topics import ACCOUNT_INPUTS, MARKET_EVENTS, STRATEGY_INPUTS, VENUE_COMMANDS
+from schemas.topics import (
+    ACCOUNT_INPUTS,
+    MARKET_EVENTS,
+    REFERENCE_ACTIONS,
+    STRATEGY_INPUTS,
+    VENUE_COMMANDS,
+)
 
 VALUE_MAX_BYTES = 262_144
 """The longest value that a stage takes: a book of ten thousand levels."""
 
 COMMAND_MAX_BYTES = 65_536
 """The longest command or report: what follows from it repeats its names several times."""
+
+_SOURCES = {MARKET_EVENTS: "kafka", REFERENCE_ACTIONS: "actions"}
+"""Topics whose records may come without a name, and the source that they get then."""
 
 _COMMANDS = frozenset({ACCOUNT_INPUTS, STRATEGY_INPUTS, VENUE_COMMANDS})
 _NESTING_MAX = 128
@@ -87,9 +96,8 @@ def take_records(
     """
     taken: list[tuple[int, Header]] = []
     letters: list[DeadLetter] = []
-    is_checked, is_market = topic in STAGE_INPUTS, topic == MARKET_EVENTS
+    is_checked, source = topic in STAGE_INPUTS, _SOURCES.get(topic, "")
     known = KnownInstruments(universe) if universe is not None else None
-    source = f"kafka/{partition}"
     for item, found in zip(arrived, _decoded(topic, partition, arrived), strict=True):
         reason = found if isinstance(found, str) else ""
         if is_checked and not isinstance(found, str):
@@ -99,8 +107,8 @@ def take_records(
         if reason:
             letters.append(dead_letter(topic, partition, item, reason))
         elif not isinstance(found, str):
-            if is_market:
-                _name(found, source, item.offset)
+            if source:
+                _name(found, f"{source}/{partition}", item.offset)
             taken.append((item.offset, found))
     return Taken(taken, letters)
 
@@ -179,11 +187,11 @@ def _depth(value: bytes) -> int:
 
 
 def _name(record: Any, source: str, offset: int) -> None:
-    """Give a market event its name."""
+    """Give a market event its name; reference data that have one come as they are."""
+    if isinstance(record, Instrument) or (isinstance(record, CorporateAction) and record.event_id):
+        return
     if not record.source:
         record.source, record.source_seq = source, offset
-    if isinstance(record, Instrument | CorporateAction) and record.event_id:
-        return
     instrument_id = getattr(record, "instrument_id", None)
     record.event_id = source_id(record.source, instrument_id or "", record.source_seq)
 

@@ -22,12 +22,18 @@ from schemas.topics import CATALOGUE, Topic
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
+PARTITIONER = "murmur2"
+"""How a key chooses its partition: as Kafka's own clients do, murmur2_random in librdkafka."""
+
 DECIMAL_PATTERN = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 """What a Decimal may look like on the wire: finite, exact, in a string."""
 
 
 def topic_schema(topic: Topic) -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of ``topic``: one alternative for each record type."""
+    """Return the JSON Schema (draft 2020-12) of ``topic``: one alternative for each record type.
+
+    ``x-kafka`` says what a producer must know beside the values.
+    """
     (schema,), definitions = wire_schemas([reduce(or_, topic.values)], "#/$defs/{name}")
     alternatives = schema.pop("anyOf", [{"$ref": schema.get("$ref")}])
     return {
@@ -35,6 +41,12 @@ def topic_schema(topic: Topic) -> dict[str, Any]:
         "$id": f"urn:millrace:topic:{topic.name}",
         "title": topic.name,
         "description": f"{topic.description} Key: {topic.key}.",
+        "x-kafka": {
+            "topic": topic.name,
+            "key": topic.key,
+            "partitions": topic.partitions,
+            "partitioner": PARTITIONER,
+        },
         "oneOf": alternatives,
         "$defs": {name: definitions[name] for name in sorted(definitions)},
     }

@@ -13,7 +13,7 @@ import subprocess
 import time
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -31,6 +31,9 @@ _LOG_TAIL_BYTES = 4000
 _SETTINGS = {
     # Topics are created from the catalogue; a misspelt name must fail, not make a topic.
     "auto.create.topics.enable": "false",
+    # Listeners are named by what they speak; the controller's is for this machine alone.
+    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,"
+    "SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL",
     "group.initial.rebalance.delay.ms": "0",
     "offsets.topic.replication.factor": "1",
     "offsets.topic.num.partitions": "4",
@@ -57,7 +60,11 @@ class Running(msgspec.Struct, frozen=True):
 
 
 class Node:
-    """A node on this machine; ``settings`` are broker properties that win over ours."""
+    """A node on this machine; ``settings`` are broker properties that win over ours.
+
+    ``listeners`` come beside the plain one, as in SSL://127.0.0.1:9093; ``format_options`` go to
+    Kafka's tool that formats the data folder, such as the users that it knows from then on.
+    """
 
     def __init__(
         self,
@@ -67,12 +74,16 @@ class Node:
         heap: str = "512m",
         settings: Mapping[str, str] | None = None,
         jars: Path | None = None,
+        listeners: Sequence[str] = (),
+        format_options: Sequence[str] = (),
     ) -> None:
         self.folder = folder.absolute()
         self.log_file = self.folder / "server.log"
         self._port = port
         self._heap = heap
         self._settings = dict(settings or {})
+        self._listeners = tuple(listeners)
+        self._format_options = tuple(format_options)
         # Java runs in the node's folder.
         self._jars = jars.absolute() if jars is not None else self.folder.parent
         self._process: subprocess.Popen[bytes] | None = None
@@ -139,12 +150,13 @@ class Node:
             self._wait_for_end(_STOP_TIMEOUT_S)
 
     def _write_properties(self, port: int, controller_port: int) -> Path:
+        listeners = [f"PLAINTEXT://127.0.0.1:{port}", *self._listeners]
         values = {
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller_port}",
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
+            "listeners": ",".join([*listeners, f"CONTROLLER://127.0.0.1:{controller_port}"]),
             "log.dirs": str(self.folder / "data"),
             **_SETTINGS,
             **self._settings,
@@ -158,7 +170,7 @@ class Node:
         # An id that began with a dash would be read as an option.
         cluster = "M" + urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
         command = [*base, "kafka.tools.StorageTool", "format", "--standalone"]
-        command += ["-t", cluster, "-c", str(properties)]
+        command += ["-t", cluster, "-c", str(properties), *self._format_options]
         done = subprocess.run(  # noqa: S603 - the Java that was found
             command, capture_output=True, text=True, timeout=_START_TIMEOUT_S, check=False
         )

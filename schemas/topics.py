@@ -420,14 +420,14 @@ CATALOGUE: tuple[Topic, ...] = (
     ),
     Topic(
         SYSTEM_SNAPSHOTS,
-        "stage|instance",
+        "stage|instance|processor_version",
         (control.StageSnapshot,),
         4,
         _KEEP,
         True,
         "runners",
         "state",
-        "States of stages.",
+        "States of stages, the newest of each version.",
     ),
     Topic(
         SYSTEM_DEAD_LETTERS,

@@ -48,7 +48,9 @@ def new_app(
         broker_heartbeat_interval=SESSION_TIMEOUT_S / 5,
         broker_rebalance_timeout=REBALANCE_TIMEOUT_S,
         broker_request_timeout=timeout_s,
-        broker_max_poll_interval=60.0,
+        # A part that is rebuilt from the log polls nothing for long; the worker itself watches
+        # that it goes on.
+        broker_max_poll_interval=3600.0,
         broker_max_poll_records=POLL_RECORDS_MAX,
         consumer_max_fetch_size=FETCH_MAX_BYTES,
         producer_request_timeout=timeout_s,

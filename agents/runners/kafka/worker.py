@@ -30,8 +30,13 @@ from agents.runners.kafka.meters import Meters
 from agents.runners.kafka.order_log import Note, OrderLog, SupersededError, superseded
 from agents.runners.kafka.parts.part import Output, Part
 from agents.runners.kafka.parts.strategy import StrategyPart
+from agents.runners.kafka.restoring import (
+    check_kept,
+    check_tail,
+    read_snapshots,
+    restore_newest,
+)
 from agents.runners.kafka.stages import StageSpec
-from schemas.codec import decode
 from schemas.control import OrderLogEntry, StageSnapshot
 from schemas.errors import MillraceError, NewerSchemaError, StorageError
 from schemas.instruments import Instrument, Universe
@@ -44,7 +49,6 @@ from schemas.topics import (
 from streams.kafka.connection import Connection
 from streams.kafka.publisher import Outgoing, Publisher, outgoing
 from streams.kafka.ranges import Place, PlaceReader
-from streams.kafka.reading import read_to_end
 
 _SNAPSHOT_INTERVAL_S = 10.0
 _STALL_TIMEOUT_S = 60.0
@@ -343,9 +347,6 @@ class StageWorker:
             if job.part not in lost
         ]
         await self._publish([result for _, result in done])
-        for _, result in done:
-            if result.error is not None:
-                raise result.error
         for job, _ in done:
             self._see(job.part, job.place, job.records, began_s)
         for arrival in arrivals:
@@ -447,6 +448,9 @@ class StageWorker:
         for made, sent, _ in results:
             self.meters.see_outputs(self.spec.name, made, self._now_ns())
             self.meters.dead_letters.labels(self.spec.name).inc(len(sent) - len(made))
+        for result in results:
+            if result.error is not None:
+                raise result.error
 
     # ---- inputs outside the group
 
@@ -550,24 +554,25 @@ class StageWorker:
             p: self.spec.make(p, Universe(self._instruments), self._counts)
             for p in sorted(partitions)
         }
-        by_instance = {part.instance: part for part in parts.values()}
-        newest: dict[str, StageSnapshot] = {}
-        async for item in read_to_end(self._connection, SYSTEM_SNAPSHOTS):
-            record = decode(SYSTEM_SNAPSHOTS, item.value) if item.value is not None else None
-            if isinstance(record, StageSnapshot) and record.instance in by_instance:
-                newest[record.instance] = record
-        for instance, snapshot in newest.items():
-            part = by_instance[instance]
-            if snapshot.processor_version == part.VERSION:
-                part.restore(bytes(snapshot.states[part.STAGE]))
+        begun = restore_newest(await read_snapshots(self._connection), parts.values())
         self._saved_at_s = {}
+        tails: dict[str, list[OrderLogEntry]] = {}
         if self.spec.is_recorded and parts:
             assert self._order_log is not None  # made before the app starts
             tails = await self._order_log.claim(list(parts.values()))
-            for part in parts.values():
-                await self._repeat(part, tails[part.instance])
+            begun |= {instance for instance, tail in tails.items() if tail}
+        for part in parts.values():
+            await self._repeat(part, tails.get(part.instance, []))
+        if self._order_log is not None and tails:
             self._order_log.forget(list(parts.values()))
+        places = {part: self._places(part) for part in parts.values()}
+        async with PlaceReader(self._connection) as reader:
+            wanted = {place for found in places.values() for place in found}
+            check_kept(places, await reader.beginnings(wanted), begun)
         return parts
+
+    def _places(self, part: Part) -> set[Place]:
+        return {*((topic, part.partition) for topic in self.spec.topics), *_follows(part)}
 
     async def _repeat(self, part: Part, tail: Sequence[OrderLogEntry]) -> None:
         """Consume again what was consumed behind the snapshot, in the recorded order."""
@@ -576,13 +581,20 @@ class StageWorker:
             starts.setdefault((entry.topic, entry.partition), entry.first_offset)
         if not starts:
             return
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
         async with PlaceReader(self._connection) as reader:
+            check_tail(part.instance, starts, await reader.beginnings(starts))
             await reader.put(starts)
             for entry in tail:
                 place = (entry.topic, entry.partition)
                 arrived = await reader.read(place, entry.last_offset + 1)
                 if arrived:
                     await self._publish([self._process(part, place, arrived)])
+                # A rebuild may take long, and goes on all the while.
+                self._progress_at_s = loop.time()
+        if loop.time() - began_s > self._interval_s:
+            await self._save(part)
 
 
 def _check_place(part: Part, place: Place, start: int, at: int) -> None:

@@ -1,0 +1,128 @@
+"""What a part goes on from: its newest snapshot of this version, or the log from the start.
+
+Workers of two versions may take turns on a part, as in a rolling upgrade. Each goes on from the
+newest snapshot that its own version wrote; where there is none, the part is rebuilt from the
+beginning of its inputs and says everything again, word for word. That needs the inputs: where
+retention took records that a part still has to read, nothing may go on from there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from agents.runners.kafka.parts.part import Part
+from schemas.codec import decode
+from schemas.control import StageSnapshot
+from schemas.errors import ConfigError, NewerSchemaError, RecordError
+from schemas.topics import SYSTEM_SNAPSHOTS
+from streams.kafka.connection import Connection
+from streams.kafka.ranges import Place
+from streams.kafka.reading import read_to_end
+
+_log = logging.getLogger(__name__)
+
+
+class Saved(NamedTuple):
+    """A snapshot as it stands on its topic."""
+
+    key: bytes
+    value: bytes
+
+
+async def read_snapshots(connection: Connection) -> list[Saved]:
+    """Return what the snapshot topic holds, the newest of each key."""
+    newest: dict[bytes, Saved] = {}
+    async for item in read_to_end(connection, SYSTEM_SNAPSHOTS):
+        key = item.key or b""
+        newest.pop(key, None)
+        if item.value is not None:
+            newest[key] = Saved(key, item.value)
+    return list(newest.values())
+
+
+def restore_newest(saved: Iterable[Saved], parts: Iterable[Part]) -> set[str]:
+    """Restore parts from snapshots of their own version; return the instances that had begun.
+
+    A part that had begun and has no such snapshot stays as it is new, to be rebuilt.
+    """
+    by_instance = {part.instance: part for part in parts}
+    mine: set[str] = set()
+    others: dict[str, str] = {}
+    for key, value in saved:
+        # The key is stage|instance|version: it can be read even where the value cannot.
+        instance = key.decode(errors="replace").split("|")[1:2]
+        part = by_instance.get(instance[0]) if instance else None
+        if part is None:
+            continue
+        try:
+            record = decode(SYSTEM_SNAPSHOTS, value)
+        except NewerSchemaError as error:
+            others[part.instance] = f"schema version {error.value}"
+            continue
+        assert isinstance(record, StageSnapshot)  # the topic's only type
+        if record.processor_version == part.VERSION:
+            _restore(part, record)
+            mine.add(part.instance)
+        else:
+            others[part.instance] = record.processor_version
+    for instance_id in sorted(others.keys() - mine):
+        _log.warning(
+            "%s has snapshots of %s only, and this is %s: it is rebuilt from its inputs",
+            instance_id,
+            others[instance_id],
+            by_instance[instance_id].VERSION,
+        )
+    return mine | others.keys()
+
+
+def _restore(part: Part, snapshot: StageSnapshot) -> None:
+    try:
+        part.restore(bytes(snapshot.states[part.STAGE]))
+    except (msgspec.DecodeError, KeyError) as error:
+        raise RecordError(
+            f"the snapshot of {part.instance} is of this version and cannot be read: {error}",
+            field="processor_version",
+            value=snapshot.processor_version,
+            remedy="change VERSION of the part when its state changes; it is rebuilt then",
+        ) from error
+
+
+def check_kept(
+    parts: Mapping[Part, Iterable[Place]], beginnings: Mapping[Place, int], begun: set[str]
+) -> None:
+    """Hold parts to the records that their places still have; ``beginnings`` tells the first.
+
+    A part that begins does so at the first record that is there. Raises ConfigError if one that
+    had begun would have to read what retention took.
+    """
+    for part, places in parts.items():
+        for topic, partition in places:
+            source = f"{topic}/{partition}"
+            at, first = part.offsets.get(source, 0), beginnings[topic, partition]
+            if at >= first:
+                continue
+            if part.instance in begun:
+                raise _taken(part.instance, source, at, first)
+            part.offsets[source] = first
+
+
+def check_tail(instance: str, starts: Mapping[Place, int], beginnings: Mapping[Place, int]) -> None:
+    """Raise ConfigError if retention took what a part has to consume again."""
+    for (topic, partition), at in starts.items():
+        if at < beginnings[topic, partition]:
+            raise _taken(instance, f"{topic}/{partition}", at, beginnings[topic, partition])
+
+
+def _taken(instance: str, source: str, at: int, first: int) -> ConfigError:
+    return ConfigError(
+        f"{instance} cannot go on: it needs records {at} to {first - 1} of {source}, which"
+        " retention has taken",
+        field="offset",
+        value=first,
+        remedy="run the version whose snapshots are there, or begin a new session (kafka.run) on"
+        " empty topics; keep inputs longer than a worker may be away",
+    )

@@ -24,8 +24,9 @@ from web.context import Context
 from web.guards import Guards
 from web.openapi import document
 from web.problems import ProblemError, problem_response
-from web.route_table import starlette_routes
+from web.route_table import Admission, starlette_routes
 from web.routes import TABLE
+from web.runs import RunStore
 from web.settings import WebSettings
 from web.views.models import Views
 
@@ -34,16 +35,26 @@ __all__ = ["WebSettings", "create_app"]
 STATIC = Path(__file__).parent / "static"
 
 
-def create_app(log: Log, settings: WebSettings, ids: Callable[[], str]) -> Starlette:
+def create_app(
+    log: Log,
+    settings: WebSettings,
+    ids: Callable[[], str],
+    *,
+    runs: RunStore | None = None,
+    admission: Admission | None = None,
+) -> Starlette:
     """Return the app over ``log``; ``ids`` gives a new unique id with every call.
+
+    ``runs`` are the recorded runs that can be asked about; ``admission`` decides who may use which
+    route, without it everybody may use all.
 
     At its start the app folds what the log holds into its read models, then follows what is
     published.
     """
     views = Views(settings.history_max, AutonomyMode(settings.autonomy_mode))
-    context = Context(log, settings, ids, views)
+    context = Context(log, settings, ids, views, runs)
     app = Starlette(
-        routes=_routes(context),
+        routes=_routes(context, admission),
         lifespan=partial(_lifespan, context),
         middleware=[Middleware(Guards, allowed_hosts=settings.allowed_hosts)],
         exception_handlers={ProblemError: _problem, HTTPException: _http_error, Exception: _fault},
@@ -70,7 +81,7 @@ async def _lifespan(context: Context, app: Starlette) -> AsyncIterator[None]:
         context.hub.close()
 
 
-def _routes(context: Context) -> list[BaseRoute]:
+def _routes(context: Context, admission: Admission | None) -> list[BaseRoute]:
     openapi = msgspec.json.encode(document(TABLE, f"1.{SCHEMA_VERSION}"))
 
     async def get_openapi(request: Request) -> Response:
@@ -83,7 +94,7 @@ def _routes(context: Context) -> list[BaseRoute]:
         return FileResponse(STATIC / "docs.html")
 
     return [
-        *starlette_routes(TABLE, context),
+        *starlette_routes(TABLE, context, admission),
         Route("/openapi.json", get_openapi),
         Route("/docs", get_docs),
         Route("/", get_page),

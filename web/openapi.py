@@ -11,12 +11,17 @@ from typing import Any
 import msgspec
 
 from web.problems import MEDIA_TYPE, Problem
-from web.route_table import Route
+from web.route_table import AS_OF, RUN_ID, Route
+from web.scopes import PUBLIC
 
 _REF = "#/components/schemas/{name}"
 _IN_PATH = re.compile(r"{(\w+)}")
 _NUMBER = {"type": "number"}
 _NUMBER_OR_TEXT = {"type": ["number", "string"]}
+_PLACE = (
+    (RUN_ID, "A recorded run, or a backtest by its task; the running one without it."),
+    (AS_OF, "An RFC 3339 time, or an offset as topic:offset; the end of the run without it."),
+)
 
 
 def document(table: Sequence[Route], version: str) -> dict[str, Any]:
@@ -74,7 +79,11 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
         "description": inspect.getdoc(route.handler) or "",
         "tags": [route.tag],
         "x-scope": route.scope,
-        "parameters": [*_path_parameters(route), *_query_parameters(route, schemas)],
+        "parameters": [
+            *_path_parameters(route),
+            *_query_parameters(route, schemas),
+            *(_place_parameters() if route.is_of_run else ()),
+        ],
         "responses": _responses(route),
     }
     if route.body is not None:
@@ -101,12 +110,30 @@ def _query_parameters(route: Route, schemas: dict[str, Any]) -> list[dict[str, A
     ]
 
 
+def _place_parameters() -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": text,
+            "schema": {"type": "string", "maxLength": 200},
+        }
+        for name, text in _PLACE
+    ]
+
+
 def _responses(route: Route) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, kind in {200: route.answer, **route.answers}.items():
         content = {"application/json": {"schema": _ref(kind)}}
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": content}
-    for status in sorted({*route.errors, 422, 500}):
+    statuses = {*route.errors, 422, 500}
+    if route.scope != PUBLIC:
+        statuses |= {401, 403, 429}
+    if route.is_of_run:
+        statuses |= {404, 503}
+    for status in sorted(statuses):
         content = {MEDIA_TYPE: {"schema": _ref(Problem)}}
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": content}
     return responses

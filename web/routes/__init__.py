@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from web.route_table import Route
-from web.routes import backtests, orders, portfolio, risk, strategies, system, trades
+from web.routes import (
+    approvals,
+    backtests,
+    order_entry,
+    orders,
+    portfolio,
+    risk,
+    strategies,
+    system,
+    trades,
+)
 
 TABLE: tuple[Route, ...] = (
     *portfolio.ROUTES,
     *orders.ROUTES,
+    *order_entry.ROUTES,
+    *approvals.ROUTES,
     *trades.ROUTES,
     *strategies.ROUTES,
     *risk.ROUTES,

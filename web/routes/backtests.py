@@ -13,7 +13,7 @@ from schemas.control import BacktestRequest, BacktestResult
 from schemas.enums import RunStatus
 from schemas.topics import BACKTEST_REQUESTS, BACKTEST_RESULTS
 from schemas.values import decimal_text
-from web import answers
+from web.answers import backtests as answers
 from web.context import Context
 from web.problems import FieldError, ProblemError, invalid, not_found
 from web.route_table import Call, NoQuery, Reply, Route

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from schemas.portfolio import PositionChanged
-from web import answers
+from web.answers import portfolio as answers
 from web.context import Context
 from web.problems import not_found
 from web.route_table import Call, NoQuery, Route

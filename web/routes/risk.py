@@ -11,7 +11,7 @@ from msgspec import Meta
 from schemas.enums import BreakerState, Scope
 from schemas.risk import BreakerChanged, RiskDecision, SetBreaker
 from schemas.topics import ACCOUNT_INPUTS, RISK_BREAKER
-from web import answers
+from web.answers import risk as answers
 from web.context import Context
 from web.problems import FieldError, invalid
 from web.route_table import Call, NoQuery, Reply, Route

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from web import answers
+from web.answers import strategies as answers
 from web.context import Context
 from web.problems import not_found
 from web.route_table import Call, NoQuery, Route

@@ -54,6 +54,13 @@ class Backtests:
             if result is not None and strategy_name in ("", result.strategy_name):
                 yield row
 
+    def run_of(self, task_id: str) -> str:
+        """Return the id of the run that a finished backtest made, empty if there is none."""
+        row = self.rows.get(task_id)
+        if row is None or row.result is None:
+            return ""
+        return str(row.result.metrics.get("run_id") or "")
+
     def _row(self, task_id: str) -> BacktestRow:
         row = self.rows.get(task_id)
         if row is None:

@@ -6,7 +6,8 @@ see a record that the other has seen; the offset decides.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import heapq
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from schemas import topics as t
@@ -15,6 +16,7 @@ from schemas.enums import AutonomyMode
 from schemas.risk import SetAutonomy
 from streams.log import Log, Published
 from web.views.backtests import Backtests
+from web.views.causes import Causes
 from web.views.market import Market
 from web.views.orders import OrderBook
 from web.views.portfolio import Portfolio
@@ -24,6 +26,7 @@ from web.views.system import Strategies, System
 
 _PAGE = 1_000
 _INTERNAL = frozenset({t.SYSTEM_ORDER_LOG, t.SYSTEM_SNAPSHOTS})
+_WHOLE = frozenset({t.REFERENCE_ACTIONS, t.ORDER_FILLS})
 
 
 class Views:
@@ -36,6 +39,7 @@ class Views:
         self._next_offsets: dict[tuple[str, int], int] = {}
         self.recent = RecentRecords()
         self.orders = OrderBook(history_max)
+        self.causes = Causes(history_max)
         self.portfolio = Portfolio()
         self.market = Market()
         self.risk = Risk(autonomy_mode, history_max)
@@ -70,18 +74,21 @@ class Views:
         }
 
     def load(self, log: Log) -> None:
-        """Take in what the log holds: state topics whole, of the others the newest records."""
+        """Take in what the log holds: state topics and fills whole, of the others the newest.
+
+        The records of all topics are merged by their time, as far as their offsets allow.
+        """
+        pages = []
         for topic in t.CATALOGUE:
             if topic.name in _INTERNAL:
                 continue
             end = log.end_offset(topic.name)
-            is_whole = topic.websocket == "state" or topic.name == t.REFERENCE_ACTIONS
-            offset = 0 if is_whole else max(0, end - self._history_max)
-            while offset < end and (page := log.read(topic.name, offset, _PAGE)):
-                self.apply(page)
-                offset = page[-1].offset + 1
+            is_whole = topic.websocket == "state" or topic.name in _WHOLE
+            first = 0 if is_whole else max(0, end - self._history_max)
+            pages.append(_records(log, topic.name, first, end))
+        self.apply(heapq.merge(*pages, key=_time_of))
 
-    def apply(self, published: Sequence[Published]) -> None:
+    def apply(self, published: Iterable[Published]) -> None:
         """Take in records as they are published."""
         for item in published:
             place = (item.topic, item.partition)
@@ -89,6 +96,7 @@ class Views:
                 continue
             self._next_offsets[place] = item.offset + 1
             self.recent.apply(item)
+            self.causes.apply(item)
             fold = self._folds.get(item.topic)
             if fold is not None:
                 fold(item.record)
@@ -110,3 +118,14 @@ class Views:
             self.orders.on_submit(record)
         elif isinstance(record, SetAutonomy):
             self.risk.on_autonomy(record)
+
+
+def _records(log: Log, topic: str, offset: int, end: int) -> Iterator[Published]:
+    """Yield the records of a topic page by page."""
+    while offset < end and (page := log.read(topic, offset, _PAGE)):
+        yield from page
+        offset = page[-1].offset + 1
+
+
+def _time_of(item: Published) -> int:
+    return getattr(item.record, "ts_event_ns", 0)

@@ -158,6 +158,7 @@ CATALOGUE: tuple[Topic, ...] = (
             commands.ReplaceOrder,
             commands.CancelOrder,
             commands.ApproveOrder,
+            commands.CheckOrder,
             *_VENUE_REPORTS,
             risk.SetLimits,
             risk.SetBreaker,
@@ -245,7 +246,7 @@ CATALOGUE: tuple[Topic, ...] = (
     Topic(
         ORDER_RECEIPTS,
         "account_id",
-        (commands.CommandReceipt,),
+        (commands.CommandReceipt, commands.OrderChecked),
         4,
         _WEEK,
         False,

@@ -38,13 +38,13 @@ class Waiters:
     """Futures by topic and by what the answer names: the command it was caused by, or the task."""
 
     def __init__(self) -> None:
-        self._waiting: dict[tuple[str, str], list[asyncio.Future[Header]]] = {}
+        self._waiting: dict[tuple[str, str], list[asyncio.Future[Published]]] = {}
         self._hopes: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
 
     @contextmanager
-    def expect(self, topic: str, name: str) -> Iterator[asyncio.Future[Header]]:
+    def expect(self, topic: str, name: str) -> Iterator[asyncio.Future[Published]]:
         """Give the future of the answer on ``topic`` to the command, or of the task, ``name``."""
-        future: asyncio.Future[Header] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
         futures = self._waiting.setdefault((topic, name), [])
         futures.append(future)
         try:
@@ -85,7 +85,7 @@ class Waiters:
                 continue
             for future in self._waiting.get((item.topic, _name(item)), ()):
                 if not future.done():
-                    future.set_result(item.record)
+                    future.set_result(item)
 
 
 def _name(item: Published) -> str:
@@ -98,8 +98,14 @@ def _name(item: Published) -> str:
     return record.event_id if item.topic == RISK_LIMITS else record.causation_id
 
 
-async def within(future: asyncio.Future[Header], timeout_s: float) -> Header | None:
+async def within(future: asyncio.Future[Published], timeout_s: float) -> Header | None:
     """Return the answer, or None if it does not come within ``timeout_s``."""
+    item = await item_within(future, timeout_s)
+    return item.record if item is not None else None
+
+
+async def item_within(future: asyncio.Future[Published], timeout_s: float) -> Published | None:
+    """Return the answer with its place in the log, or None if it does not come in time."""
     try:
         async with asyncio.timeout(timeout_s):
             return await future

@@ -7,9 +7,18 @@ from decimal import Decimal
 from typing import Any
 
 from schemas import topics as t
-from schemas.commands import ApproveOrder, CommandReceipt, ReplaceOrder, SubmitOrder
+from schemas.commands import (
+    ApproveOrder,
+    CheckOrder,
+    CommandReceipt,
+    OrderChecked,
+    ReplaceOrder,
+    SubmitOrder,
+)
 from schemas.control import StrategyCommand, StrategyStateChanged
 from schemas.enums import (
+    AutonomyMode,
+    BreakerState,
     KillAction,
     OrderStatus,
     ReceiptOutcome,
@@ -29,7 +38,7 @@ from schemas.order_events import (
     OrderReplaceRejected,
     OrderSubmitted,
 )
-from schemas.risk import Kill, RiskDecision, SetLimits
+from schemas.risk import BreakerChanged, Kill, RiskDecision, SetLimits
 from streams.memory_log import MemoryLog
 
 Records = list[tuple[str, Header]]
@@ -115,7 +124,21 @@ def on_replace(_log: MemoryLog, record: ReplaceOrder) -> Records:
 
 
 def on_kill(log: MemoryLog, record: Kill) -> Records:
-    """Ask for the cancel of all orders that were submitted and did not end."""
+    """Stop entries, or ask for the cancel of all orders that were submitted and did not end."""
+    if record.action is KillAction.STOP_ENTRIES:
+        changed = BreakerChanged(
+            f"k-{record.event_id}",
+            record.ts_event_ns,
+            record.event_id,
+            record.event_id,
+            record.scope,
+            record.scope_id,
+            BreakerState.REDUCING,
+            7,
+            record.operator,
+            record.reason,
+        )
+        return [(t.RISK_BREAKER, changed)]
     if record.action is not KillAction.CANCEL_ALL:
         return []
     orders: dict[str, SubmitOrder] = {}
@@ -149,6 +172,29 @@ def on_approve(_log: MemoryLog, record: ApproveOrder) -> Records:
 def on_limits(_log: MemoryLog, record: SetLimits) -> Records:
     """Publish limits as applied."""
     return [(t.RISK_LIMITS, record)]
+
+
+def on_check(_log: MemoryLog, record: CheckOrder) -> Records:
+    """Deny what is more than the stage allows."""
+    order = record.order
+    code = "MAX_POSITION" if order.quantity > MOST else ""
+    answer = OrderChecked(
+        f"ch-{record.event_id}",
+        record.ts_event_ns,
+        record.correlation_id,
+        record.event_id,
+        order.account_id,
+        order.strategy_id,
+        order.client_order_id,
+        order.instrument_id,
+        not code,
+        3,
+        AutonomyMode.AUTOMATIC,
+        code,
+        "2000" if code else "",
+        "1000" if code else "",
+    )
+    return [(t.ORDER_RECEIPTS, answer)]
 
 
 _STATUS = {
@@ -201,6 +247,7 @@ ANSWERS: dict[type[Any], Callable[[MemoryLog, Any], Records]] = {
     Kill: on_kill,
     ApproveOrder: on_approve,
     SetLimits: on_limits,
+    CheckOrder: on_check,
     StrategyCommand: on_strategy,
 }
 """What a stage publishes when it reads a command of a type."""

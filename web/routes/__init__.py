@@ -6,6 +6,7 @@ from web.route_table import Route
 from web.routes import (
     approvals,
     backtests,
+    killing,
     order_entry,
     orders,
     portfolio,
@@ -23,6 +24,7 @@ TABLE: tuple[Route, ...] = (
     *trades.ROUTES,
     *strategies.ROUTES,
     *risk.ROUTES,
+    *killing.ROUTES,
     *backtests.ROUTES,
     *system.ROUTES,
 )

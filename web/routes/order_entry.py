@@ -18,6 +18,7 @@ from web.answers import orders as answers
 from web.context import Context
 from web.problems import FieldError, ProblemError, invalid
 from web.route_table import Call, Reply, Route
+from web.routes.killing import open_orders
 from web.routes.resolving import known_order, resolve_symbol
 from web.routes.sending import Wait, late, order_answer, refusal, send, submit
 from web.scopes import TRADE
@@ -235,8 +236,7 @@ async def cancel_all(
     """
     context.check_is_present()
     scope, scope_id = _scope_of(context, call.query)
-    rows = [row for row in context.views.orders.newest_first() if row.is_open]
-    rows = [row for row in rows if _concerns(row, scope, scope_id)]
+    rows = open_orders(context, scope, scope_id)
     event_id = f"web:{context.ids()}"
     command = Kill(
         event_id,
@@ -283,15 +283,6 @@ def _scope_of(context: Context, query: CancelAllQuery) -> tuple[RiskScope, str]:
     if scope is RiskScope.INSTRUMENT:
         value = resolve_symbol(context.views, value)
     return scope, value
-
-
-def _concerns(row: OrderRow, scope: RiskScope, scope_id: str) -> bool:
-    return {
-        RiskScope.GLOBAL: True,
-        RiskScope.ACCOUNT: row.account_id == scope_id,
-        RiskScope.STRATEGY: row.strategy_id == scope_id,
-        RiskScope.INSTRUMENT: row.instrument_id == scope_id,
-    }[scope]
 
 
 def check_order(request: OrderRequest) -> None:

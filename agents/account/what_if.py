@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agents.account.gate import Gate
-from agents.account.intent import Denial, impossible
+from agents.account.intent import impossible
 from agents.account.state import Account
 from agents.processor import Outbox
 from schemas.commands import CheckOrder, OrderChecked
 from schemas.identifiers import derived_id
 from schemas.topics import ORDER_RECEIPTS
 
-_APPROVED = Denial("")
+_APPROVED = ("", "", "", "", "")
 
 
 def check_order(
@@ -29,13 +29,15 @@ def check_order(
     """Publish the gate's answer to a question."""
     order = command.order
     account = accounts.get(command.account_id)
+    found: tuple[str, str, str, str, str] = _APPROVED
     if account is None:
-        denial: Denial | None = Denial("ACCOUNT_UNKNOWN", command.account_id, "a known account")
+        found = ("ACCOUNT_UNKNOWN", command.account_id, "a known account", "", "")
     elif order.client_order_id in account.orders:
-        denial = Denial("ORDER_ID_USED", order.client_order_id, "a new client order id", "order")
+        found = ("ORDER_ID_USED", order.client_order_id, "a new client order id", "order", "")
     else:
         denial = impossible(order) or gate.judge_apart(account, order, now_ns)
-    found = denial or _APPROVED
+        if denial is not None:
+            found = denial
     answer = OrderChecked(
         derived_id(f"account:{command.account_id}", command.event_id, 0),
         now_ns,
@@ -45,13 +47,9 @@ def check_order(
         order.strategy_id,
         order.client_order_id,
         order.instrument_id,
-        denial is None,
+        found is _APPROVED,
         gate.breakers.epoch,
         gate.autonomy,
-        found.code,
-        found.measured,
-        found.limit,
-        found.scope,
-        found.detail,
+        *found,
     )
     out.append((ORDER_RECEIPTS, answer))

@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 
 from schemas.enums import AutonomyMode
 from schemas.envelope import SCHEMA_VERSION
+from streams.history import History
 from streams.log import Log, Published
 from web.context import Context
 from web.guards import Guards
@@ -41,18 +42,20 @@ def create_app(
     ids: Callable[[], str],
     *,
     runs: RunStore | None = None,
+    history: History | None = None,
     admission: Admission | None = None,
 ) -> Starlette:
     """Return the app over ``log``; ``ids`` gives a new unique id with every call.
 
-    ``runs`` are the recorded runs that can be asked about; ``admission`` decides who may use which
+    ``runs`` are the recorded runs that can be asked about, ``history`` is what a database holds;
+    ``admission`` decides who may use which
     route, without it everybody may use all.
 
     At its start the app folds what the log holds into its read models, then follows what is
     published.
     """
     views = Views(settings.history_max, AutonomyMode(settings.autonomy_mode))
-    context = Context(log, settings, ids, views, runs)
+    context = Context(log, settings, ids, views, runs, history)
     app = Starlette(
         routes=_routes(context, admission),
         lifespan=partial(_lifespan, context),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from schemas.envelope import Header
 from schemas.errors import StorageError
+from streams.history import History
 from streams.log import Log
 from web.hub import Hub
 from web.problems import ProblemError, unavailable
@@ -20,6 +21,7 @@ class Context:
     """The app's state; ``is_loaded`` once the read models hold what the log held at the start.
 
     ``place`` says which run and instant the read models are of, empty for the present one.
+    ``history`` is what a database holds of runs, None where there is none.
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class Context:
         ids: Callable[[], str],
         views: Views,
         runs: RunStore | None = None,
+        history: History | None = None,
     ) -> None:
         self.log = log
         self.settings = settings
@@ -38,6 +41,7 @@ class Context:
         self.hub = Hub(log, settings, ids, views)
         self.is_loaded = False
         self.place = ""
+        self.history = history
         mode = views.risk.autonomy_mode
         self.runs = FoldedRuns(runs or NoRuns(), lambda: Views(settings.history_max, mode))
 

@@ -10,6 +10,7 @@ from web.routes import (
     order_entry,
     orders,
     portfolio,
+    positions,
     risk,
     strategies,
     system,
@@ -18,6 +19,7 @@ from web.routes import (
 
 TABLE: tuple[Route, ...] = (
     *portfolio.ROUTES,
+    *positions.ROUTES,
     *orders.ROUTES,
     *order_entry.ROUTES,
     *approvals.ROUTES,

@@ -13,10 +13,14 @@ from typing import Any
 from schemas import topics as t
 from schemas.commands import SubmitOrder
 from schemas.enums import AutonomyMode
+from schemas.instruments import CorporateAction
+from schemas.order_events import Fill
+from schemas.portfolio import PositionChanged
 from schemas.risk import SetAutonomy
 from streams.log import Log, Published
 from web.views.backtests import Backtests
 from web.views.causes import Causes
+from web.views.lots import Lots
 from web.views.market import Market
 from web.views.orders import OrderBook
 from web.views.portfolio import Portfolio
@@ -42,6 +46,7 @@ class Views:
         self.causes = Causes(history_max)
         self.portfolio = Portfolio()
         self.market = Market()
+        self.lots = Lots(self.market.instruments)
         self.risk = Risk(autonomy_mode, history_max)
         self.strategies = Strategies()
         self.backtests = Backtests(history_max)
@@ -58,7 +63,8 @@ class Views:
             t.ACCOUNT_INPUTS: self._on_input,
             t.ORDER_EVENTS: self.orders.on_event,
             t.ORDER_RECEIPTS: self.orders.on_receipt,
-            t.PORTFOLIO_POSITIONS: self.portfolio.on_position,
+            t.PORTFOLIO_POSITIONS: self._on_position,
+            t.REFERENCE_ACTIONS: self._on_action,
             t.PORTFOLIO_ACCOUNTS: self.portfolio.on_snapshot,
             t.PORTFOLIO_EQUITY: self.portfolio.on_mark,
             t.RISK_BREAKER: self.risk.on_breaker,
@@ -101,7 +107,7 @@ class Views:
             if fold is not None:
                 fold(item.record)
             elif item.topic == t.ORDER_FILLS:
-                self.orders.on_fill(item)
+                self._on_fill(item)
             elif item.topic == t.RISK_DECISIONS:
                 self.risk.on_decision(item)
 
@@ -113,11 +119,25 @@ class Views:
             if name == topic
         }
 
+    def _on_fill(self, item: Published) -> None:
+        self.orders.on_fill(item)
+        if isinstance(item.record, Fill):
+            self.lots.on_fill(item.record)
+
+    def _on_position(self, change: PositionChanged) -> None:
+        self.portfolio.on_position(change)
+        self.lots.on_position(change)
+
+    def _on_action(self, action: CorporateAction) -> None:
+        self.lots.on_action(action)
+
     def _on_input(self, record: object) -> None:
         if isinstance(record, SubmitOrder):
             self.orders.on_submit(record)
         elif isinstance(record, SetAutonomy):
             self.risk.on_autonomy(record)
+        elif isinstance(record, CorporateAction):
+            self.lots.on_action(record)
 
 
 def _records(log: Log, topic: str, offset: int, end: int) -> Iterator[Published]:

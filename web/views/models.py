@@ -26,7 +26,8 @@ from web.views.orders import OrderBook
 from web.views.portfolio import Portfolio
 from web.views.recent import RecentRecords
 from web.views.risk import Risk
-from web.views.system import Strategies, System
+from web.views.strategies import Strategies
+from web.views.system import System
 
 _PAGE = 1_000
 _INTERNAL = frozenset({t.SYSTEM_ORDER_LOG, t.SYSTEM_SNAPSHOTS})
@@ -48,10 +49,15 @@ class Views:
         self.market = Market()
         self.lots = Lots(self.market.instruments)
         self.risk = Risk(autonomy_mode, history_max)
-        self.strategies = Strategies()
+        self.strategies = Strategies(history_max)
         self.backtests = Backtests(history_max)
         self.system = System()
         self._folds = self._fold_table()
+        self._placed: dict[str, Callable[[Published], None]] = {
+            t.ORDER_FILLS: self._on_fill,
+            t.RISK_DECISIONS: self.risk.on_decision,
+            t.STRATEGY_SIGNALS: self.strategies.on_signal,
+        }
 
     def _fold_table(self) -> dict[str, Callable[[Any], None]]:
         """Return for each topic who takes its records."""
@@ -70,7 +76,6 @@ class Views:
             t.RISK_BREAKER: self.risk.on_breaker,
             t.RISK_LIMITS: self.risk.on_limits,
             t.STRATEGY_STATES: self.strategies.on_state,
-            t.STRATEGY_SIGNALS: self.strategies.on_signal,
             t.BACKTEST_REQUESTS: self.backtests.on_request,
             t.BACKTEST_PROGRESS: self.backtests.on_progress,
             t.BACKTEST_RESULTS: self.backtests.on_result,
@@ -106,10 +111,10 @@ class Views:
             fold = self._folds.get(item.topic)
             if fold is not None:
                 fold(item.record)
-            elif item.topic == t.ORDER_FILLS:
-                self._on_fill(item)
-            elif item.topic == t.RISK_DECISIONS:
-                self.risk.on_decision(item)
+            else:
+                placed = self._placed.get(item.topic)
+                if placed is not None:
+                    placed(item)
 
     def next_offsets(self, topic: str) -> dict[str, int]:
         """Return for each partition of ``topic`` the offset behind the last record taken in."""

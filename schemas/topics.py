@@ -367,13 +367,13 @@ CATALOGUE: tuple[Topic, ...] = (
     Topic(
         BACKTEST_REQUESTS,
         "task_id",
-        (control.BacktestRequest,),
+        (control.BacktestRequest, control.BacktestCancel, control.ParityRequest),
         1,
         _KEEP,
         False,
         "web",
         "complete",
-        "Requests for backtests.",
+        "Requests for backtests, cancels of them, and requests for comparisons.",
     ),
     Topic(
         BACKTEST_PROGRESS,
@@ -389,13 +389,13 @@ CATALOGUE: tuple[Topic, ...] = (
     Topic(
         BACKTEST_RESULTS,
         "task_id",
-        (control.BacktestResult,),
+        (control.BacktestResult, control.ParityResult),
         1,
         _KEEP,
         False,
         "backtest agent",
         "complete",
-        "Finished backtests.",
+        "Finished backtests and comparisons.",
     ),
     Topic(
         SYSTEM_RUNS,

@@ -43,7 +43,7 @@ class Context:
         self.place = ""
         self.history = history
         mode = views.risk.autonomy_mode
-        self.runs = FoldedRuns(runs or NoRuns(), lambda: Views(settings.history_max, mode))
+        self.runs = FoldedRuns(runs or NoRuns(), lambda: Views(settings.history_max, mode), log)
 
     async def at(self, run_id: str, as_of: str) -> Context:
         """Return this context with the read models of a run at a place.

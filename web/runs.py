@@ -10,18 +10,20 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 import msgspec
 
 from schemas.errors import MillraceError, NotFoundError
 from schemas.topics import TOPIC_BY_NAME
-from streams.log import Published
+from streams.log import Log, Published
 from web.problems import FieldError, ProblemError, invalid, not_found, unavailable
 from web.times import parse_time
 from web.views.models import Views
 
 _KEPT = 8
+_CHUNK = 500
 _WAITING_MAX = 16
 _TIMEOUT_S = 60.0
 
@@ -109,8 +111,9 @@ class _Folded(NamedTuple):
 class FoldedRuns:
     """Folds runs of a store into read models and keeps the last few."""
 
-    def __init__(self, store: RunStore, make_views: Callable[[], Views]) -> None:
+    def __init__(self, store: RunStore, make_views: Callable[[], Views], log: Log) -> None:
         self.store = store
+        self._log = log
         self._make_views = make_views
         self._kept: OrderedDict[tuple[str, Place], _Folded] = OrderedDict()
         self._turn = asyncio.Lock()
@@ -140,6 +143,8 @@ class FoldedRuns:
                 kept = await asyncio.to_thread(self._fold, run_id, place, version, deadline_s)
                 self._kept[key] = kept
         except NotFoundError as error:
+            if run_id == self._log.run_id:
+                return await self._fold_log(place)
             raise not_found("run", run_id, "GET /api/system/runs lists them") from error
         except TimeoutError as error:
             raise unavailable(
@@ -151,6 +156,21 @@ class FoldedRuns:
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
         return kept.views
+
+    async def _fold_log(self, place: Place) -> Views:
+        """Fold what the log of the running run holds, where no journal of it is at hand.
+
+        It belongs to the event loop, so this is done there, a little at a time.
+        """
+        views = self._make_views()
+        records = views.merged(self._log)
+        while chunk := list(islice(records, _CHUNK)):
+            wanted, is_end = _upto(chunk, place)
+            views.apply(wanted)
+            if is_end:
+                break
+            await asyncio.sleep(0)
+        return views
 
     def _fold(self, run_id: str, place: Place, version: str, deadline_s: float) -> _Folded:
         views = self._make_views()

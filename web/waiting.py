@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from schemas.control import BacktestResult
+from schemas.control import BacktestResult, ParityResult
 from schemas.envelope import Header, Record
 from schemas.topics import (
     BACKTEST_RESULTS,
@@ -90,7 +90,7 @@ class Waiters:
 
 def _name(item: Published) -> str:
     record = item.record
-    if isinstance(record, BacktestResult):
+    if isinstance(record, (BacktestResult, ParityResult)):
         return record.task_id
     if not isinstance(record, Record):
         return ""

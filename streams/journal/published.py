@@ -13,8 +13,6 @@ from schemas.envelope import Header
 from schemas.instruments import Universe
 from schemas.rows import records_from_table
 from schemas.topics import MARKET_EVENTS
-from streams.journal.encoding import Kind
-from streams.journal.entry import Entry
 from streams.journal.reader import JournalReader
 from streams.log import Published
 
@@ -24,26 +22,14 @@ def published(reader: JournalReader) -> Iterator[list[Published]]:
 
     Events of a batch come in their merged order. Raises JournalError for a damaged journal.
     """
-    universe = reader.universe()
     next_offsets: dict[str, int] = {}
     for entry in reader.entries():
-        if entry.kind is Kind.MARK:
-            continue
         group = []
-        for topic, record in _records(entry, universe):
+        for topic, record in entry.published():
             offset = next_offsets.get(topic, 0)
             next_offsets[topic] = offset + 1
             group.append(Published(topic, 0, offset, record))
         yield group
-
-
-def _records(entry: Entry, universe: Universe) -> list[tuple[str, Header]]:
-    if entry.kind is Kind.RECORDS:
-        return entry.records()
-    if entry.kind is Kind.COLUMNS:
-        table = entry.table(universe)
-        return [(entry.topic, r) for r in records_from_table(universe, table, slice(None))]
-    return events_of(entry.batch(universe), universe)
 
 
 def events_of(batch: MarketBatch, universe: Universe) -> list[tuple[str, Header]]:

@@ -270,9 +270,11 @@ def test_fills_are_listed_without_the_book(client: TestClient) -> None:
 def caused_run() -> list[tuple[str, Header]]:
     """Return a run in which a print moves a strategy, and a quote fills its order."""
     event, book = trade(165.1, at=1), quote(165.0, 165.2, at=2)
-    order = msgspec.structs.replace(submit("why"), causation_id=event.event_id)
+    order = msgspec.structs.replace(submit("why", at=1), causation_id=event.event_id)
     _, (_, signal) = strategy_records()
-    signal = msgspec.structs.replace(signal, causation_id=event.event_id)
+    signal = msgspec.structs.replace(
+        signal, causation_id=event.event_id, ts_event_ns=event.ts_event_ns
+    )
     execution = msgspec.structs.replace(fill("why"), market_event_id=book.event_id)
     return [
         (t.MARKET_EVENTS, event),

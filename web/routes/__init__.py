@@ -5,6 +5,7 @@ from __future__ import annotations
 from web.route_table import Route
 from web.routes import (
     approvals,
+    backtest_results,
     backtests,
     killing,
     order_entry,
@@ -28,6 +29,7 @@ TABLE: tuple[Route, ...] = (
     *risk.ROUTES,
     *killing.ROUTES,
     *backtests.ROUTES,
+    *backtest_results.ROUTES,
     *system.ROUTES,
 )
 """Every route with a typed answer."""

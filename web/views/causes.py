@@ -12,7 +12,14 @@ from typing import Any
 
 from schemas.commands import SubmitOrder
 from schemas.control import StrategySignal
-from schemas.order_events import Fill
+from schemas.order_events import (
+    Fill,
+    OrderDenied,
+    OrderFilled,
+    OrderPartiallyFilled,
+    OrderPendingApproval,
+    OrderSubmitted,
+)
 from schemas.topics import (
     ACCOUNT_INPUTS,
     MARKET_BARS,
@@ -72,7 +79,7 @@ class Causes:
             for cause, known in self._causes_of(item):
                 chain.setdefault(cause, known)
             chain[name] = item
-        return list(chain.items())
+        return sorted(chain.items(), key=_place)
 
     def _causes_of(self, item: Published) -> Iterator[tuple[str, Published | None]]:
         record = item.record
@@ -106,6 +113,36 @@ class Causes:
         if found is not None:
             self._named[event_id] = found
             _bound(self._named, _NAMED_PER_ORDER * self._orders_max)
+
+
+_RANKS: dict[type[Any], int] = {
+    SubmitOrder: 2,
+    OrderSubmitted: 5,
+    OrderDenied: 5,
+    OrderPendingApproval: 5,
+    Fill: 9,
+    OrderPartiallyFilled: 10,
+    OrderFilled: 10,
+}
+_TOPIC_RANKS = {
+    MARKET_EVENTS: 0,
+    MARKET_BARS: 0,
+    STRATEGY_SIGNALS: 1,
+    ORDER_RECEIPTS: 3,
+    RISK_DECISIONS: 4,
+    VENUE_COMMANDS: 6,
+    ACCOUNT_INPUTS: 7,
+}
+_LATER = 8
+
+
+def _place(link: tuple[str, Published | None]) -> tuple[int, int]:
+    """Return where a link stands: by time, and at one instant by what leads to what."""
+    item = link[1]
+    if item is None:
+        return (0, 0)
+    rank = _RANKS.get(type(item.record), _TOPIC_RANKS.get(item.topic, _LATER))
+    return (getattr(item.record, "ts_event_ns", 0), rank)
 
 
 def _bound(kept: dict[Any, Any], most: int) -> None:

@@ -85,10 +85,11 @@ class Views:
         }
 
     def load(self, log: Log) -> None:
-        """Take in what the log holds: state topics and fills whole, of the others the newest.
+        """Take in what the log holds: state topics and fills whole, of the others the newest."""
+        self.apply(self.merged(log))
 
-        The records of all topics are merged by their time, as far as their offsets allow.
-        """
+    def merged(self, log: Log) -> Iterator[Published]:
+        """Yield what the log holds, topics merged by their time as far as their offsets allow."""
         pages = []
         for topic in t.CATALOGUE:
             if topic.name in _INTERNAL:
@@ -97,7 +98,7 @@ class Views:
             is_whole = topic.websocket == "state" or topic.name in _WHOLE
             first = 0 if is_whole else max(0, end - self._history_max)
             pages.append(_records(log, topic.name, first, end))
-        self.apply(heapq.merge(*pages, key=_time_of))
+        return heapq.merge(*pages, key=_time_of)
 
     def apply(self, published: Iterable[Published]) -> None:
         """Take in records as they are published."""

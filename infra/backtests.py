@@ -168,6 +168,7 @@ def run_backtest(
     folder, run_id = _folder(out, draft.config_hash)
     manifest = msgspec.structs.replace(draft, run_id=run_id, event_id=f"run:{run_id}:0")
     manifest = with_origin(manifest, setup.classes, _origin(spec))
+    manifest = msgspec.structs.replace(manifest, instruments=list(setup.universe.instruments))
     working = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     batches = data.batches(
         spec.batch, start_ns=_start_ns(spec), end_ns=spec.end_ns, symbols=list(spec.symbols) or None

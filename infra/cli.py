@@ -23,7 +23,7 @@ from infra.cli_letters import letters_app
 from infra.cli_recording import add_recording_commands
 from infra.cli_topics import topics_app
 from infra.cli_worker import add_worker_commands
-from infra.display import progress_bar
+from infra.display import Bar, Lines, progress_bar
 from infra.identity import VERSION
 from infra.schema_export import export_schemas
 from infra.settings import EXAMPLE, Settings, data_folder, load_settings
@@ -161,6 +161,7 @@ def backtest(
     config: Path | None = None,
     out: Path | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
+    progress: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Replay history through the agents and print what came of it.
 
@@ -202,6 +203,8 @@ def backtest(
         folder for manifest, metrics, equity, orders, fills and trades
     json
         one JSON object on standard output and nothing else there
+    progress
+        how far it has come as JSON lines on standard error
     """
     spec = BacktestSpec(
         strategy=strategy,
@@ -225,7 +228,9 @@ def backtest(
 
             history = stack.enter_context(kafka_history(config, bootstrap, offsets))
             spec = msgspec.structs.replace(spec, data=str(history))
-        bar = stack.enter_context(progress_bar(errors, "replay"))
+        bar: Bar = Lines(sys.stderr, time.monotonic)
+        if not progress:
+            bar = stack.enter_context(progress_bar(errors, "replay"))
         done = run_backtest(spec, out=out, on_total=bar.total, on_progress=bar.advance)
     if json:
         sys.stdout.write(msgspec.json.encode(done.as_dict()).decode() + "\n")

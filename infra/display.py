@@ -1,9 +1,12 @@
-"""Progress of long work, on a terminal only: a pipe or a log file gets no bars."""
+"""Progress of long work: a bar on a terminal, lines for a program; a log file gets neither."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -16,6 +19,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+_LINE_S = 0.5
 
 
 class Bar:
@@ -34,6 +39,34 @@ class Bar:
         """Note that ``count`` more is done."""
         if self._progress is not None and self._task is not None:
             self._progress.advance(self._task, count)
+
+
+class Lines(Bar):
+    """Progress as JSON lines for a program that reads them: ``{"done": 10, "total": 20}``."""
+
+    def __init__(self, stream: TextIO, clock_s: Callable[[], float]) -> None:
+        super().__init__(None, None)
+        self._stream = stream
+        self._clock_s = clock_s
+        self._told_s = -math.inf
+        self._total = self._done = 0
+
+    def total(self, total: int) -> None:
+        """Set how much there is to do."""
+        self._total = total
+        self._tell()
+
+    def advance(self, count: int) -> None:
+        """Note that ``count`` more is done."""
+        self._done += count
+        if self._clock_s() - self._told_s >= _LINE_S:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._told_s = self._clock_s()
+        line = json.dumps({"done": self._done, "total": self._total})
+        self._stream.write(line + "\n")
+        self._stream.flush()
 
 
 @contextmanager

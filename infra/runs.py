@@ -24,7 +24,7 @@ def run_folder(name: str) -> Path:
     folder = _journal_in(Path(name)) if name else None
     if folder is not None:
         return folder
-    runs = _runs(data_folder())
+    runs = journals(data_folder())
     if name in runs:
         return runs[name]
     ids = {run: _run_id(journal) for run, journal in runs.items()}
@@ -50,7 +50,7 @@ def run_folder(name: str) -> Path:
 def list_runs(root: Path) -> list[str]:
     """Return a line for each run under ``root``: name, mode, first event, output hash."""
     lines = []
-    for name, folder in _runs(root).items():
+    for name, folder in journals(root).items():
         try:
             manifest = read_manifest(JournalReader(folder))
         except MillraceError as error:
@@ -63,7 +63,7 @@ def list_runs(root: Path) -> list[str]:
     return lines
 
 
-def _runs(root: Path) -> dict[str, Path]:
+def journals(root: Path) -> dict[str, Path]:
     """Return the journals under ``root`` by the name of their folder.
 
     A name with a dot in front is that of a backtest that is being written.

@@ -31,6 +31,7 @@ from infra.data import open_whole
 from infra.feeds import open_feed
 from infra.identity import identity
 from infra.origin import with_origin
+from infra.run_store import JournalRuns
 from infra.settings import Settings, SourceSettings, data_folder
 from schemas.control import RunManifest, StrategyStateChanged
 from schemas.enums import StrategyStatus
@@ -337,7 +338,9 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     runner = live.runner
     agent = BacktestAgent(runner)
-    web = WebServer(create_app(runner, WebSettings(), lambda: uuid.uuid4().hex), host, port)
+    runs = JournalRuns(data_folder(), {runner.run_id: runner.folder})
+    app = create_app(runner, WebSettings(), lambda: uuid.uuid4().hex, runs=runs)
+    web = WebServer(app, host, port)
     await web.start()
     console.print(f"serving http://{host}:{web.port}  (API docs at /docs)")
     running = asyncio.create_task(runner.run())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from schemas.enums import OrderType, Side, TimeInForce
+from schemas.enums import AutonomyMode, OrderType, Side, TimeInForce
 from schemas.envelope import Record
 
 
@@ -75,6 +75,13 @@ class ApproveOrder(Record, gc=False, omit_defaults=True, tag="approve_order"):
     wants_receipt: bool = False
 
 
+class CheckOrder(Record, gc=False, omit_defaults=True, tag="check_order"):
+    """Ask what the risk gate would say to ``order`` at this place of the input; nothing is sent."""
+
+    account_id: str
+    order: SubmitOrder
+
+
 class VenueSubmit(Record, gc=False, omit_defaults=True, tag="venue_submit"):
     """An order that the risk gate approved, on its way to the venue.
 
@@ -131,4 +138,24 @@ class CommandReceipt(Record, gc=False, omit_defaults=True, tag="command_receipt"
     client_order_id: str
     outcome: str
     code: str = ""
+    detail: str = ""
+
+
+class OrderChecked(Record, gc=False, omit_defaults=True, tag="order_checked"):
+    """What the risk gate would have said to an order: approved, or denied by the check ``code``.
+
+    ``measured``, ``limit`` and ``scope`` as in a RiskDecision; ``autonomy`` is the mode that stood.
+    """
+
+    account_id: str
+    strategy_id: str
+    client_order_id: str
+    instrument_id: str
+    is_approved: bool
+    breaker_epoch: int
+    autonomy: AutonomyMode
+    code: str = ""
+    measured: str = ""
+    limit: str = ""
+    scope: str = ""
     detail: str = ""

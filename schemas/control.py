@@ -64,6 +64,43 @@ class BacktestRequest(Incoming, gc=False, omit_defaults=True, tag="backtest_requ
     operator: str = ""
 
 
+class BacktestCancel(Incoming, gc=False, omit_defaults=True, tag="backtest_cancel", kw_only=True):
+    """Ask that a backtest which waits or runs be given up."""
+
+    task_id: str
+    operator: str = ""
+    reason: str = ""
+
+
+class ParityRequest(Incoming, gc=False, omit_defaults=True, tag="parity_request", kw_only=True):
+    """Ask that a recorded run be run again and compared; ``run`` is its id."""
+
+    task_id: str
+    run: str
+    operator: str = ""
+
+
+class ParityResult(Record, gc=False, omit_defaults=True, tag="parity_result"):
+    """What the comparison of a recorded run with its re-run found, or why it failed (``detail``).
+
+    ``fills_live`` to ``classes`` compare a live session with a backtest of its data; they are empty
+    for the run of a backtest.
+    """
+
+    task_id: str
+    run: str
+    status: RunStatus
+    records_compared: int = 0
+    differences: int = 0
+    recorded_hash: str = ""
+    rerun_hash: str = ""
+    fills_live: int = 0
+    fills_backtest: int = 0
+    fills_equal: int = 0
+    classes: dict[str, int] = {}
+    detail: str = ""
+
+
 class BacktestProgress(Record, gc=False, omit_defaults=True, tag="backtest_progress"):
     """How far a backtest has come."""
 

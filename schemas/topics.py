@@ -158,6 +158,7 @@ CATALOGUE: tuple[Topic, ...] = (
             commands.ReplaceOrder,
             commands.CancelOrder,
             commands.ApproveOrder,
+            commands.CheckOrder,
             *_VENUE_REPORTS,
             risk.SetLimits,
             risk.SetBreaker,
@@ -245,7 +246,7 @@ CATALOGUE: tuple[Topic, ...] = (
     Topic(
         ORDER_RECEIPTS,
         "account_id",
-        (commands.CommandReceipt,),
+        (commands.CommandReceipt, commands.OrderChecked),
         4,
         _WEEK,
         False,
@@ -366,13 +367,13 @@ CATALOGUE: tuple[Topic, ...] = (
     Topic(
         BACKTEST_REQUESTS,
         "task_id",
-        (control.BacktestRequest,),
+        (control.BacktestRequest, control.BacktestCancel, control.ParityRequest),
         1,
         _KEEP,
         False,
         "web",
         "complete",
-        "Requests for backtests.",
+        "Requests for backtests, cancels of them, and requests for comparisons.",
     ),
     Topic(
         BACKTEST_PROGRESS,
@@ -388,13 +389,13 @@ CATALOGUE: tuple[Topic, ...] = (
     Topic(
         BACKTEST_RESULTS,
         "task_id",
-        (control.BacktestResult,),
+        (control.BacktestResult, control.ParityResult),
         1,
         _KEEP,
         False,
         "backtest agent",
         "complete",
-        "Finished backtests.",
+        "Finished backtests and comparisons.",
     ),
     Topic(
         SYSTEM_RUNS,

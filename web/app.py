@@ -19,13 +19,15 @@ from starlette.staticfiles import StaticFiles
 
 from schemas.enums import AutonomyMode
 from schemas.envelope import SCHEMA_VERSION
+from streams.history import History
 from streams.log import Log, Published
 from web.context import Context
 from web.guards import Guards
 from web.openapi import document
 from web.problems import ProblemError, problem_response
-from web.route_table import starlette_routes
+from web.route_table import Admission, starlette_routes
 from web.routes import TABLE
+from web.runs import RunStore
 from web.settings import WebSettings
 from web.views.models import Views
 
@@ -34,16 +36,28 @@ __all__ = ["WebSettings", "create_app"]
 STATIC = Path(__file__).parent / "static"
 
 
-def create_app(log: Log, settings: WebSettings, ids: Callable[[], str]) -> Starlette:
+def create_app(
+    log: Log,
+    settings: WebSettings,
+    ids: Callable[[], str],
+    *,
+    runs: RunStore | None = None,
+    history: History | None = None,
+    admission: Admission | None = None,
+) -> Starlette:
     """Return the app over ``log``; ``ids`` gives a new unique id with every call.
+
+    ``runs`` are the recorded runs that can be asked about, ``history`` is what a database holds;
+    ``admission`` decides who may use which
+    route, without it everybody may use all.
 
     At its start the app folds what the log holds into its read models, then follows what is
     published.
     """
     views = Views(settings.history_max, AutonomyMode(settings.autonomy_mode))
-    context = Context(log, settings, ids, views)
+    context = Context(log, settings, ids, views, runs, history)
     app = Starlette(
-        routes=_routes(context),
+        routes=_routes(context, admission),
         lifespan=partial(_lifespan, context),
         middleware=[Middleware(Guards, allowed_hosts=settings.allowed_hosts)],
         exception_handlers={ProblemError: _problem, HTTPException: _http_error, Exception: _fault},
@@ -70,7 +84,7 @@ async def _lifespan(context: Context, app: Starlette) -> AsyncIterator[None]:
         context.hub.close()
 
 
-def _routes(context: Context) -> list[BaseRoute]:
+def _routes(context: Context, admission: Admission | None) -> list[BaseRoute]:
     openapi = msgspec.json.encode(document(TABLE, f"1.{SCHEMA_VERSION}"))
 
     async def get_openapi(request: Request) -> Response:
@@ -83,7 +97,7 @@ def _routes(context: Context) -> list[BaseRoute]:
         return FileResponse(STATIC / "docs.html")
 
     return [
-        *starlette_routes(TABLE, context),
+        *starlette_routes(TABLE, context, admission),
         Route("/openapi.json", get_openapi),
         Route("/docs", get_docs),
         Route("/", get_page),

@@ -1,24 +1,37 @@
-"""What every handler is given: the log, its read models, settings and a source of ids."""
+"""What every handler is given: the log, its read models, settings, and what stands beside them."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 from schemas.envelope import Header
 from schemas.errors import StorageError
+from streams.history import History
 from streams.log import Log
 from web.hub import Hub
-from web.problems import unavailable
+from web.problems import ProblemError, unavailable
+from web.runs import FoldedRuns, NoRuns, RunStore, parse_place
 from web.settings import WebSettings
 from web.views.models import Views
 from web.waiting import Waiters
 
 
 class Context:
-    """The app's state; ``is_loaded`` once the read models hold what the log held at the start."""
+    """The app's state; ``is_loaded`` once the read models hold what the log held at the start.
+
+    ``place`` says which run and instant the read models are of, empty for the present one.
+    ``history`` is what a database holds of runs, None where there is none.
+    """
 
     def __init__(
-        self, log: Log, settings: WebSettings, ids: Callable[[], str], views: Views
+        self,
+        log: Log,
+        settings: WebSettings,
+        ids: Callable[[], str],
+        views: Views,
+        runs: RunStore | None = None,
+        history: History | None = None,
     ) -> None:
         self.log = log
         self.settings = settings
@@ -27,6 +40,31 @@ class Context:
         self.waiters = Waiters()
         self.hub = Hub(log, settings, ids, views)
         self.is_loaded = False
+        self.place = ""
+        self.history = history
+        mode = views.risk.autonomy_mode
+        self.runs = FoldedRuns(runs or NoRuns(), lambda: Views(settings.history_max, mode), log)
+
+    async def at(self, run_id: str, as_of: str) -> Context:
+        """Return this context with the read models of a run at a place.
+
+        Raises ProblemError for an unknown run (404) or place (422).
+        """
+        place = parse_place(as_of)
+        name = self.views.backtests.run_of(run_id) or run_id or self.log.run_id
+        if not as_of and name == self.log.run_id:
+            return self
+        scene = copy.copy(self)
+        scene.views = await self.runs.views(name, place)
+        scene.place = f"{name}@{as_of}"
+        return scene
+
+    def check_is_present(self) -> None:
+        """Raise ProblemError (409) if the read models are not those of the running run."""
+        if self.place:
+            raise ProblemError(
+                409, "not_live", f"{self.place} is history; nothing can be done there"
+            )
 
     async def publish(self, topic: str, record: Header, remedy: str) -> None:
         """Publish a command; raises ProblemError (503) with ``remedy`` if the log refuses it."""

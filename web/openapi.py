@@ -11,17 +11,22 @@ from typing import Any
 import msgspec
 
 from web.problems import MEDIA_TYPE, Problem
-from web.route_table import Route
+from web.route_table import AS_OF, RUN_ID, Route
+from web.scopes import PUBLIC
 
 _REF = "#/components/schemas/{name}"
 _IN_PATH = re.compile(r"{(\w+)}")
 _NUMBER = {"type": "number"}
 _NUMBER_OR_TEXT = {"type": ["number", "string"]}
+_PLACE = (
+    (RUN_ID, "A recorded run, or a backtest by its task; the running one without it."),
+    (AS_OF, "An RFC 3339 time, or an offset as topic:offset; the end of the run without it."),
+)
 
 
 def document(table: Sequence[Route], version: str) -> dict[str, Any]:
     """Return the document of ``table`` as plain values."""
-    bodies = [kind for route in table for kind in (route.query, route.body) if kind is not None]
+    bodies = [route.body for route in table if route.body is not None]
     answers: list[type[Any]] = [Problem]
     for route in table:
         answers += [route.answer, *route.answers.values()]
@@ -30,7 +35,7 @@ def document(table: Sequence[Route], version: str) -> dict[str, Any]:
     schemas = _schemas(answers, _NUMBER) | _schemas(bodies, _NUMBER_OR_TEXT)
     paths: dict[str, dict[str, Any]] = {}
     for route in table:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -67,14 +72,18 @@ def _ref(kind: type[Any]) -> dict[str, Any]:
     return {"$ref": _REF.format(name=kind.__name__)}
 
 
-def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
+def _operation(route: Route) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": getattr(route.handler, "__name__", route.path),
         "summary": route.summary,
         "description": inspect.getdoc(route.handler) or "",
         "tags": [route.tag],
         "x-scope": route.scope,
-        "parameters": [*_path_parameters(route), *_query_parameters(route, schemas)],
+        "parameters": [
+            *_path_parameters(route),
+            *_query_parameters(route),
+            *(_place_parameters() if route.is_of_run else ()),
+        ],
         "responses": _responses(route),
     }
     if route.body is not None:
@@ -92,12 +101,42 @@ def _path_parameters(route: Route) -> list[dict[str, Any]]:
     ]
 
 
-def _query_parameters(route: Route, schemas: dict[str, Any]) -> list[dict[str, Any]]:
+def _query_parameters(route: Route) -> list[dict[str, Any]]:
+    schemas = _schemas([route.query], _NUMBER_OR_TEXT)
     schema = schemas[route.query.__name__]
     required = schema.get("required", ())
     return [
-        {"name": name, "in": "query", "required": name in required, "schema": field}
-        for name, field in schema["properties"].items()
+        {
+            "name": name,
+            "in": "query",
+            "required": name in required,
+            "schema": _inlined(field, schemas),
+        }
+        for name, field in schema.get("properties", {}).items()
+    ]
+
+
+def _inlined(node: Any, schemas: dict[str, Any]) -> Any:
+    """Return a schema with what it refers to in its place; queries hold no deep structures."""
+    if isinstance(node, list):
+        return [_inlined(item, schemas) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        return _inlined(schemas[node["$ref"].rpartition("/")[2]], schemas)
+    return {key: _inlined(value, schemas) for key, value in node.items()}
+
+
+def _place_parameters() -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": text,
+            "schema": {"type": "string", "maxLength": 200},
+        }
+        for name, text in _PLACE
     ]
 
 
@@ -106,7 +145,12 @@ def _responses(route: Route) -> dict[str, Any]:
     for status, kind in {200: route.answer, **route.answers}.items():
         content = {"application/json": {"schema": _ref(kind)}}
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": content}
-    for status in sorted({*route.errors, 422, 500}):
+    statuses = {*route.errors, 422, 500}
+    if route.scope != PUBLIC:
+        statuses |= {401, 403, 429}
+    if route.is_of_run:
+        statuses |= {404, 503}
+    for status in sorted(statuses):
         content = {MEDIA_TYPE: {"schema": _ref(Problem)}}
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": content}
     return responses

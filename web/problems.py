@@ -37,6 +37,7 @@ class Problem(msgspec.Struct, omit_defaults=True):
     code: str
     instance: str = ""
     errors: list[FieldError] = []
+    candidates: list[str] = []
 
 
 class ProblemError(MillraceError):
@@ -49,6 +50,7 @@ class ProblemError(MillraceError):
         detail: str,
         *,
         errors: Sequence[FieldError] = (),
+        candidates: Sequence[str] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
@@ -56,15 +58,24 @@ class ProblemError(MillraceError):
         self.code = code
         self.detail = detail
         self.errors = list(errors)
+        self.candidates = list(candidates)
         self.headers = dict(headers or {})
 
 
-def invalid(errors: Sequence[FieldError], *, code: str = "invalid_request") -> ProblemError:
-    """Return the 422 problem for fields that are well-formed but wrong."""
+def invalid(
+    errors: Sequence[FieldError],
+    *,
+    code: str = "invalid_request",
+    candidates: Sequence[str] = (),
+) -> ProblemError:
+    """Return the 422 problem for fields that are well-formed but wrong.
+
+    ``candidates`` are what an ambiguous name may mean.
+    """
     first = errors[0]
     name = first.pointer.lstrip("/") or "the request"
     detail = f"{name}: {first.detail}" + (f"; {first.remedy}" if first.remedy else "")
-    return ProblemError(422, code, detail, errors=errors)
+    return ProblemError(422, code, detail, errors=errors, candidates=candidates)
 
 
 def not_found(what: str, name: str, remedy: str) -> ProblemError:
@@ -87,6 +98,7 @@ def problem_response(error: ProblemError, instance: str) -> Response:
         code=error.code,
         instance=instance,
         errors=error.errors,
+        candidates=error.candidates,
     )
     return Response(
         msgspec.json.encode(problem), error.status, headers=error.headers, media_type=MEDIA_TYPE

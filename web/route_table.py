@@ -1,15 +1,17 @@
-"""Routes as data: from one table follow decoding, problems and the OpenAPI document.
+"""Routes as data: from one table follow decoding, authorisation, problems and the OpenAPI document.
 
 A handler gets the app's context and a ``Call`` with decoded path, query and body, and returns a
-struct, or a ``Reply`` when the status is not 200.
+struct, or a ``Reply`` when the status is not 200. A route with ``is_of_run`` also takes ``run_id``
+and ``as_of``; its handler is given a context whose read models are those of that run at that place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
+from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
@@ -22,20 +24,28 @@ from web.problems import ProblemError
 Q = TypeVar("Q")
 B = TypeVar("B")
 
+RUN_ID = "run_id"
+AS_OF = "as_of"
+LOCAL_OPERATOR = "api"
+"""Who acts where no key is asked for."""
+
 
 class NoQuery(msgspec.Struct, forbid_unknown_fields=True):
     """A route without query parameters."""
 
 
 class Call(Generic[Q, B]):
-    """One decoded request."""
+    """One decoded request; ``operator`` names who sent it."""
 
-    __slots__ = ("body", "path", "query")
+    __slots__ = ("body", "operator", "path", "query")
 
-    def __init__(self, path: dict[str, str], query: Q, body: B) -> None:
+    def __init__(
+        self, path: dict[str, str], query: Q, body: B, operator: str = LOCAL_OPERATOR
+    ) -> None:
         self.path = path
         self.query = query
         self.body = body
+        self.operator = operator
 
 
 class Reply(NamedTuple):
@@ -52,8 +62,10 @@ Handler = Callable[[Context, Any], Awaitable[msgspec.Struct | Reply]]
 class Route(NamedTuple):
     """One route.
 
-    ``scope`` is what a key must be allowed (none is asked for on loopback); ``answers`` are further
-    successful answers by status, ``errors`` the statuses of its problems.
+    ``scope`` is what a key must be allowed (``web.scopes``); ``answers`` are further successful
+    answers by status, ``errors`` the statuses of its problems. ``is_of_run``: other runs and other
+    instants may be asked for. ``example`` is a path with query that works, ``example_body`` what is
+    sent to it: the documentation shows them, and a test sends them.
     """
 
     method: str
@@ -67,30 +79,54 @@ class Route(NamedTuple):
     body: type[msgspec.Struct] | None = None
     answers: Mapping[int, type[msgspec.Struct]] = {}
     errors: tuple[int, ...] = ()
+    is_of_run: bool = False
+    example: str = ""
+    example_body: Mapping[str, Any] | None = None
 
 
-def starlette_routes(table: Sequence[Route], context: Context) -> list[StarletteRoute]:
+class Admission(Protocol):
+    """Decides who may use which route."""
+
+    async def admit(self, request: Request, route: Route) -> str:
+        """Return the name of who sent ``request``.
+
+        Raises ProblemError (401, 403, 429) if the request may not use ``route``.
+        """
+        ...
+
+
+def starlette_routes(
+    table: Sequence[Route], context: Context, admission: Admission | None = None
+) -> list[StarletteRoute]:
     """Return the table as routes of Starlette, joined by path: other methods get 405."""
     by_path: dict[str, dict[str, Route]] = {}
     for route in table:
         by_path.setdefault(route.path, {})[route.method] = route
     return [
-        StarletteRoute(path, _endpoint(methods, context), methods=list(methods))
+        StarletteRoute(path, _endpoint(methods, context, admission), methods=list(methods))
         for path, methods in by_path.items()
     ]
 
 
 def _endpoint(
-    methods: dict[str, Route], context: Context
+    methods: dict[str, Route], context: Context, admission: Admission | None
 ) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         # Starlette lets HEAD through wherever GET is allowed.
         route = methods["GET" if request.method == "HEAD" else request.method]
-        query = decode_query(request.query_params, route.query)
+        operator = LOCAL_OPERATOR
+        if admission is not None:
+            operator = await admission.admit(request, route)
+        params, scene = request.query_params, context
+        if route.is_of_run:
+            params, place = _place(params)
+            scene = await context.at(place.run_id, place.as_of)
+        query = decode_query(params, route.query)
         body = None
         if route.body is not None:
             body = decode_body(await _read(request, context.settings.body_max_bytes), route.body)
-        reply = await route.handler(context, Call(dict(request.path_params), query, body))
+        call = Call(dict(request.path_params), query, body, operator)
+        reply = await route.handler(scene, call)
         if not isinstance(reply, Reply):
             reply = Reply(200, reply)
         return Response(
@@ -98,6 +134,20 @@ def _endpoint(
         )
 
     return endpoint
+
+
+class PlaceQuery(msgspec.Struct):
+    """Which run, and which place of it: a time, or an offset as topic:offset; its end without."""
+
+    run_id: str = ""
+    as_of: str = ""
+
+
+def _place(params: QueryParams) -> tuple[QueryParams, PlaceQuery]:
+    """Take run and place out of a query; what is given twice stays in it, and is refused there."""
+    names = [name for name in (RUN_ID, AS_OF) if len(params.getlist(name)) == 1]
+    rest = [(name, value) for name, value in params.multi_items() if name not in names]
+    return QueryParams(rest), PlaceQuery(**{name: params[name] for name in names})
 
 
 async def _read(request: Request, max_bytes: int) -> bytes:

@@ -18,6 +18,11 @@ def format_time(ns: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
 
 
+def day_text(ns: int) -> str:
+    """Return the UTC day of an instant as yyyy-mm-dd."""
+    return f"{datetime.fromtimestamp(ns // _NS, UTC):%Y-%m-%d}"
+
+
 def parse_time(text: str, *, is_end: bool = False) -> int | None:
     """Return the instant of an RFC 3339 time or a plain date as ns UTC, or None if it is neither.
 

@@ -113,7 +113,7 @@ class Gate:
             unknown = Denial("INSTRUMENT_UNKNOWN", command.instrument_id, "a defined instrument")
             self._refuse(account, order, denial or unknown, base, cause, now_ns, out)
             return
-        found = self._judge(account, slot, command, now_ns)
+        found = self.judge(account, slot, command, now_ns)
         if found is not None:
             self._refuse(account, order, found, base, cause, now_ns, out)
         elif self.autonomy is AutonomyMode.SEMI_AUTOMATIC:
@@ -135,9 +135,10 @@ class Gate:
         )
         self._dead_letters.add(command, f"account {account_id} is not known", now_ns, out)
 
-    def _judge(
+    def judge(
         self, account: Account, slot: Slot, command: SubmitOrder, now_ns: int
     ) -> Denial | None:
+        """Return what the checks find against an order, None if it may go; nothing is changed."""
         denial = impossible(command)
         if denial is not None:
             return denial
@@ -147,6 +148,29 @@ class Gate:
             self._marks.settle_account(account)
             intent.equity = self._marks.equity(account)
         return first_denial(intent)
+
+    def judge_apart(self, account: Account, command: SubmitOrder, now_ns: int) -> Denial | None:
+        """Return what the checks would find against an order, and leave no trace of it.
+
+        A slot makes its entries in the account, so this one is of a copy.
+        """
+        self._marks.settle_account(account)
+        apart = msgspec.structs.replace(
+            account,
+            positions=dict(account.positions),
+            holdings=dict(account.holdings),
+            strategies=dict(account.strategies),
+        )
+        slot = self._book.slot(
+            apart,
+            command.strategy_id,
+            command.instrument_id,
+            self.breakers,
+            Exposure(apart, self._book),
+        )
+        if slot is None:
+            return Denial("INSTRUMENT_UNKNOWN", command.instrument_id, "a defined instrument")
+        return self.judge(account, slot, command, now_ns)
 
     def _release(
         self,
@@ -312,7 +336,7 @@ class Gate:
         before = account.open_orders
         add_working(slot, side, -leaves)
         account.open_orders = {k: None for k in before if k != command.client_order_id}
-        denial = self._judge(account, slot, wanted, now_ns)
+        denial = self.judge(account, slot, wanted, now_ns)
         account.open_orders = before
         add_working(slot, side, leaves)
         return denial
@@ -344,7 +368,7 @@ class Gate:
             )
         else:
             renewed = msgspec.structs.replace(order.command, decision_price=0.0, decision_ts_ns=0)
-            denial = self._judge(account, slot, renewed, now_ns)
+            denial = self.judge(account, slot, renewed, now_ns)
         if denial is not None or slot is None:
             assert denial is not None  # an order without a slot has just been denied
             self._refuse(account, order, denial, base, cause, now_ns, out)

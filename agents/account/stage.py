@@ -22,10 +22,11 @@ from agents.account.orders import OrderManager, add_working
 from agents.account.saved import StageState
 from agents.account.slots import Book
 from agents.account.state import Account, Order, new_account
+from agents.account.what_if import check_order
 from agents.domain.order_state import TRANSITIONS, Step
 from agents.processor import Outbox
 from schemas.columns import EquityColumns, MarketBatch, PriceColumns
-from schemas.commands import ApproveOrder, CancelOrder, ReplaceOrder, SubmitOrder
+from schemas.commands import ApproveOrder, CancelOrder, CheckOrder, ReplaceOrder, SubmitOrder
 from schemas.enums import AutonomyMode, OrderStatus, Scope
 from schemas.envelope import Header, Record
 from schemas.errors import ConfigError, RecordError
@@ -88,6 +89,7 @@ class AccountStage:
             CancelOrder: gate.on_cancel,
             ReplaceOrder: gate.on_replace,
             ApproveOrder: gate.on_approve,
+            CheckOrder: self._on_check,
             Fill: self._on_fill,
             SetLimits: self._on_set_limits,
             SetBreaker: self._on_set_breaker,
@@ -252,6 +254,9 @@ class AccountStage:
         """Cancel one order on behalf of an operator's command."""
         base = derived_base(f"account:{account.config.account_id}:{ordinal}", cause.event_id)
         self._manager.request_cancel(order, base, cause.event_id, now_ns, out)
+
+    def _on_check(self, command: CheckOrder, now_ns: int, out: Outbox) -> None:
+        check_order(self.gate, self.accounts, command, now_ns, out)
 
     def _on_set_limits(self, command: SetLimits, now_ns: int, out: Outbox) -> None:
         operators.set_limits(self, command, out)

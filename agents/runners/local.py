@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -28,12 +27,11 @@ from schemas.envelope import Header
 from schemas.errors import MillraceError, StorageError
 from schemas.rows import records_from_table
 from schemas.topics import (
-    MARKET_EVENTS,
     REFERENCE_ACTIONS,
     REFERENCE_INSTRUMENTS,
     SYSTEM_RUNS,
 )
-from streams.journal import JournalReader, JournalWriter
+from streams.journal import JournalReader, JournalWriter, events_of
 from streams.log import Listener, Published
 
 _TURN_S = 0.02
@@ -269,13 +267,7 @@ class LocalRunner:
             published.append(Published(topic, 0, offset, record))
 
         if batch is not None:
-            events = list(batch.records)
-            for table in (batch.trades, batch.quotes, batch.bars):
-                of_table = records_from_table(self.engine.universe, table, slice(None))
-                places = zip(table.pos.tolist(), of_table, strict=True)
-                events.extend((pos, MARKET_EVENTS, record) for pos, record in places)
-            # The order of their offsets is the merged order, not that of the tables.
-            for _, topic, record in sorted(events, key=itemgetter(0)):
+            for topic, record in events_of(batch, self.engine.universe):
                 add(topic, record)
         for topic, rows in outputs.tables:
             for record in records_from_table(self.engine.universe, rows, slice(None)):

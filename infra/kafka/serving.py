@@ -24,6 +24,7 @@ from infra.kafka.node import Node, free_port
 from infra.kafka.publishing import publish_definitions, publish_recording
 from infra.kafka.settings import connection_of
 from infra.kafka.working import wait_for_topics
+from infra.run_store import JournalRuns
 from infra.serve import check_host, check_port
 from infra.settings import Settings, data_folder, load_settings
 from streams.kafka.connection import Connection
@@ -89,10 +90,11 @@ async def serve_web(
         web_settings = WebSettings(
             autonomy_mode=settings.risk.autonomy, default_account_id=settings.account.account_id
         )
-        app = create_app(log, web_settings, lambda: uuid.uuid4().hex)
+        runs = JournalRuns(data_folder())
+        app = create_app(log, web_settings, lambda: uuid.uuid4().hex, runs=runs)
         web = WebServer(app, settings.run.host, port)
         await web.start()
-        agent = BacktestAgent(log)
+        agent = BacktestAgent(log, uuid.uuid4().hex)
         following = asyncio.create_task(log.run())
         stopping = asyncio.create_task(stop.wait())
         console.print(f"serving http://{settings.run.host}:{web.port}  (API docs at /docs)")

@@ -13,12 +13,14 @@ batches    market events recut into batches
 reader     JournalReader
 hashing    OutputHasher: the hash of what a run wrote
 compare    two journals, record by record
+published  a journal as the records that its run published
 """
 
 from streams.journal.compare import Comparison, Difference, compare
 from streams.journal.encoding import EncodedGroup, Kind, encode_group
 from streams.journal.entry import Entry
 from streams.journal.hashing import OutputHasher
+from streams.journal.published import events_of, published
 from streams.journal.reader import JournalReader
 from streams.journal.rowlog import TornTail
 from streams.journal.sealing import seal_folder
@@ -36,5 +38,7 @@ __all__ = [
     "TornTail",
     "compare",
     "encode_group",
+    "events_of",
+    "published",
     "seal_folder",
 ]

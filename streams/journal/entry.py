@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 
 import numpy as np
 
@@ -102,6 +103,27 @@ class Entry:
             return self._events(content, start, stop)
         others = [value for name, value in content.values if name == topic]
         return [decode(topic, value) for value in others[start:stop]]
+
+    def published(self) -> list[tuple[str, Header]]:
+        """Return all records of this entry as (topic, record) in order; a mark has none.
+
+        Events of a batch come in their merged order, not that of its tables.
+        """
+        if self.kind is Kind.MARK:
+            return []
+        content = self._load(None)
+        if self.kind is Kind.COLUMNS:
+            rows = self._rows(content.tables[0], slice(None))
+            return [(content.topic, record) for record in rows]
+        records = [(topic, decode(topic, value)) for topic, value in content.values]
+        if self.kind is Kind.RECORDS:
+            return records
+        placed = list(zip(content.places, records, strict=True))
+        for table in content.tables:
+            rows = self._rows(table, slice(None))
+            events = [(MARKET_EVENTS, record) for record in rows]
+            placed.extend(zip(table.pos.tolist(), events, strict=True))
+        return [item for _, item in sorted(placed, key=itemgetter(0))]
 
     def find(self, event_id: str) -> Header | None:
         """Return the record with that event id, the last one if there are several, or None."""

@@ -1,21 +1,44 @@
-"""What the backtest agent refuses to run: code and data that a request must not reach."""
+"""What the backtest agent does with requests, and what it refuses to run.
+
+The program behind it is a little script here: code and data must not be reached by a request.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra.backtest_agent import refusal_of
-from schemas.control import BacktestRequest
+from infra.backtest_agent import BacktestAgent, refusal_of
+from schemas import topics as t
+from schemas.control import (
+    BacktestCancel,
+    BacktestProgress,
+    BacktestRequest,
+    BacktestResult,
+    ParityRequest,
+    ParityResult,
+)
+from schemas.enums import RunStatus
+from schemas.envelope import Header
+from streams.memory_log import MemoryLog
 
 
-def request(**fields: Any) -> BacktestRequest:
+def request(task_id: str = "t", **fields: Any) -> BacktestRequest:
     """Return a request for a backtest."""
     values: dict[str, Any] = {"strategy_name": "buy_and_hold", "initial_cash": "10000", **fields}
     return BacktestRequest(
-        event_id="e", ts_event_ns=0, correlation_id="t", task_id="t", operator="test", **values
+        event_id=f"e-{task_id}",
+        ts_event_ns=0,
+        correlation_id="t",
+        task_id=task_id,
+        operator="test",
+        **values,
     )
 
 
@@ -42,3 +65,144 @@ def test_request_for_foreign_code_or_data_is_refused(fields: dict[str, Any]) -> 
 @pytest.mark.parametrize("data", ["", "daily", "demo", "data/sets/mine"])
 def test_request_for_known_data_is_run(data: str) -> None:
     assert refusal_of(request(data=data, parameters={"weight": 0.5}), Path("data")) == ""
+
+
+class Log(MemoryLog):
+    """A log to which agents write without waiting."""
+
+    def publish_side(self, topic: str, record: Header) -> None:
+        """Append one record."""
+        self.append([(topic, record)])
+
+
+RUNS = """
+import json, sys
+sys.stderr.write('{"done": 5, "total": 10}\\n')
+if "parity" in sys.argv:
+    rerun = {"records_compared": 7, "differences": 1, "recorded_hash": "a", "rerun_hash": "b"}
+    print(json.dumps({"rerun": rerun, "backtest_against_live": None, "reason": "no session"}))
+    sys.exit(1)
+manifest = {"output_hash": "hash", "run_id": "backtest-1"}
+print(json.dumps(
+    {"metrics": {"sharpe_ratio": 1.5}, "events": 10, "manifest": manifest, "folder": "runs/x"}
+))
+"""
+FAILS = "import sys; sys.stderr.write('error: strategy nope not found\\n'); sys.exit(2)"
+HANGS = (
+    'import sys, time; sys.stderr.write(\'{"done": 1, "total": 2}\\n\');'
+    " sys.stderr.flush(); time.sleep(60)"
+)
+
+
+class Side:
+    """A log with agents beside it; waits for records."""
+
+    def __init__(self) -> None:
+        self.log = Log("run-1", lambda: 0)
+        self._told = asyncio.Event()
+        self.log.listen(lambda _: self._told.set())
+        self.agents: list[BacktestAgent] = []
+
+    def ask(self, *records: Header) -> None:
+        """Write requests."""
+        self.log.append([(t.BACKTEST_REQUESTS, record) for record in records])
+
+    def said(self, topic: str) -> Sequence[Any]:
+        """Return what stands on a topic."""
+        return [item.record for item in self.log.read(topic, 0, 1000)]
+
+    async def until(self, is_met: Callable[[], object]) -> None:
+        """Wait until something is true."""
+        async with asyncio.timeout(20):
+            while not is_met():
+                self._told.clear()
+                await self._told.wait()
+
+
+@asynccontextmanager
+async def agents(program: str, *names: str) -> AsyncIterator[Side]:
+    """Run agents whose backtests are a script."""
+    side = Side()
+    for name in names or ("one",):
+        command = (sys.executable, "-c", program)
+        side.agents.append(BacktestAgent(side.log, name, command))
+    try:
+        yield side
+    finally:
+        for agent in side.agents:
+            await agent.stop()
+
+
+async def test_request_ends_in_a_result_with_the_run_that_it_made() -> None:
+    async with agents(RUNS) as side:
+        side.ask(request())
+        await side.until(lambda: side.said(t.BACKTEST_RESULTS))
+        (result,) = side.said(t.BACKTEST_RESULTS)
+        progress = side.said(t.BACKTEST_PROGRESS)
+
+    assert isinstance(result, BacktestResult)
+    assert result.status is RunStatus.COMPLETED
+    assert result.metrics == {"sharpe_ratio": 1.5, "events": 10, "run_id": "backtest-1"}
+    assert [(p.status, p.events_done, p.events_total) for p in progress] == [
+        ("QUEUED", 0, 0),
+        ("RUNNING", 0, 0),
+        ("RUNNING", 5, 10),
+    ]
+
+
+async def test_of_several_agents_the_first_claim_runs_the_request() -> None:
+    async with agents(RUNS, "one", "two", "three") as side:
+        side.ask(request("a"), request("b"))
+        await side.until(lambda: len(side.said(t.BACKTEST_RESULTS)) == 2)
+        progress: Sequence[BacktestProgress] = side.said(t.BACKTEST_PROGRESS)
+
+    claims = [p.detail for p in progress if p.status is RunStatus.QUEUED]
+    started = [p.task_id for p in progress if p.status is RunStatus.RUNNING and not p.events_done]
+    assert sorted(claims) == ["one", "one", "three", "three", "two", "two"]
+    assert started == ["a", "b"]
+
+
+async def test_failure_has_its_code_and_the_last_words_of_the_program() -> None:
+    async with agents(FAILS) as side:
+        side.ask(request())
+        await side.until(lambda: side.said(t.BACKTEST_RESULTS))
+        (result,) = side.said(t.BACKTEST_RESULTS)
+
+    assert (result.status, result.metrics["code"]) == (RunStatus.FAILED, "not_found")
+    assert result.detail == "strategy nope not found"
+
+
+async def test_running_and_waiting_backtests_are_given_up() -> None:
+    async with agents(HANGS) as side:
+        side.ask(request("a"), request("b"))
+        await side.until(lambda: [p for p in side.said(t.BACKTEST_PROGRESS) if p.events_done])
+        for task_id in ("b", "a"):
+            side.ask(BacktestCancel(ts_event_ns=0, task_id=task_id, reason="wrong"))
+        await side.until(lambda: len(side.said(t.BACKTEST_RESULTS)) == 2)
+        results = side.said(t.BACKTEST_RESULTS)
+
+    assert [(r.task_id, r.status, r.detail) for r in results] == [
+        ("a", RunStatus.CANCELED, "wrong"),
+        ("b", RunStatus.CANCELED, "wrong"),
+    ]
+
+
+async def test_comparison_with_differences_is_a_result() -> None:
+    async with agents(RUNS) as side:
+        side.ask(ParityRequest(event_id="p", ts_event_ns=0, task_id="p", run="backtest-1"))
+        await side.until(lambda: side.said(t.BACKTEST_RESULTS))
+        (result,) = side.said(t.BACKTEST_RESULTS)
+
+    assert isinstance(result, ParityResult)
+    assert (result.status, result.differences) == (RunStatus.COMPLETED, 1)
+    assert (result.records_compared, result.detail) == (7, "no session")
+
+
+@pytest.mark.parametrize("run", ["../secret", "/etc", "--help", "", "a b"])
+async def test_comparison_names_a_run_and_never_a_path(run: str) -> None:
+    async with agents(RUNS) as side:
+        side.ask(ParityRequest(event_id="p", ts_event_ns=0, task_id="p", run=run))
+        await side.until(lambda: side.said(t.BACKTEST_RESULTS))
+        (result,) = side.said(t.BACKTEST_RESULTS)
+
+    assert result.status is RunStatus.FAILED

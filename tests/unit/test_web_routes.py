@@ -25,10 +25,12 @@ from tests.unit.web_run import (
     Run,
     body,
     breaker,
+    exact,
     fast,
     filled,
     filled_run,
     instrument,
+    problem,
     submit,
 )
 
@@ -46,23 +48,6 @@ def client(run: Run) -> Iterator[TestClient]:
     """Give a client of ``run``."""
     with run.client() as client:
         yield client
-
-
-def problem(response: Any, status: int) -> dict[str, Any]:
-    """Return the problem of a response, which must be one with ``status``."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    content: dict[str, Any] = response.json()
-    assert content["status"] == status
-    assert content["detail"]
-    assert content["code"]
-    return content
-
-
-def exact(response: Any) -> Any:
-    """Return JSON with every number as the text that stands there."""
-    assert response.status_code == 200, response.text
-    return json.loads(response.text, parse_float=str, parse_int=str)
 
 
 # ---- portfolio

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
@@ -12,7 +13,7 @@ import msgspec
 from starlette.testclient import TestClient
 
 from schemas import topics as t
-from schemas.commands import CancelOrder, CommandReceipt, SubmitOrder
+from schemas.commands import CancelOrder, SubmitOrder
 from schemas.control import BacktestRequest, BacktestResult, StrategySignal, StrategyStateChanged
 from schemas.enums import (
     BreakerState,
@@ -32,11 +33,14 @@ from schemas.portfolio import AccountSnapshot, EquityMark, PositionChanged
 from schemas.risk import BreakerChanged, LimitSet, RiskDecision, SetBreaker, SetLimits
 from streams.log import Published
 from streams.memory_log import MemoryLog
+from tests.unit.web_stage import ANSWERS, receipt
 from web.app import WebSettings, create_app
+from web.runs import RunStore
 
 START_NS = 1_381_152_600_000_000_000
 """9:30 in New York on 7 October 2013."""
 
+_COMMANDS = frozenset({t.ACCOUNT_INPUTS, t.STRATEGY_INPUTS})
 _FAST = WebSettings(receipt_timeout_s=0.05, backtest_timeout_s=0.05)
 
 
@@ -49,11 +53,12 @@ class Run:
         *,
         has_stage: bool = True,
         log: MemoryLog | None = None,
+        runs: RunStore | None = None,
     ) -> None:
         self._ticks = count()
         numbers = count(1)
         self.log = log or MemoryLog("run-1", lambda: START_NS)
-        self.app = create_app(self.log, settings, lambda: f"id-{next(numbers)}")
+        self.app = create_app(self.log, settings, lambda: f"id-{next(numbers)}", runs=runs)
         self.context = self.app.state.context
         if has_stage:
             self.log.listen(FakeStage(self.log))
@@ -103,6 +108,8 @@ class FakeStage:
                 )
             elif isinstance(record, BacktestRequest):
                 self._log.append([(t.BACKTEST_RESULTS, backtest_result(record))])
+            elif type(record) in ANSWERS and item.topic in _COMMANDS:
+                self._log.append(ANSWERS[type(record)](self._log, record))
 
     def _on_submit(self, record: SubmitOrder) -> list[tuple[str, Header]]:
         if record.client_order_id == "taken":
@@ -133,23 +140,6 @@ class FakeStage:
             (t.ORDER_RECEIPTS, receipt(record, ReceiptOutcome.ACCEPTED)),
             (t.ORDER_EVENTS, event),
         ]
-
-
-def receipt(
-    record: SubmitOrder | CancelOrder, outcome: ReceiptOutcome, code: str = ""
-) -> CommandReceipt:
-    """Return the answer to a command."""
-    return CommandReceipt(
-        f"r-{record.event_id}",
-        START_NS,
-        record.client_order_id,
-        record.event_id,
-        record.account_id,
-        record.client_order_id,
-        outcome,
-        code,
-        "because",
-    )
 
 
 def submit(
@@ -474,3 +464,20 @@ def body(**fields: Any) -> dict[str, Any]:
 def fast(**changes: Any) -> WebSettings:
     """Return the settings of the tests with ``changes``."""
     return msgspec.structs.replace(_FAST, **changes)
+
+
+def problem(response: Any, status: int) -> dict[str, Any]:
+    """Return the problem of a response, which must be one with ``status``."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    content: dict[str, Any] = response.json()
+    assert content["status"] == status
+    assert content["detail"]
+    assert content["code"]
+    return content
+
+
+def exact(response: Any) -> Any:
+    """Return JSON with every number as the text that stands there."""
+    assert response.status_code == 200, response.text
+    return json.loads(response.text, parse_float=str, parse_int=str)

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from web.route_table import Route
-from web.routes import backtests, orders, portfolio, risk, strategies, system, trades
+from web.routes import (
+    approvals,
+    backtest_results,
+    backtests,
+    killing,
+    order_entry,
+    orders,
+    portfolio,
+    positions,
+    risk,
+    strategies,
+    system,
+    trades,
+)
 
 TABLE: tuple[Route, ...] = (
     *portfolio.ROUTES,
+    *positions.ROUTES,
     *orders.ROUTES,
+    *order_entry.ROUTES,
+    *approvals.ROUTES,
     *trades.ROUTES,
     *strategies.ROUTES,
     *risk.ROUTES,
+    *killing.ROUTES,
     *backtests.ROUTES,
+    *backtest_results.ROUTES,
     *system.ROUTES,
 )
 """Every route with a typed answer."""

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from decimal import Decimal
-from itertools import islice
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from schemas.control import BacktestRequest, BacktestResult
+from schemas.control import (
+    BacktestCancel,
+    BacktestProgress,
+    BacktestRequest,
+    BacktestResult,
+)
 from schemas.enums import RunStatus
 from schemas.topics import BACKTEST_REQUESTS, BACKTEST_RESULTS
 from schemas.values import decimal_text
-from web import answers
+from web.answers import backtests as answers
 from web.context import Context
+from web.history import stored
 from web.problems import FieldError, ProblemError, invalid, not_found
 from web.route_table import Call, NoQuery, Reply, Route
+from web.routes.backtest_results import FIRST
+from web.routes.pages import bad_cursor, page
+from web.scopes import BACKTEST, READ
 from web.times import format_time, parse_time
-from web.views.backtests import BacktestRow
+from web.views.backtests import BacktestRow, Said
 from web.waiting import within
 
 _STATUS_BY_CODE = {
@@ -51,17 +61,24 @@ class RunRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class HistoryQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Filters of the history."""
+    """Filters of the history; ``cursor`` is that of the page before."""
 
     strategy_name: str = ""
     limit: Annotated[int, Meta(ge=1, le=100)] = 10
+    cursor: str | None = None
+
+
+class CancelRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Why a backtest is given up."""
+
+    reason: Annotated[str, Meta(max_length=500)] = ""
 
 
 async def run_backtest(
     context: Context, call: Call[NoQuery, RunRequest]
 ) -> answers.BacktestMetrics | Reply:
     """Run a backtest and wait for its metrics; 202 with Location if it takes too long."""
-    request = _request(context, call.body)
+    request = _request(context, call.body, call.operator)
     with context.waiters.expect(BACKTEST_RESULTS, request.task_id) as answer:
         await context.publish(BACKTEST_REQUESTS, request, "nothing was started as far as is known")
         result = await within(answer, context.settings.backtest_timeout_s)
@@ -80,28 +97,118 @@ async def start_backtest(
     context: Context, call: Call[NoQuery, RunRequest]
 ) -> answers.BacktestStarted:
     """Start a backtest; its end is announced on the WebSocket topic ``backtest.results.v1``."""
-    request = _request(context, call.body)
+    request = _request(context, call.body, call.operator)
     await context.publish(BACKTEST_REQUESTS, request, "nothing was started as far as is known")
     return answers.BacktestStarted(request.task_id, "started")
 
 
 async def get_history(context: Context, call: Call[HistoryQuery, None]) -> answers.BacktestHistory:
-    """List finished backtests, the newest first."""
-    rows = islice(context.views.backtests.newest_first(call.query.strategy_name), call.query.limit)
-    states = [_state(row) for row in rows]
-    return answers.BacktestHistory(states, len(states))
+    """List finished backtests, the newest first: of all runs where there is a database."""
+    query = call.query
+    if context.history is not None:
+        question = context.history.backtests(
+            query.strategy_name, query.limit, query.cursor or "", ""
+        )
+        found = await stored(question)
+        kept = [_state(_row(item.result, item.request)) for item in found.items]
+        return answers.BacktestHistory(kept, len(kept), found.cursor or None)
+    rows = _older(context, query)
+    states, cursor = page(rows, query.limit, lambda row: row.task_id)
+    return answers.BacktestHistory([_state(row) for row in states], len(states), cursor)
+
+
+def _older(context: Context, query: HistoryQuery) -> Iterator[BacktestRow]:
+    is_reached = query.cursor is None
+    if query.cursor is not None and query.cursor not in context.views.backtests.rows:
+        raise bad_cursor(query.cursor)
+    for row in context.views.backtests.newest_first():
+        if is_reached and query.strategy_name in ("", row.strategy_name):
+            yield row
+        is_reached = is_reached or row.task_id == query.cursor
+
+
+def _row(result: BacktestResult, request: BacktestRequest | None) -> BacktestRow:
+    return BacktestRow(task_id=result.task_id, log=deque(), request=request, result=result)
 
 
 async def get_backtest(context: Context, call: Call[NoQuery, None]) -> answers.BacktestState:
     """Return how far one backtest has come, with its result once there is one."""
+    return _state(await _known(context, call))
+
+
+async def get_progress(context: Context, call: Call[NoQuery, None]) -> answers.BacktestState:
+    """Return how far one backtest has come, without its figures."""
+    state = _state(await _known(context, call))
+    state.result = None
+    return state
+
+
+async def get_log(context: Context, call: Call[NoQuery, None]) -> answers.BacktestLog:
+    """Return what was said about one backtest, in order."""
+    row = await _known(context, call)
+    return answers.BacktestLog(row.task_id, [_line(said) for said in row.log])
+
+
+async def cancel_backtest(
+    context: Context, call: Call[NoQuery, CancelRequest]
+) -> answers.BacktestState | Reply:
+    """Give up a backtest that waits or runs; answers once it has ended, 202 if that is late."""
+    row = await _known(context, call)
+    if row.result is not None:
+        raise ProblemError(
+            409, "already_finished", f"backtest {row.task_id} is {row.status}; nothing to give up"
+        )
+    cancel = BacktestCancel(
+        event_id=f"web:{context.ids()}",
+        ts_event_ns=context.log.now_ns(),
+        correlation_id=row.task_id,
+        task_id=row.task_id,
+        operator=call.operator,
+        reason=call.body.reason,
+    )
+    await context.publish(BACKTEST_REQUESTS, cancel, "the backtest goes on as far as is known")
+    is_over = await context.waiters.until(
+        lambda: row.result is not None, context.settings.receipt_timeout_s
+    )
+    state = _state(row)
+    return state if is_over else Reply(202, state, {"Location": f"/api/backtest/{row.task_id}"})
+
+
+async def _known(context: Context, call: Call[Any, Any]) -> BacktestRow:
+    """Return a backtest by its task; raises ProblemError (404)."""
     task_id = call.path["task_id"]
     row = context.views.backtests.rows.get(task_id)
-    if row is None:
-        raise not_found("backtest", task_id, "GET /api/backtest/history lists finished ones")
-    return _state(row)
+    if row is not None:
+        return row
+    if context.history is not None:
+        found = await stored(context.history.backtest(task_id))
+        if found is not None:
+            return _row(found.result, found.request)
+    raise not_found("backtest", task_id, "GET /api/backtest/history lists finished ones")
 
 
-def _request(context: Context, body: RunRequest) -> BacktestRequest:
+def _line(said: Said) -> answers.LogLine:
+    done = total = None
+    if isinstance(said, BacktestProgress):
+        done, total, status, detail = said.events_done, said.events_total, said.status, said.detail
+    elif isinstance(said, BacktestResult):
+        status, detail = said.status, said.detail
+    elif isinstance(said, BacktestCancel):
+        status, detail = RunStatus.CANCELED, said.reason
+    else:
+        status, detail = RunStatus.QUEUED, said.strategy_name
+    return answers.LogLine(
+        format_time(said.ts_event_ns),
+        said.ts_event_ns,
+        str(said.__struct_config__.tag),
+        status,
+        done,
+        total,
+        detail,
+    )
+
+
+def _request(context: Context, body: RunRequest, operator: str) -> BacktestRequest:
     """Return the record that asks for ``body``; raises ProblemError (422) for wrong values."""
     errors: list[FieldError] = []
     start_ns, end_ns = parse_time(body.start_date), parse_time(body.end_date, is_end=True)
@@ -142,7 +249,7 @@ def _request(context: Context, body: RunRequest) -> BacktestRequest:
         symbols=body.symbols,
         parameters=body.parameters,
         seed=body.seed,
-        operator="api",
+        operator=operator,
     )
 
 
@@ -185,61 +292,94 @@ def _metrics(result: BacktestResult) -> answers.BacktestMetrics:
 def _state(row: BacktestRow) -> answers.BacktestState:
     result, progress = row.result, row.progress
     told = result or progress
-    name = result.strategy_name if result else row.request.strategy_name if row.request else None
+    is_complete = result is not None and result.status is RunStatus.COMPLETED
     return answers.BacktestState(
         row.task_id,
-        name,
+        row.run_id or None,
+        row.strategy_name or None,
         row.status,
         told.detail if told else "",
         progress.events_done if progress else None,
         progress.events_total if progress else None,
-        _metrics(result) if result is not None and result.status is RunStatus.COMPLETED else None,
+        _metrics(result) if result is not None and is_complete else None,
     )
 
 
-_ASKED = (400, 403, 413, 503)
+def _of_task(path: str, handler: Any, answer: Any, summary: str) -> Route:
+    return Route(
+        "GET",
+        f"/api/backtest/{{task_id}}{path}",
+        handler,
+        answer,
+        READ,
+        summary,
+        "backtests",
+        errors=(404, 503),
+        example=f"/api/backtest/task-1{path}",
+    )
+
+
+_ASKED = (400, 413, 503)
+_EXAMPLE = {
+    "strategy_name": "momentum_crossover",
+    "start_date": "2014-01-01T00:00:00Z",
+    "end_date": "2020-12-31T23:59:59Z",
+    "initial_capital": 10000.0,
+}
 ROUTES = (
     Route(
         "POST",
         "/api/backtest/run",
         run_backtest,
         answers.BacktestMetrics,
-        "backtest",
+        BACKTEST,
         "Run a backtest",
         "backtests",
         body=RunRequest,
         answers={202: answers.BacktestStarted},
         errors=(*_ASKED, 404),
+        example_body=_EXAMPLE,
     ),
     Route(
         "POST",
         "/api/backtest/run-async",
         start_backtest,
         answers.BacktestStarted,
-        "backtest",
+        BACKTEST,
         "Start a backtest",
         "backtests",
         body=RunRequest,
         errors=_ASKED,
+        example_body=_EXAMPLE,
     ),
     Route(
         "GET",
         "/api/backtest/history",
         get_history,
         answers.BacktestHistory,
-        "read",
+        READ,
         "Finished backtests",
         "backtests",
         query=HistoryQuery,
+        errors=(503,),
+        example="/api/backtest/history?strategy_name=momentum_crossover&limit=5",
     ),
+    *FIRST,
+    _of_task("", get_backtest, answers.BacktestState, "One backtest"),
+    _of_task("/progress", get_progress, answers.BacktestState, "How far it has come"),
+    _of_task("/log", get_log, answers.BacktestLog, "What was said about it"),
     Route(
-        "GET",
-        "/api/backtest/{task_id}",
-        get_backtest,
+        "POST",
+        "/api/backtest/{task_id}/cancel",
+        cancel_backtest,
         answers.BacktestState,
-        "read",
-        "One backtest",
+        BACKTEST,
+        "Give up a backtest",
         "backtests",
-        errors=(404,),
+        body=CancelRequest,
+        answers={202: answers.BacktestState},
+        errors=(400, 404, 409, 413, 503),
+        example="/api/backtest/task-2/cancel",
+        example_body={"reason": "wrong dates"},
     ),
 )

@@ -1,12 +1,14 @@
-"""What list routes share: pages and their cursors."""
+"""What list routes share: pages and their cursors, and bounds in time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TypeVar
 
+from streams.log import Published
 from web.problems import FieldError, ProblemError, invalid
+from web.times import parse_time
 
 T = TypeVar("T")
 
@@ -34,3 +36,44 @@ def bad_cursor(cursor: str) -> ProblemError:
         ],
         code="bad_cursor",
     )
+
+
+def offset_before(cursor: str | None) -> int | None:
+    """Return the offset that a cursor of a topic's records names; raises ProblemError (422)."""
+    if cursor is None:
+        return None
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+        raise bad_cursor(cursor)
+    return int(cursor)
+
+
+def older_than(items: Iterable[Published], cursor: str | None) -> Iterator[Published]:
+    """Yield the items, the newest first, that stand before the offset ``cursor``."""
+    before = offset_before(cursor)
+    return (item for item in items if before is None or item.offset < before)
+
+
+def offset_cursor(item: Published) -> str:
+    """Return the cursor behind an item."""
+    return str(item.offset)
+
+
+def instant(name: str, text: str | None, *, is_end: bool = False) -> int | None:
+    """Return the instant (ns) of a query's time; raises ProblemError (422) if it is none."""
+    if text is None:
+        return None
+    ns = parse_time(text, is_end=is_end)
+    if ns is None:
+        remedy = "write 2014-01-01 or 2014-01-01T00:00:00Z"
+        raise invalid([FieldError(f"/{name}", "is not a date or time", remedy, text[:40])])
+    return ns
+
+
+def within_times(after: str | None, until: str | None) -> Callable[[int], bool]:
+    """Return whether an instant (ns) lies behind ``after`` and not behind ``until``."""
+    after_ns, until_ns = instant("after", after), instant("until", until, is_end=True)
+
+    def is_within(ns: int) -> bool:
+        return (after_ns is None or ns > after_ns) and (until_ns is None or ns <= until_ns)
+
+    return is_within

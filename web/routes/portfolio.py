@@ -1,21 +1,43 @@
-"""Accounts: balances, positions, equity curves."""
+"""Accounts: balances, exposure, equity over time, results by group."""
 
 from __future__ import annotations
 
-from decimal import Decimal
-from typing import Annotated
+import re
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from schemas.portfolio import PositionChanged
-from web import answers
+from schemas.market_data import INTERVAL_NS, INTERVALS
+from schemas.portfolio import EquityMark
+from schemas.values import ZERO
+from streams.history import Window
+from web.answers import portfolio as answers
 from web.context import Context
-from web.problems import not_found
+from web.history import stored
+from web.problems import FieldError, invalid
 from web.route_table import Call, NoQuery, Route
-from web.times import format_time
+from web.routes.pages import instant
+from web.routes.resolving import known_account
+from web.routes.valuing import account_answer, initial_cash, position_answer
+from web.scopes import READ
+from web.times import day_text, format_time
 from web.views.models import Views
+from web.views.pnl import DAY_NS
 from web.views.portfolio import Curve
+
+_PERIOD = re.compile(r"(\d{1,4})([dwmy])", re.ASCII)
+_DAYS = {"d": 1, "w": 7, "m": 30, "y": 365}
+_POINTS_MAX = 10_000
+
+Timeframe = Literal["1s", "5s", "1m", "5m", "15m", "1h", "1d"]
+GroupBy = Literal["strategy", "instrument", "day"]
+
+
+class AccountQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Which account; without one the default account."""
+
+    account_id: str = ""
 
 
 class CurveQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -25,15 +47,29 @@ class CurveQuery(msgspec.Struct, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=5000)] = 500
 
 
-class _AccountBegun(msgspec.Struct):
-    account_id: str
-    cash: Decimal
+class EquityQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Which equity, how fine, and over which time.
+
+    ``period`` is a number of days, weeks, months (30 days) or years (5d, 2w, 6m, 1y) before the
+    newest mark, or ``all``; ``after`` and ``until`` bound the time instead of it.
+    """
+
+    account_id: str = ""
+    strategy_id: str = ""
+    timeframe: Timeframe = "1d"
+    period: str = "all"
+    after: str | None = None
+    until: str | None = None
 
 
-class _Accounts(msgspec.Struct):
-    """The part of a run's configuration that says what its accounts began with."""
+class PnlQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """How results are grouped, of whom, and over which days of UTC."""
 
-    accounts: list[_AccountBegun] = []
+    group_by: GroupBy = "strategy"
+    account_id: str | None = None
+    strategy_id: str | None = None
+    after: str | None = None
+    until: str | None = None
 
 
 async def get_portfolio(context: Context, call: Call[NoQuery, None]) -> answers.PortfolioAnswer:
@@ -42,14 +78,70 @@ async def get_portfolio(context: Context, call: Call[NoQuery, None]) -> answers.
     return answers.PortfolioAnswer([_detail(views, name) for name in views.portfolio.account_ids()])
 
 
-async def get_account(context: Context, call: Call[NoQuery, None]) -> answers.AccountDetail:
+async def get_current(context: Context, call: Call[NoQuery, None]) -> answers.PortfolioAnswer:
+    """Return all accounts with their positions, as ``/api/portfolio`` does."""
+    return await get_portfolio(context, call)
+
+
+async def get_account_by_id(context: Context, call: Call[NoQuery, None]) -> answers.AccountDetail:
     """Return one account with its positions."""
-    return _detail(context.views, _known(context.views, call.path["account_id"]))
+    return _detail(context.views, known_account(context.views, call.path["account_id"]))
+
+
+async def get_account(context: Context, call: Call[AccountQuery, None]) -> answers.Account:
+    """Return an account's figures without its positions."""
+    return account_answer(context.views, _account_id(context, call.query.account_id), "")
+
+
+async def get_balances(context: Context, call: Call[AccountQuery, None]) -> answers.Balances:
+    """Return an account's cash by currency, its equity, and what it may still buy."""
+    a = account_answer(context.views, _account_id(context, call.query.account_id), "")
+    return answers.Balances(
+        a.account_id,
+        a.base_currency,
+        a.cash,
+        a.equity,
+        a.buying_power,
+        a.initial_equity,
+        a.as_of,
+        a.as_of_ns,
+    )
+
+
+async def get_exposure(context: Context, call: Call[AccountQuery, None]) -> answers.Exposure:
+    """Return what an account has at risk, by instrument and as a whole."""
+    views = context.views
+    a = account_answer(views, _account_id(context, call.query.account_id), "")
+    rows: dict[str, answers.InstrumentExposure] = {}
+    for item in views.portfolio.positions_of(a.account_id):
+        p = position_answer(views, item)
+        row = rows.setdefault(
+            p.instrument_id,
+            answers.InstrumentExposure(
+                p.instrument_id, p.symbol, ZERO, p.last_price, None, p.currency
+            ),
+        )
+        row.quantity += p.quantity
+        if p.market_value is not None:
+            row.value = (row.value or ZERO) + p.market_value
+    leverage = float(a.gross_exposure / a.equity) if a.gross_exposure and a.equity else None
+    return answers.Exposure(
+        a.account_id,
+        a.base_currency,
+        a.equity,
+        a.gross_exposure,
+        a.net_exposure,
+        leverage,
+        [row for row in rows.values() if row.quantity],
+        a.missing_prices,
+        a.as_of,
+        a.as_of_ns,
+    )
 
 
 async def get_equity(context: Context, call: Call[CurveQuery, None]) -> answers.EquityCurve:
     """Return the equity curve of an account, or of one strategy's share, evenly thinned out."""
-    account_id = _known(context.views, call.path["account_id"])
+    account_id = known_account(context.views, call.path["account_id"])
     curve = context.views.portfolio.curves.get((account_id, call.query.strategy_id), Curve())
     points = [
         answers.EquityPoint(
@@ -64,119 +156,140 @@ async def get_equity(context: Context, call: Call[CurveQuery, None]) -> answers.
     return answers.EquityCurve(account_id, call.query.strategy_id, points)
 
 
-def _known(views: Views, account_id: str) -> str:
-    known = views.portfolio.account_ids()
-    if account_id not in known:
-        names = ", ".join(known) or "none yet"
-        raise not_found("account", account_id, f"accounts that were heard of: {names}")
-    return account_id
+async def get_history(context: Context, call: Call[EquityQuery, None]) -> answers.EquityHistory:
+    """Return equity over time: the last value of each time frame, over a period."""
+    query, views = call.query, context.views
+    account_id = _account_id(context, query.account_id)
+    share = (account_id, query.strategy_id)
+    newest = views.portfolio.marks.get(share)
+    first_ns, until_ns = _span(query, newest)
+    if context.history is not None and not context.place:
+        window = Window(
+            context.log.run_id, first_ns, until_ns, limit=_POINTS_MAX, is_newest_first=False
+        )
+        series = await stored(
+            context.history.equity(window, account_id, query.strategy_id, query.timeframe)
+        )
+        times, equity = series.ts.tolist(), series.equity.tolist()
+        return _history(query, share, times, equity, _base(views, share), "database")
+    step_ns = INTERVAL_NS[INTERVALS.index(query.timeframe)]
+    last: dict[int, EquityMark] = {}
+    base = _base(views, share)
+    for mark in views.portfolio.curves.get(share, Curve()).all_points():
+        if first_ns is not None and mark.ts_event_ns < first_ns:
+            base = mark.equity
+        elif until_ns is None or mark.ts_event_ns < until_ns:
+            # A mark stands at the end of its interval and belongs to what lies before it.
+            last[(mark.ts_event_ns - 1) // step_ns] = mark
+    marks = list(last.values())[-_POINTS_MAX:]
+    return _history(
+        query, share, [m.ts_event_ns for m in marks], [m.equity for m in marks], base, "memory"
+    )
+
+
+def _history(
+    query: EquityQuery,
+    share: tuple[str, str],
+    times: list[int],
+    equity: list[float],
+    base: float | None,
+    source: str,
+) -> answers.EquityHistory:
+    if base is None and equity:
+        base = equity[0]
+    profit = [value - (base or 0.0) for value in equity]
+    return answers.EquityHistory(
+        share[0],
+        share[1],
+        query.timeframe,
+        query.period,
+        base,
+        [format_time(ts) for ts in times],
+        times,
+        equity,
+        profit,
+        [100 * gained / base if base else None for gained in profit],
+        source,
+    )
+
+
+def _base(views: Views, share: tuple[str, str]) -> float | None:
+    """Return the equity that a share began with; a strategy's results begin at 0."""
+    if share[1]:
+        return 0.0
+    cash = initial_cash(views, share[0])
+    return float(cash) if cash is not None else None
+
+
+def _span(query: EquityQuery, newest: EquityMark | None) -> tuple[int | None, int | None]:
+    """Return the half open span of a query (ns); raises ProblemError (422) for no period."""
+    first_ns, until_ns = instant("after", query.after), instant("until", query.until, is_end=True)
+    until_ns = None if until_ns is None else until_ns + 1
+    if query.period == "all":
+        return first_ns, until_ns
+    match = _PERIOD.fullmatch(query.period)
+    if match is None or first_ns is not None:
+        remedy = "write 5d, 2w, 6m, 1y or all" if match is None else "give after, or a period"
+        raise invalid([FieldError("/period", "is no period", remedy, query.period[:40])])
+    end_ns = until_ns or (newest.ts_event_ns if newest is not None else 0)
+    return end_ns - int(match[1]) * _DAYS[match[2]] * DAY_NS, until_ns
+
+
+async def get_pnl(context: Context, call: Call[PnlQuery, None]) -> answers.PnlAnswer:
+    """Return results grouped by strategy, instrument or day, in the order of the keys."""
+    query, views = call.query, context.views
+    first_ns, until_ns = instant("after", query.after), instant("until", query.until, is_end=True)
+    groups: dict[tuple[str, str], answers.PnlGroup] = {}
+
+    def group(key: str, currency: str) -> answers.PnlGroup:
+        fresh = answers.PnlGroup(key, currency, ZERO, None, ZERO, ZERO, 0)
+        return groups.setdefault((key, currency), fresh)
+
+    def is_wanted(account_id: str, strategy_id: str) -> bool:
+        wanted = query.account_id in (None, account_id)
+        return wanted and query.strategy_id in (None, strategy_id)
+
+    for key, pnl in views.portfolio.results.entries():
+        begin_ns = key.day * DAY_NS
+        is_late = until_ns is not None and begin_ns > until_ns
+        is_early = first_ns is not None and begin_ns + DAY_NS <= first_ns
+        if is_late or is_early or not is_wanted(key.account_id, key.strategy_id):
+            continue
+        name = {
+            "strategy": key.strategy_id,
+            "instrument": key.instrument_id,
+            "day": day_text(begin_ns),
+        }[query.group_by]
+        row = group(name, key.currency)
+        row.realized_pnl += pnl.realized
+        row.fees += pnl.fees
+        row.fills += pnl.fills
+    if query.group_by != "day":
+        for item in views.portfolio.positions.values():
+            p = position_answer(views, item)
+            if p.unrealized_pnl is None or not is_wanted(p.account_id, p.strategy_id):
+                continue
+            name = p.strategy_id if query.group_by == "strategy" else p.instrument_id
+            row = group(name, p.currency)
+            row.unrealized_pnl = (row.unrealized_pnl or ZERO) + p.unrealized_pnl
+    for row in groups.values():
+        row.net_pnl = row.realized_pnl + (row.unrealized_pnl or ZERO) - row.fees
+    return answers.PnlAnswer(query.group_by, [row for _, row in sorted(groups.items())])
+
+
+def _account_id(context: Context, account_id: str) -> str:
+    return known_account(context.views, account_id or context.settings.default_account_id)
 
 
 def _detail(views: Views, account_id: str) -> answers.AccountDetail:
     shares = {*views.portfolio.snapshots, *views.portfolio.marks}
     strategies = sorted(share[1] for share in shares if share[0] == account_id and share[1])
     return answers.AccountDetail(
-        account=_account(views, account_id, ""),
-        positions=[_position(views, item) for item in views.portfolio.positions_of(account_id)],
+        account=account_answer(views, account_id, ""),
+        positions=[position_answer(views, p) for p in views.portfolio.positions_of(account_id)],
         net_positions=views.portfolio.net_of(account_id),
-        strategies=[_account(views, account_id, name) for name in strategies],
+        strategies=[account_answer(views, account_id, name) for name in strategies],
     )
-
-
-def _initial_cash(views: Views, account_id: str) -> Decimal | None:
-    """Return what an account began with, as the run's manifest says; None without a manifest."""
-    manifest = views.system.manifest
-    if manifest is None:
-        return None
-    accounts = msgspec.convert(manifest.config.get("accounts", {}), _Accounts, strict=False)
-    for account in accounts.accounts:
-        if account.account_id == account_id:
-            return account.cash
-    return None
-
-
-def _account(views: Views, account_id: str, strategy_id: str) -> answers.Account:
-    snapshot = views.portfolio.snapshots.get((account_id, strategy_id))
-    answer = answers.Account(
-        account_id,
-        strategy_id,
-        None,
-        None,
-        {},
-        None,
-        None,
-        None,
-        None,
-        None,
-        None,
-        None,
-        None,
-        None,
-        [],
-        None,
-        None,
-        None,
-        None,
-        None if strategy_id else _initial_cash(views, account_id),
-    )
-    if snapshot is not None:
-        for name in (
-            "base_currency",
-            "equity",
-            "cash",
-            "buying_power",
-            "gross_exposure",
-            "net_exposure",
-            "realized_pnl",
-            "unrealized_pnl",
-            "daily_pnl",
-            "fees",
-            "peak_equity",
-            "missing_prices",
-        ):
-            setattr(answer, name, getattr(snapshot, name))
-        answer.drawdown_pct = 100 * snapshot.drawdown
-        answer.as_of_ns = answer.snapshot_ns = snapshot.ts_event_ns
-        answer.as_of = answer.snapshot_at = format_time(snapshot.ts_event_ns)
-    mark = views.portfolio.marks.get((account_id, strategy_id))
-    if mark is not None and mark.ts_event_ns > (answer.snapshot_ns or 0):
-        answer.equity = number(mark.equity)
-        answer.gross_exposure = number(mark.gross_exposure)
-        answer.net_exposure = number(mark.net_exposure)
-        answer.drawdown_pct = 100 * mark.drawdown
-        answer.as_of_ns, answer.as_of = mark.ts_event_ns, format_time(mark.ts_event_ns)
-    return answer
-
-
-def _position(views: Views, item: PositionChanged) -> answers.Position:
-    last = views.market.last_price(item.instrument_id)
-    instrument = views.market.instruments.get(item.instrument_id)
-    price = value = profit = None
-    if last is not None and instrument is not None:
-        price = number(last[0])
-        size = item.quantity * instrument.multiplier
-        value = size * price
-        profit = size * (price - item.average_price)
-    return answers.Position(
-        item.account_id,
-        item.strategy_id,
-        item.instrument_id,
-        views.market.symbol_of(item.instrument_id),
-        item.quantity,
-        item.average_price,
-        price,
-        value,
-        profit,
-        item.realized_pnl,
-        item.realized_pnl_fifo,
-        item.fees,
-        item.currency,
-    )
-
-
-def number(value: float) -> Decimal:
-    """Return a float of a column as the Decimal that it prints as, for an answer."""
-    return Decimal(repr(value))
 
 
 ROUTES = (
@@ -185,29 +298,105 @@ ROUTES = (
         "/api/portfolio",
         get_portfolio,
         answers.PortfolioAnswer,
-        "read",
+        READ,
         "All accounts",
         "portfolio",
+        is_of_run=True,
+    ),
+    Route(
+        "GET",
+        "/api/portfolio/current",
+        get_current,
+        answers.PortfolioAnswer,
+        READ,
+        "All accounts",
+        "portfolio",
+        is_of_run=True,
+    ),
+    Route(
+        "GET",
+        "/api/portfolio/history",
+        get_history,
+        answers.EquityHistory,
+        READ,
+        "Equity over time",
+        "portfolio",
+        query=EquityQuery,
+        errors=(404, 503),
+        is_of_run=True,
+        example="/api/portfolio/history?timeframe=1h&period=5d",
+    ),
+    Route(
+        "GET",
+        "/api/portfolio/exposure",
+        get_exposure,
+        answers.Exposure,
+        READ,
+        "What is at risk",
+        "portfolio",
+        query=AccountQuery,
+        errors=(404,),
+        is_of_run=True,
+    ),
+    Route(
+        "GET",
+        "/api/portfolio/account",
+        get_account,
+        answers.Account,
+        READ,
+        "An account's figures",
+        "portfolio",
+        query=AccountQuery,
+        errors=(404,),
+        is_of_run=True,
+    ),
+    Route(
+        "GET",
+        "/api/portfolio/balances",
+        get_balances,
+        answers.Balances,
+        READ,
+        "Cash and buying power",
+        "portfolio",
+        query=AccountQuery,
+        errors=(404,),
+        is_of_run=True,
+    ),
+    Route(
+        "GET",
+        "/api/portfolio/pnl",
+        get_pnl,
+        answers.PnlAnswer,
+        READ,
+        "Results by strategy, instrument or day",
+        "portfolio",
+        query=PnlQuery,
+        is_of_run=True,
+        example="/api/portfolio/pnl?group_by=instrument",
     ),
     Route(
         "GET",
         "/api/portfolio/{account_id}",
-        get_account,
+        get_account_by_id,
         answers.AccountDetail,
-        "read",
+        READ,
         "One account",
         "portfolio",
         errors=(404,),
+        is_of_run=True,
+        example="/api/portfolio/paper",
     ),
     Route(
         "GET",
         "/api/portfolio/{account_id}/equity",
         get_equity,
         answers.EquityCurve,
-        "read",
+        READ,
         "Equity curve",
         "portfolio",
         query=CurveQuery,
         errors=(404,),
+        is_of_run=True,
+        example="/api/portfolio/paper/equity?limit=100",
     ),
 )

@@ -1,25 +1,46 @@
-"""Risk: breaker, limits and decisions; and the two commands that change the breaker."""
+"""Risk: what the gate knows and says, and what operators tell it."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from decimal import Decimal
 from itertools import islice
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
+from agents.domain.limits import compose
+from schemas.commands import CheckOrder, OrderChecked
 from schemas.enums import BreakerState, Scope
-from schemas.risk import BreakerChanged, RiskDecision, SetBreaker
-from schemas.topics import ACCOUNT_INPUTS, RISK_BREAKER
-from web import answers
+from schemas.risk import BreakerChanged, LimitSet, RiskDecision, SetBreaker, SetLimits
+from schemas.topics import ACCOUNT_INPUTS, ORDER_RECEIPTS, RISK_BREAKER, RISK_LIMITS
+from streams.log import Published
+from web.answers import risk as answers
 from web.context import Context
-from web.problems import FieldError, invalid
+from web.problems import FieldError, invalid, unavailable
 from web.route_table import Call, NoQuery, Reply, Route
+from web.routes.order_entry import OrderRequest, order_of
+from web.routes.pages import offset_cursor, older_than, page, within_times
+from web.routes.resolving import is_symbol, resolve_symbol
+from web.routes.risk_answers import (
+    breaker_answer,
+    decision_answer,
+    limits_answer,
+    scope_of,
+    state_of,
+)
+from web.scopes import BREAKER_RESET, BREAKER_TRIP, READ, RISK_WRITE
 from web.times import format_time
-from web.views.risk import Risk
-from web.waiting import within
+from web.views.models import Views
+from web.waiting import item_within, within
 
 Reason = Annotated[str, Meta(min_length=1, max_length=500)]
+ScopeId = Annotated[str, Meta(max_length=100)]
+Operator = Annotated[str, Meta(max_length=100)]
+
+NOT_NEGATIVE = "must be a number from 0"
 
 
 class RiskQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -28,14 +49,47 @@ class RiskQuery(msgspec.Struct, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=0, le=500)] = 50
 
 
+class LimitsQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """For whom the limits hold; without an account the default one is meant."""
+
+    account_id: str = ""
+    strategy_id: str = ""
+    symbol: str = ""
+
+
+class DecisionsQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Filters of the list; the page ends before offset ``cursor`` of ``risk.decisions``."""
+
+    is_approved: bool | None = None
+    code: str | None = None
+    account_id: str | None = None
+    strategy_id: str | None = None
+    symbol: str | None = None
+    client_order_id: str | None = None
+    after: str | None = None
+    until: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=500)] = 50
+    cursor: str | None = None
+
+
+class LimitsRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The limits of one scope; they take the place of those that stand, all of them."""
+
+    limits: LimitSet
+    reason: Reason
+    scope: Scope = Scope.GLOBAL
+    scope_id: ScopeId = ""
+    operator: Operator = ""
+
+
 class TripRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Trip a scope's breaker; ``scope_id`` is its name, empty for GLOBAL."""
 
     reason: Reason
     scope: Scope = Scope.GLOBAL
-    scope_id: str = ""
+    scope_id: ScopeId = ""
     state: BreakerState = BreakerState.HALTED
-    operator: str = "api"
+    operator: Operator = ""
 
 
 class ResetRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -43,38 +97,130 @@ class ResetRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     reason: Reason
     scope: Scope = Scope.GLOBAL
-    scope_id: str = ""
-    operator: str = "api"
+    scope_id: ScopeId = ""
+    operator: Operator = ""
 
 
 async def get_risk(context: Context, call: Call[RiskQuery, None]) -> answers.RiskAnswer:
     """Return breaker, limits, the last decisions and the counts by reason."""
     risk = context.views.risk
     decisions = [
-        _decision(item.record)
+        decision_answer(item.record)
         for item in islice(reversed(risk.decisions), call.query.limit)
         if isinstance(item.record, RiskDecision)
     ]
-    limits = [
-        answers.ScopeLimits(
-            item.scope,
-            item.scope_id,
-            item.limits,
-            item.operator,
-            format_time(item.ts_event_ns),
-            item.ts_event_ns,
-        )
-        for _, item in sorted(risk.limits.items())
-    ]
     return answers.RiskAnswer(
-        _breaker(risk),
+        breaker_answer(risk),
         risk.autonomy_mode,
-        limits,
+        [limits_answer(item) for _, item in sorted(risk.limits.items())],
         decisions,
         risk.approved,
         sum(risk.denied_by_code.values()),
         risk.denied_by_code,
     )
+
+
+async def get_limits(context: Context, call: Call[LimitsQuery, None]) -> answers.EffectiveLimits:
+    """Return the limits that hold for an account, strategy and instrument.
+
+    Each bound names the scope whose rule binds: the strictest of all that apply.
+    """
+    query = call.query
+    account_id = query.account_id or context.settings.default_account_id
+    instrument_id = resolve_symbol(context.views, query.symbol) if query.symbol else ""
+    rules = []
+    for scope, scope_id in (
+        (Scope.GLOBAL, ""),
+        (Scope.ACCOUNT, account_id),
+        (Scope.STRATEGY, query.strategy_id),
+        (Scope.INSTRUMENT, instrument_id),
+    ):
+        found = context.views.risk.limits.get((scope, scope_id))
+        if found is not None:
+            rules.append((f"{scope.lower()} {scope_id}".strip(), found))
+    effective = compose([(name, rule.limits) for name, rule in rules])
+    return answers.EffectiveLimits(
+        account_id,
+        query.strategy_id,
+        instrument_id,
+        effective.limits,
+        effective.scopes,
+        [limits_answer(rule) for _, rule in rules],
+    )
+
+
+async def put_limits(
+    context: Context, call: Call[NoQuery, LimitsRequest]
+) -> answers.ScopeLimits | Reply:
+    """Replace the limits of one scope; answers once the account stage holds by them."""
+    context.check_is_present()
+    request = call.body
+    _check_limits(request.limits)
+    scope_id = scope_of(context, request.scope, request.scope_id, request.reason)
+    event_id = f"web:{context.ids()}"
+    command = SetLimits(
+        event_id,
+        context.log.now_ns(),
+        event_id,
+        "",
+        request.scope,
+        scope_id,
+        request.limits,
+        request.operator or call.operator,
+        request.reason,
+    )
+    with context.waiters.expect(RISK_LIMITS, event_id) as answer:
+        await context.publish(ACCOUNT_INPUTS, command, "GET /api/risk shows what stands")
+        applied = await within(answer, context.settings.receipt_timeout_s)
+    if isinstance(applied, SetLimits):
+        return limits_answer(applied)
+    return Reply(202, limits_answer(command), {"Location": "/api/risk/limits"})
+
+
+def _check_limits(limits: LimitSet) -> None:
+    errors = []
+    for name in limits.__struct_fields__:
+        bound = getattr(limits, name)
+        if isinstance(bound, (Decimal, float)) and not (math.isfinite(bound) and bound >= 0):
+            field = FieldError(f"/limits/{name}", NOT_NEGATIVE, "or leave it out", str(bound)[:40])
+            errors.append(field)
+        elif isinstance(bound, int) and bound < 0:
+            errors.append(FieldError(f"/limits/{name}", NOT_NEGATIVE, "or leave it out", bound))
+    if errors:
+        raise invalid(errors)
+
+
+async def list_decisions(
+    context: Context, call: Call[DecisionsQuery, None]
+) -> answers.DecisionPage:
+    """List the decisions of the risk gate, the newest first."""
+    found, cursor = page(_selected(context.views, call.query), call.query.limit, offset_cursor)
+    decisions = [
+        decision_answer(item.record) for item in found if isinstance(item.record, RiskDecision)
+    ]
+    return answers.DecisionPage(decisions, len(decisions), cursor)
+
+
+def _selected(views: Views, query: DecisionsQuery) -> Iterator[Published]:
+    is_within = within_times(query.after, query.until)
+    for item in older_than(reversed(views.risk.decisions), query.cursor):
+        d = item.record
+        if (
+            isinstance(d, RiskDecision)
+            and query.is_approved in (None, d.is_approved)
+            and query.code in (None, d.code)
+            and query.account_id in (None, d.account_id)
+            and query.strategy_id in (None, d.strategy_id)
+            and query.client_order_id in (None, d.client_order_id)
+            and is_symbol(views, d.instrument_id, query.symbol)
+            and is_within(d.ts_event_ns)
+        ):
+            yield item
+
+
+async def get_breaker(context: Context, call: Call[NoQuery, None]) -> answers.CircuitBreaker:
+    """Return the breaker: its strictest state, and that of each scope that was ever changed."""
+    return breaker_answer(context.views.risk)
 
 
 async def trip_breaker(
@@ -84,20 +230,21 @@ async def trip_breaker(
     if call.body.state is BreakerState.ACTIVE:
         remedy = "choose REDUCING or HALTED, or POST /api/risk/breaker/reset"
         raise invalid([FieldError("/state", "does not trip anything", remedy, "ACTIVE")])
-    return await _change(context, call.body, call.body.state)
+    return await _change(context, call.body, call.body.state, call.operator)
 
 
 async def reset_breaker(
     context: Context, call: Call[NoQuery, ResetRequest]
 ) -> answers.CircuitBreaker | Reply:
     """Reset the breaker; a reason is required."""
-    return await _change(context, call.body, BreakerState.ACTIVE)
+    return await _change(context, call.body, BreakerState.ACTIVE, call.operator)
 
 
 async def _change(
-    context: Context, request: TripRequest | ResetRequest, state: BreakerState
+    context: Context, request: TripRequest | ResetRequest, state: BreakerState, operator: str
 ) -> answers.CircuitBreaker | Reply:
-    _check(request)
+    context.check_is_present()
+    scope_id = scope_of(context, request.scope, request.scope_id, request.reason)
     risk = context.views.risk
     event_id = f"web:{context.ids()}"
     command = SetBreaker(
@@ -106,76 +253,59 @@ async def _change(
         event_id,
         "",
         request.scope,
-        request.scope_id,
+        scope_id,
         state,
-        request.operator,
+        request.operator or operator,
         request.reason,
     )
     with context.waiters.expect(RISK_BREAKER, event_id) as answer:
         await context.publish(ACCOUNT_INPUTS, command, "GET /api/risk shows what stands")
         # A scope that stands in that state already does not change, so nothing will come.
-        is_done = _state_of(risk, request) is state
+        is_done = state_of(risk, request.scope, scope_id) is state
         if not is_done:
             is_done = isinstance(
                 await within(answer, context.settings.receipt_timeout_s), BreakerChanged
             )
-    return _breaker(risk) if is_done else Reply(202, _breaker(risk), {"Location": "/api/risk"})
+    found = breaker_answer(risk)
+    return found if is_done else Reply(202, found, {"Location": "/api/risk/breaker"})
 
 
-def _check(request: TripRequest | ResetRequest) -> None:
-    errors = []
-    if not request.reason.strip():
-        errors.append(FieldError("/reason", "is empty", "say why"))
-    if (request.scope is Scope.GLOBAL) == bool(request.scope_id):
-        remedy = "leave it out" if request.scope_id else f"name the {request.scope.lower()}"
-        errors.append(
-            FieldError(
-                "/scope_id", f"does not fit the scope {request.scope}", remedy, request.scope_id
-            )
-        )
-    if errors:
-        raise invalid(errors)
+async def check_order(context: Context, call: Call[NoQuery, OrderRequest]) -> answers.OrderCheck:
+    """Ask the risk gate what it would say to an order; nothing is sent and nothing changes.
 
-
-def _state_of(risk: Risk, request: TripRequest | ResetRequest) -> BreakerState:
-    change = risk.breakers.get((request.scope, request.scope_id))
-    return change.state if change is not None else BreakerState.ACTIVE
-
-
-def _breaker(risk: Risk) -> answers.CircuitBreaker:
-    scopes = [
-        answers.Breaker(
-            c.scope,
-            c.scope_id,
-            c.state,
-            c.epoch,
-            c.operator,
-            c.reason,
-            format_time(c.ts_event_ns),
-            c.ts_event_ns,
-        )
-        for _, c in sorted(risk.breakers.items())
-    ]
-    return answers.CircuitBreaker(risk.strictest(), scopes)
-
-
-def _decision(d: RiskDecision) -> answers.Decision:
-    return answers.Decision(
-        d.client_order_id,
-        d.account_id,
-        d.strategy_id,
-        d.instrument_id,
-        d.is_approved,
-        d.code,
-        d.measured,
-        d.limit,
-        d.scope,
-        d.detail,
-        format_time(d.ts_event_ns),
-        d.ts_event_ns,
+    The question is a record: its answer holds for the place of the log at which it stands.
+    """
+    context.check_is_present()
+    order = order_of(context, call.body)
+    event_id = f"web:{context.ids()}"
+    command = CheckOrder(
+        event_id, order.ts_event_ns, order.client_order_id, "", order.account_id, order
+    )
+    with context.waiters.expect(ORDER_RECEIPTS, event_id) as answer:
+        await context.publish(ACCOUNT_INPUTS, command, "nothing was asked as far as is known")
+        item = await item_within(answer, context.settings.receipt_timeout_s)
+    if item is None or not isinstance(item.record, OrderChecked):
+        raise unavailable("the account stage does not answer; try again", code="no_answer")
+    found = item.record
+    return answers.OrderCheck(
+        found.is_approved,
+        found.code,
+        found.measured,
+        found.limit,
+        found.scope,
+        found.detail,
+        found.autonomy,
+        found.breaker_epoch,
+        found.instrument_id,
+        item.topic,
+        item.partition,
+        item.offset,
+        format_time(found.ts_event_ns),
+        found.ts_event_ns,
     )
 
 
+_ERRORS = (400, 409, 413, 503)
 _CHANGES = {202: answers.CircuitBreaker}
 ROUTES = (
     Route(
@@ -183,33 +313,100 @@ ROUTES = (
         "/api/risk",
         get_risk,
         answers.RiskAnswer,
-        "read",
+        READ,
         "Breaker, limits, decisions",
         "risk",
         query=RiskQuery,
+        is_of_run=True,
+    ),
+    Route(
+        "GET",
+        "/api/risk/limits",
+        get_limits,
+        answers.EffectiveLimits,
+        READ,
+        "Effective limits and whose they are",
+        "risk",
+        query=LimitsQuery,
+        is_of_run=True,
+        example="/api/risk/limits?strategy_id=momentum&symbol=SPY",
+    ),
+    Route(
+        "PUT",
+        "/api/risk/limits",
+        put_limits,
+        answers.ScopeLimits,
+        RISK_WRITE,
+        "Replace the limits of a scope",
+        "risk",
+        body=LimitsRequest,
+        answers={202: answers.ScopeLimits},
+        errors=_ERRORS,
+        example_body={
+            "scope": "INSTRUMENT",
+            "scope_id": "SPY",
+            "limits": {"max_position": "500", "price_collar": 0.05},
+            "reason": "earnings tonight",
+        },
+    ),
+    Route(
+        "GET",
+        "/api/risk/decisions",
+        list_decisions,
+        answers.DecisionPage,
+        READ,
+        "Decisions of the risk gate",
+        "risk",
+        query=DecisionsQuery,
+        is_of_run=True,
+        example="/api/risk/decisions?is_approved=false&limit=20",
+    ),
+    Route(
+        "GET",
+        "/api/risk/breaker",
+        get_breaker,
+        answers.CircuitBreaker,
+        READ,
+        "The circuit breaker",
+        "risk",
+        is_of_run=True,
     ),
     Route(
         "POST",
         "/api/risk/breaker/trip",
         trip_breaker,
         answers.CircuitBreaker,
-        "risk",
+        BREAKER_TRIP,
         "Trip the breaker",
         "risk",
         body=TripRequest,
         answers=_CHANGES,
-        errors=(400, 403, 413, 503),
+        errors=_ERRORS,
+        example_body={"reason": "fast market", "state": "REDUCING"},
     ),
     Route(
         "POST",
         "/api/risk/breaker/reset",
         reset_breaker,
         answers.CircuitBreaker,
-        "risk",
+        BREAKER_RESET,
         "Reset the breaker",
         "risk",
         body=ResetRequest,
         answers=_CHANGES,
-        errors=(400, 403, 413, 503),
+        errors=_ERRORS,
+        example_body={"reason": "calm again"},
+    ),
+    Route(
+        "POST",
+        "/api/risk/check",
+        check_order,
+        answers.OrderCheck,
+        READ,
+        "What the risk gate would say to an order",
+        "risk",
+        body=OrderRequest,
+        errors=_ERRORS,
+        example_body={"symbol": "IBM", "side": "BUY", "quantity": 10},
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from schemas.topics import CATALOGUE
-from web import answers
+from web.answers import system as answers
 from web.context import Context
 from web.problems import unavailable
 from web.route_table import Call, NoQuery, Route

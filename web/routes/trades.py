@@ -10,10 +10,13 @@ from msgspec import Meta
 
 from schemas.order_events import Fill
 from streams.log import Published
-from web import answers
+from web.answers import market as answers
+from web.answers import orders as order_answers
 from web.context import Context
 from web.route_table import Call, Route
-from web.routes.pages import bad_cursor, page
+from web.routes.pages import offset_cursor, older_than, page, within_times
+from web.routes.resolving import is_symbol
+from web.scopes import READ
 from web.times import format_time
 from web.views.market import Market
 from web.views.models import Views
@@ -25,6 +28,9 @@ class TradesQuery(msgspec.Struct, forbid_unknown_fields=True):
     account_id: str | None = None
     strategy_id: str | None = None
     symbol: str | None = None
+    client_order_id: str | None = None
+    after: str | None = None
+    until: str | None = None
     limit: Annotated[int, Meta(ge=1, le=500)] = 50
     cursor: str | None = None
 
@@ -32,40 +38,45 @@ class TradesQuery(msgspec.Struct, forbid_unknown_fields=True):
 async def list_trades(context: Context, call: Call[TradesQuery, None]) -> answers.TradePage:
     """List executions, the newest first, with the top of the order book by instrument id."""
     views, query = context.views, call.query
-    found, cursor = page(_selected(views, query), query.limit, lambda item: str(item.offset))
+    trades, cursor = _page(views, query)
     books = {
-        name: _book(views.market, name)
+        name: book_top(views.market, name)
         for name in sorted(views.market.instruments)
-        if query.symbol in (None, name, views.market.symbol_of(name))
+        if is_symbol(views, name, query.symbol)
     }
-    trades = [_fill(views, item.record) for item in found if isinstance(item.record, Fill)]
     return answers.TradePage(trades, len(trades), cursor, books)
 
 
+async def list_fills(context: Context, call: Call[TradesQuery, None]) -> order_answers.FillPage:
+    """List executions alone, the newest first."""
+    fills, cursor = _page(context.views, call.query)
+    return order_answers.FillPage(fills, len(fills), cursor)
+
+
+def _page(views: Views, query: TradesQuery) -> tuple[list[order_answers.Fill], str | None]:
+    found, cursor = page(_selected(views, query), query.limit, offset_cursor)
+    fills = [fill_answer(views, item.record) for item in found if isinstance(item.record, Fill)]
+    return fills, cursor
+
+
 def _selected(views: Views, query: TradesQuery) -> Iterator[Published]:
-    if query.cursor is not None and not (query.cursor.isascii() and query.cursor.isdigit()):
-        raise bad_cursor(query.cursor)
-    before = int(query.cursor) if query.cursor is not None else None
-    for item in reversed(views.orders.fills):
+    is_within = within_times(query.after, query.until)
+    for item in older_than(reversed(views.orders.fills), query.cursor):
         fill = item.record
         assert isinstance(fill, Fill)
-        if before is not None and item.offset >= before:
-            continue
-        if query.account_id not in (None, fill.account_id):
-            continue
-        if query.strategy_id not in (None, fill.strategy_id):
-            continue
-        if query.symbol not in (
-            None,
-            fill.instrument_id,
-            views.market.symbol_of(fill.instrument_id),
+        if (
+            query.account_id in (None, fill.account_id)
+            and query.strategy_id in (None, fill.strategy_id)
+            and query.client_order_id in (None, fill.client_order_id)
+            and is_symbol(views, fill.instrument_id, query.symbol)
+            and is_within(fill.ts_event_ns)
         ):
-            continue
-        yield item
+            yield item
 
 
-def _fill(views: Views, fill: Fill) -> answers.Fill:
-    return answers.Fill(
+def fill_answer(views: Views, fill: Fill) -> order_answers.Fill:
+    """Return an execution as an answer."""
+    return order_answers.Fill(
         fill.trade_id,
         fill.client_order_id,
         fill.account_id,
@@ -83,7 +94,8 @@ def _fill(views: Views, fill: Fill) -> answers.Fill:
     )
 
 
-def _book(market: Market, instrument_id: str) -> answers.BookTop:
+def book_top(market: Market, instrument_id: str) -> answers.BookTop:
+    """Return best bid and ask and the last price of one instrument."""
     quote = market.quotes.get(instrument_id)
     last = market.last_price(instrument_id)
     seen_ns = max(quote.ts_event_ns if quote else 0, last[1] if last else 0)
@@ -108,9 +120,23 @@ ROUTES = (
         "/api/trades",
         list_trades,
         answers.TradePage,
-        "read",
+        READ,
         "Executions and order book",
         "trades",
         query=TradesQuery,
+        is_of_run=True,
+        example="/api/trades?limit=10",
+    ),
+    Route(
+        "GET",
+        "/api/fills",
+        list_fills,
+        order_answers.FillPage,
+        READ,
+        "Executions",
+        "trades",
+        query=TradesQuery,
+        is_of_run=True,
+        example="/api/fills?symbol=SPY",
     ),
 )

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from pathlib import PurePath
 
 import msgspec
 
-from schemas.control import BacktestProgress, BacktestRequest, BacktestResult
+from schemas.control import (
+    BacktestCancel,
+    BacktestProgress,
+    BacktestRequest,
+    BacktestResult,
+    ParityRequest,
+    ParityResult,
+)
 from schemas.enums import RunStatus
 
 _FINISHED = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELED})
 
 
+_LOG_MAX = 200
+
+Said = BacktestRequest | BacktestCancel | BacktestProgress | BacktestResult
+
+
 class BacktestRow(msgspec.Struct, kw_only=True):
-    """One backtest; what has not been said yet is None."""
+    """One backtest; what has not been said yet is None. ``log`` is what was said, in order."""
 
     task_id: str
+    log: deque[Said]
     request: BacktestRequest | None = None
     progress: BacktestProgress | None = None
     result: BacktestResult | None = None
@@ -27,6 +42,21 @@ class BacktestRow(msgspec.Struct, kw_only=True):
             return self.result.status
         return self.progress.status if self.progress is not None else RunStatus.QUEUED
 
+    @property
+    def strategy_name(self) -> str:
+        """The strategy, empty while nothing named it."""
+        if self.result is not None:
+            return self.result.strategy_name
+        return self.request.strategy_name if self.request is not None else ""
+
+    @property
+    def run_id(self) -> str:
+        """The run that it made, empty if there is none."""
+        if self.result is None or self.result.status is not RunStatus.COMPLETED:
+            return ""
+        # Results of before the id was among the metrics name the run's folder.
+        return str(self.result.metrics.get("run_id") or PurePath(self.result.detail).name)
+
 
 class Backtests:
     """Backtests in the order they were asked for; the oldest finished ones leave in time."""
@@ -34,32 +64,60 @@ class Backtests:
     def __init__(self, rows_max: int) -> None:
         self._rows_max = rows_max
         self.rows: dict[str, BacktestRow] = {}
+        self.parity_requests: dict[str, ParityRequest] = {}
+        self.parity_results: dict[str, ParityResult] = {}
 
-    def on_request(self, request: BacktestRequest) -> None:
-        """Take in a request."""
-        self._row(request.task_id).request = request
+    def on_request(self, request: BacktestRequest | BacktestCancel | ParityRequest) -> None:
+        """Take in a request, a cancel of one, or a request for a comparison."""
+        if isinstance(request, ParityRequest):
+            self.parity_requests[request.task_id] = request
+            _bound(self.parity_requests, self._rows_max)
+            return
+        row = self._row(request.task_id)
+        row.log.append(request)
+        if isinstance(request, BacktestRequest):
+            row.request = request
 
     def on_progress(self, progress: BacktestProgress) -> None:
-        """Take in progress."""
-        self._row(progress.task_id).progress = progress
+        """Take in progress; a late claim of a second agent is no step back."""
+        if progress.task_id in self.parity_requests:
+            return
+        row = self._row(progress.task_id)
+        if progress.status is RunStatus.QUEUED and row.progress is not None:
+            return
+        row.log.append(progress)
+        row.progress = progress
 
-    def on_result(self, result: BacktestResult) -> None:
+    def on_result(self, result: BacktestResult | ParityResult) -> None:
         """Take in a result."""
-        self._row(result.task_id).result = result
+        if isinstance(result, ParityResult):
+            self.parity_results[result.task_id] = result
+            _bound(self.parity_results, self._rows_max)
+            return
+        row = self._row(result.task_id)
+        row.log.append(result)
+        row.result = result
 
-    def newest_first(self, strategy_name: str = "") -> Iterator[BacktestRow]:
-        """Yield finished backtests, the newest first, of one strategy if it is named."""
-        for row in reversed(self.rows.values()):
-            result = row.result
-            if result is not None and strategy_name in ("", result.strategy_name):
-                yield row
+    def newest_first(self) -> Iterator[BacktestRow]:
+        """Yield finished backtests, the newest first."""
+        return (row for row in reversed(self.rows.values()) if row.result is not None)
+
+    def run_of(self, task_id: str) -> str:
+        """Return the id of the run that a finished backtest made, empty if there is none."""
+        row = self.rows.get(task_id)
+        return row.run_id if row is not None else ""
 
     def _row(self, task_id: str) -> BacktestRow:
         row = self.rows.get(task_id)
         if row is None:
-            row = self.rows[task_id] = BacktestRow(task_id=task_id)
+            row = self.rows[task_id] = BacktestRow(task_id=task_id, log=deque(maxlen=_LOG_MAX))
             if len(self.rows) > self._rows_max:
                 done = next((k for k, r in self.rows.items() if r.status in _FINISHED), None)
                 if done is not None:
                     del self.rows[done]
         return row
+
+
+def _bound(kept: dict[str, ParityRequest] | dict[str, ParityResult], most: int) -> None:
+    if len(kept) > most:
+        del kept[next(iter(kept))]

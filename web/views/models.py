@@ -6,24 +6,32 @@ see a record that the other has seen; the offset decides.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import heapq
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from schemas import topics as t
 from schemas.commands import SubmitOrder
 from schemas.enums import AutonomyMode
+from schemas.instruments import CorporateAction
+from schemas.order_events import Fill
+from schemas.portfolio import PositionChanged
 from schemas.risk import SetAutonomy
 from streams.log import Log, Published
 from web.views.backtests import Backtests
+from web.views.causes import Causes
+from web.views.lots import Lots
 from web.views.market import Market
 from web.views.orders import OrderBook
 from web.views.portfolio import Portfolio
 from web.views.recent import RecentRecords
 from web.views.risk import Risk
-from web.views.system import Strategies, System
+from web.views.strategies import Strategies
+from web.views.system import System
 
 _PAGE = 1_000
 _INTERNAL = frozenset({t.SYSTEM_ORDER_LOG, t.SYSTEM_SNAPSHOTS})
+_WHOLE = frozenset({t.REFERENCE_ACTIONS, t.ORDER_FILLS})
 
 
 class Views:
@@ -36,13 +44,20 @@ class Views:
         self._next_offsets: dict[tuple[str, int], int] = {}
         self.recent = RecentRecords()
         self.orders = OrderBook(history_max)
+        self.causes = Causes(history_max)
         self.portfolio = Portfolio()
         self.market = Market()
+        self.lots = Lots(self.market.instruments)
         self.risk = Risk(autonomy_mode, history_max)
-        self.strategies = Strategies()
+        self.strategies = Strategies(history_max)
         self.backtests = Backtests(history_max)
         self.system = System()
         self._folds = self._fold_table()
+        self._placed: dict[str, Callable[[Published], None]] = {
+            t.ORDER_FILLS: self._on_fill,
+            t.RISK_DECISIONS: self.risk.on_decision,
+            t.STRATEGY_SIGNALS: self.strategies.on_signal,
+        }
 
     def _fold_table(self) -> dict[str, Callable[[Any], None]]:
         """Return for each topic who takes its records."""
@@ -54,13 +69,13 @@ class Views:
             t.ACCOUNT_INPUTS: self._on_input,
             t.ORDER_EVENTS: self.orders.on_event,
             t.ORDER_RECEIPTS: self.orders.on_receipt,
-            t.PORTFOLIO_POSITIONS: self.portfolio.on_position,
+            t.PORTFOLIO_POSITIONS: self._on_position,
+            t.REFERENCE_ACTIONS: self._on_action,
             t.PORTFOLIO_ACCOUNTS: self.portfolio.on_snapshot,
             t.PORTFOLIO_EQUITY: self.portfolio.on_mark,
             t.RISK_BREAKER: self.risk.on_breaker,
             t.RISK_LIMITS: self.risk.on_limits,
             t.STRATEGY_STATES: self.strategies.on_state,
-            t.STRATEGY_SIGNALS: self.strategies.on_signal,
             t.BACKTEST_REQUESTS: self.backtests.on_request,
             t.BACKTEST_PROGRESS: self.backtests.on_progress,
             t.BACKTEST_RESULTS: self.backtests.on_result,
@@ -70,18 +85,22 @@ class Views:
         }
 
     def load(self, log: Log) -> None:
-        """Take in what the log holds: state topics whole, of the others the newest records."""
+        """Take in what the log holds: state topics and fills whole, of the others the newest."""
+        self.apply(self.merged(log))
+
+    def merged(self, log: Log) -> Iterator[Published]:
+        """Yield what the log holds, topics merged by their time as far as their offsets allow."""
+        pages = []
         for topic in t.CATALOGUE:
             if topic.name in _INTERNAL:
                 continue
             end = log.end_offset(topic.name)
-            is_whole = topic.websocket == "state" or topic.name == t.REFERENCE_ACTIONS
-            offset = 0 if is_whole else max(0, end - self._history_max)
-            while offset < end and (page := log.read(topic.name, offset, _PAGE)):
-                self.apply(page)
-                offset = page[-1].offset + 1
+            is_whole = topic.websocket == "state" or topic.name in _WHOLE
+            first = 0 if is_whole else max(0, end - self._history_max)
+            pages.append(_records(log, topic.name, first, end))
+        return heapq.merge(*pages, key=_time_of)
 
-    def apply(self, published: Sequence[Published]) -> None:
+    def apply(self, published: Iterable[Published]) -> None:
         """Take in records as they are published."""
         for item in published:
             place = (item.topic, item.partition)
@@ -89,13 +108,14 @@ class Views:
                 continue
             self._next_offsets[place] = item.offset + 1
             self.recent.apply(item)
+            self.causes.apply(item)
             fold = self._folds.get(item.topic)
             if fold is not None:
                 fold(item.record)
-            elif item.topic == t.ORDER_FILLS:
-                self.orders.on_fill(item)
-            elif item.topic == t.RISK_DECISIONS:
-                self.risk.on_decision(item)
+            else:
+                placed = self._placed.get(item.topic)
+                if placed is not None:
+                    placed(item)
 
     def next_offsets(self, topic: str) -> dict[str, int]:
         """Return for each partition of ``topic`` the offset behind the last record taken in."""
@@ -105,8 +125,33 @@ class Views:
             if name == topic
         }
 
+    def _on_fill(self, item: Published) -> None:
+        self.orders.on_fill(item)
+        if isinstance(item.record, Fill):
+            self.lots.on_fill(item.record)
+
+    def _on_position(self, change: PositionChanged) -> None:
+        self.portfolio.on_position(change)
+        self.lots.on_position(change)
+
+    def _on_action(self, action: CorporateAction) -> None:
+        self.lots.on_action(action)
+
     def _on_input(self, record: object) -> None:
         if isinstance(record, SubmitOrder):
             self.orders.on_submit(record)
         elif isinstance(record, SetAutonomy):
             self.risk.on_autonomy(record)
+        elif isinstance(record, CorporateAction):
+            self.lots.on_action(record)
+
+
+def _records(log: Log, topic: str, offset: int, end: int) -> Iterator[Published]:
+    """Yield the records of a topic page by page."""
+    while offset < end and (page := log.read(topic, offset, _PAGE)):
+        yield from page
+        offset = page[-1].offset + 1
+
+
+def _time_of(item: Published) -> int:
+    return getattr(item.record, "ts_event_ns", 0)

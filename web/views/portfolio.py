@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from schemas.portfolio import AccountSnapshot, EquityMark, PositionChanged
 from schemas.values import ZERO
+from web.views.pnl import Results
 
 _CURVE_MAX = 5_000
 _POSITIONS_MAX = 50_000
@@ -29,6 +30,12 @@ class Curve:
         self._last: EquityMark | None = None
         self._heard = 0
         self._step = 1
+
+    def all_points(self) -> list[EquityMark]:
+        """Return every point that is kept, the oldest first, the newest mark last."""
+        if self._last is None or (self._points and self._points[-1] is self._last):
+            return list(self._points)
+        return [*self._points, self._last]
 
     def add(self, mark: EquityMark) -> None:
         """Take in the next mark."""
@@ -58,6 +65,7 @@ class Portfolio:
     """Newest positions by account, strategy, instrument; marks and curve by account, strategy."""
 
     def __init__(self) -> None:
+        self.results = Results()
         self.positions: dict[tuple[str, str, str], PositionChanged] = {}
         self.snapshots: dict[ShareKey, AccountSnapshot] = {}
         self.marks: dict[ShareKey, EquityMark] = {}
@@ -66,6 +74,7 @@ class Portfolio:
     def on_position(self, position: PositionChanged) -> None:
         """Take in a changed position; of too many, flat ones are forgotten first."""
         key = (position.account_id, position.strategy_id, position.instrument_id)
+        self.results.on_position(position, self.positions.get(key))
         self.positions[key] = position
         if len(self.positions) > _POSITIONS_MAX:
             flat = next((k for k, p in self.positions.items() if not p.quantity), None)

@@ -1,4 +1,4 @@
-"""The run itself: manifest, settings, strategies, what is wrong with data, what was unusable."""
+"""The run itself: manifest, settings, what is wrong with data, what was unusable."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from schemas.control import (
     ConfigChanged,
     DeadLetter,
     RunManifest,
-    StrategySignal,
-    StrategyStateChanged,
 )
 from schemas.market_data import DataQuality
 
@@ -43,19 +41,3 @@ class System:
     def on_manifest(self, manifest: RunManifest) -> None:
         """Take in a run's manifest."""
         self.manifest = manifest
-
-
-class Strategies:
-    """What each strategy is doing, and its last signal for each instrument."""
-
-    def __init__(self) -> None:
-        self.states: dict[str, StrategyStateChanged] = {}
-        self.signals: dict[str, dict[str, StrategySignal]] = {}
-
-    def on_state(self, state: StrategyStateChanged) -> None:
-        """Take in a strategy's state."""
-        self.states[state.strategy_id] = state
-
-    def on_signal(self, signal: StrategySignal) -> None:
-        """Take in a strategy's new target."""
-        self.signals.setdefault(signal.strategy_id, {})[signal.instrument_id] = signal

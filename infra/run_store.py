@@ -1,0 +1,121 @@
+"""The runs under the data folder, for the API: their records, and the results of backtests.
+
+A run is known by its folder's name or by its id, and by nothing else: what a request names is never
+taken for a path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from agents.runners.parity import read_manifest
+from infra.runs import journals
+from schemas.envelope import Header
+from schemas.errors import MillraceError, NotFoundError, StorageError
+from schemas.topics import REFERENCE_INSTRUMENTS, SYSTEM_RUNS
+from streams.journal import JournalReader, published
+from streams.log import Published
+from web.runs import RunInfo
+
+_RESULTS = frozenset(
+    {"manifest.json", "metrics.json", "equity.csv", "orders.csv", "fills.csv", "trades.csv"}
+)
+
+
+class JournalRuns:
+    """Runs below ``root``, and those of ``live``: journals of running runs by their id."""
+
+    def __init__(self, root: Path, live: Mapping[str, Path] | None = None) -> None:
+        self._root = root
+        self._live = dict(live or {})
+        self._ids: dict[str, str] = {}
+
+    def runs(self) -> list[RunInfo]:
+        """Return all runs that can be read, sorted by id."""
+        found: dict[str, RunInfo] = {}
+        for name, journal in {**journals(self._root), **self._live}.items():
+            try:
+                manifest = read_manifest(JournalReader(journal))
+            except MillraceError:
+                continue
+            run_id = manifest.run_id if name in self._live else name
+            found[run_id] = RunInfo(
+                run_id, manifest.mode, manifest.ts_event_ns, manifest.output_hash
+            )
+        return [found[name] for name in sorted(found)]
+
+    def version(self, run_id: str) -> str:
+        """Return a text that changes when the run gets longer; raises NotFoundError."""
+        files = sorted(self._journal(run_id).glob("segment-*"))
+        return "|".join(f"{file.name}:{_size(file)}" for file in files)
+
+    def records(self, run_id: str) -> Iterator[list[Published]]:
+        """Yield the records of a run in the order of its journal; raises NotFoundError."""
+        reader = JournalReader(self._journal(run_id))
+        if not reader.next_offsets.get(SYSTEM_RUNS, 0):
+            yield _head(reader)
+        yield from published(reader)
+
+    def result(self, run_id: str, name: str) -> bytes:
+        """Return a result file of a finished run; raises NotFoundError, StorageError."""
+        path = self._journal(run_id).parent / name
+        if name not in _RESULTS or not path.is_file():
+            raise NotFoundError(
+                "the run has no such result",
+                field="run_id",
+                value=run_id,
+                remedy="only finished backtests have results",
+            )
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise StorageError(
+                f"the result cannot be read: {error.strerror}", field="path", value=str(path)
+            ) from error
+
+    def _journal(self, run_id: str) -> Path:
+        live = self._live.get(run_id)
+        if live is not None:
+            return live
+        known = journals(self._root)
+        if run_id in known:
+            return known[run_id]
+        for name, journal in known.items():
+            if name not in self._ids:
+                self._ids[name] = _id_of(journal)
+            if self._ids[name] == run_id:
+                return journal
+        raise NotFoundError(
+            "run not found",
+            field="run_id",
+            value=run_id,
+            remedy="`millrace runs list` shows the runs there are",
+        )
+
+
+def _head(reader: JournalReader) -> list[Published]:
+    """Return what a backtest's journal holds as no record of its own: instruments, manifest."""
+    manifest = read_manifest(reader)
+    instruments: list[tuple[str, Header]] = [
+        (REFERENCE_INSTRUMENTS, item) for item in manifest.instruments
+    ]
+    records = [*instruments, (SYSTEM_RUNS, manifest)]
+    return [
+        Published(topic, 0, number if topic == REFERENCE_INSTRUMENTS else 0, record)
+        for number, (topic, record) in enumerate(records)
+    ]
+
+
+def _id_of(journal: Path) -> str:
+    try:
+        return JournalReader(journal).run_id
+    except MillraceError:
+        return ""
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0  # sealed in this moment: its next version has another name

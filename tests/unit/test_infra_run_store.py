@@ -1,0 +1,85 @@
+"""The runs under the data folder, as the API reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from infra.backtests import BacktestSpec, run_backtest
+from infra.run_store import JournalRuns
+from infra.times import parse_time
+from schemas import topics as t
+from schemas.errors import NotFoundError
+from streams.journal import JournalReader
+from web.views.models import Views
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a data folder with one finished backtest, called ``mine``."""
+    folder = tmp_path_factory.mktemp("data")
+    spec = BacktestSpec(
+        strategy="momentum_crossover",
+        parameters={"fast": 5, "slow": 20},
+        symbols=("IBM",),
+        start_ns=parse_time("2014-01-01", "from"),
+        end_ns=parse_time("2014-06-30", "to"),
+    )
+    run_backtest(spec, out=folder / "runs" / "mine")
+    return folder
+
+
+def test_records_have_the_offsets_of_the_journal(root: Path) -> None:
+    reader = JournalReader(root / "runs" / "mine" / "journal")
+    records = [item for group in JournalRuns(root).records("mine") for item in group]
+
+    ends: dict[str, int] = {}
+    for item in records:
+        assert item.offset == ends.get(item.topic, 0)
+        ends[item.topic] = item.offset + 1
+    assert ends == {**reader.next_offsets, t.REFERENCE_INSTRUMENTS: 1, t.SYSTEM_RUNS: 1}
+    fills = [(item.offset, item.record) for item in records if item.topic == t.ORDER_FILLS]
+    assert fills == reader.read(t.ORDER_FILLS, 0, 1000)
+
+
+def test_folded_run_has_orders_positions_and_curve(root: Path) -> None:
+    views = Views()
+    for group in JournalRuns(root).records("mine"):
+        views.apply(group)
+
+    assert views.portfolio.account_ids() == ["paper"]
+    assert len(views.portfolio.curves["paper", ""]) > 100
+    filled = [row for row in views.orders.newest_first() if row.status == "FILLED"]
+    assert filled
+    assert views.market.resolve("IBM") == ["IBM.XNYS"]
+    chain = [item for _, item in views.causes.of("paper", filled[-1].client_order_id)]
+    assert [item.topic for item in chain if item is not None][:3] == [
+        t.MARKET_BARS,
+        t.STRATEGY_SIGNALS,
+        t.ACCOUNT_INPUTS,
+    ]
+
+
+def test_run_is_found_by_folder_and_by_id_and_a_live_one_by_its_journal(root: Path) -> None:
+    store = JournalRuns(root, {"live": root / "runs" / "mine" / "journal"})
+    run_id = JournalReader(root / "runs" / "mine" / "journal").run_id
+
+    assert store.version("mine") == store.version(run_id) == store.version("live") != ""
+    assert [run.mode for run in JournalRuns(root).runs()] == ["backtest"]
+
+
+def test_results_are_those_of_the_folder_and_nothing_else(root: Path) -> None:
+    store = JournalRuns(root)
+
+    assert b'"total_trades"' in store.result("mine", "metrics.json")
+    for run_id, name in (
+        ("mine", "../../secret"),
+        ("mine", "journal"),
+        ("../runs/mine", "metrics.json"),
+        (str(root / "runs" / "mine"), "metrics.json"),
+        ("", "metrics.json"),
+        ("nope", "metrics.json"),
+    ):
+        with pytest.raises(NotFoundError):
+            store.result(run_id, name)

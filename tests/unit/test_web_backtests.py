@@ -1,0 +1,310 @@
+"""Backtests over HTTP beyond running them: log, cancel, results, compare, parity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from schemas import topics as t
+from schemas.control import (
+    BacktestCancel,
+    BacktestProgress,
+    BacktestRequest,
+    BacktestResult,
+    ParityRequest,
+    ParityResult,
+)
+from schemas.enums import RunStatus
+from schemas.envelope import Header
+from schemas.errors import StorageError
+from streams.history import Page, StoredBacktest
+from streams.log import Published
+from tests.unit.web_run import METRICS, START_NS, Run, exact, fast, filled_run, problem
+from tests.unit.web_runs import FakeRuns
+
+
+def result(task_id: str, run_id: str, status: RunStatus = RunStatus.COMPLETED) -> BacktestResult:
+    """Return the result of a backtest."""
+    metrics = {**METRICS, "run_id": run_id}
+    return BacktestResult(
+        f"b-{task_id}",
+        START_NS + 100,
+        task_id,
+        "r",
+        task_id,
+        "momentum_crossover",
+        status,
+        metrics,
+        "hash",
+    )
+
+
+def request(task_id: str) -> BacktestRequest:
+    """Return a request for a backtest."""
+    return BacktestRequest(
+        event_id=f"q-{task_id}",
+        ts_event_ns=START_NS,
+        task_id=task_id,
+        strategy_name="momentum_crossover",
+    )
+
+
+def progress(task_id: str, status: RunStatus, done: int = 0, total: int = 0) -> BacktestProgress:
+    """Return how far a backtest has come."""
+    return BacktestProgress(
+        f"p-{task_id}-{status}-{done}", START_NS + done, task_id, "r", task_id, status, done, total
+    )
+
+
+def parity(asked: ParityRequest, status: RunStatus = RunStatus.COMPLETED) -> ParityResult:
+    """Return what a comparison found."""
+    return ParityResult(
+        f"y-{asked.task_id}",
+        START_NS,
+        asked.task_id,
+        asked.event_id,
+        asked.task_id,
+        asked.run,
+        status,
+        462_361,
+        0,
+        "aa",
+        "aa",
+        detail="" if status is RunStatus.COMPLETED else "its strategy was a file",
+    )
+
+
+class Agent:
+    """Answers comparisons, and cancels that are asked for in earnest."""
+
+    def __init__(self, run: Run, status: RunStatus = RunStatus.COMPLETED) -> None:
+        self._run = run
+        self._status = status
+        run.log.listen(self)
+
+    def __call__(self, published: Any) -> None:
+        """Answer what is among ``published``."""
+        item: Published
+        for item in published:
+            record = item.record
+            if isinstance(record, ParityRequest):
+                self._answer(parity(record, self._status))
+            elif isinstance(record, BacktestCancel) and record.reason:
+                self._answer(result(record.task_id, "", RunStatus.CANCELED))
+
+    def _answer(self, record: Header) -> None:
+        self._run.log.append([(t.BACKTEST_RESULTS, record)])
+
+
+@pytest.fixture
+def store() -> FakeRuns:
+    """Return a store with two finished backtests."""
+    store = FakeRuns(backtest_1=filled_run(), backtest_2=filled_run())
+    store.add_results("backtest-1", sharpe=1.5, fast=10, output_hash="aa")
+    store.add_results("backtest-2", sharpe=1.25, fast=20, output_hash="bb")
+    return store
+
+
+@pytest.fixture
+def run(store: FakeRuns) -> Run:
+    """Return a run that knows of a finished backtest and a running one."""
+    run = Run(fast(), has_stage=False, runs=store)
+    run.log.append(
+        [
+            (t.BACKTEST_REQUESTS, request("task-1")),
+            (t.BACKTEST_PROGRESS, progress("task-1", RunStatus.QUEUED)),
+            (t.BACKTEST_PROGRESS, progress("task-1", RunStatus.RUNNING, 5, 10)),
+            (t.BACKTEST_RESULTS, result("task-1", "backtest-1")),
+            (t.BACKTEST_REQUESTS, request("task-2")),
+            (t.BACKTEST_PROGRESS, progress("task-2", RunStatus.RUNNING, 3, 9)),
+        ]
+    )
+    return run
+
+
+@pytest.fixture
+def client(run: Run) -> Iterator[TestClient]:
+    """Give a client of ``run``."""
+    with run.client() as client:
+        yield client
+
+
+# ---- one backtest
+
+
+def test_log_has_everything_that_was_said(client: TestClient) -> None:
+    lines = client.get("/api/backtest/task-1/log").json()["lines"]
+
+    assert [(line["what"], line["status"]) for line in lines] == [
+        ("backtest_request", "QUEUED"),
+        ("backtest_progress", "QUEUED"),
+        ("backtest_progress", "RUNNING"),
+        ("backtest_result", "COMPLETED"),
+    ]
+    assert (lines[2]["events_done"], lines[2]["events_total"]) == (5, 10)
+
+
+def test_progress_is_told_without_the_figures(run: Run, client: TestClient) -> None:
+    # The claim of a second agent comes late and is no step back.
+    run.append(client, [(t.BACKTEST_PROGRESS, progress("task-2", RunStatus.QUEUED))])
+
+    answer = client.get("/api/backtest/task-2/progress").json()
+
+    assert (answer["status"], answer["events_done"], answer["events_total"]) == ("RUNNING", 3, 9)
+    assert client.get("/api/backtest/task-1/progress").json()["result"] is None
+    assert client.get("/api/backtest/task-1").json()["run_id"] == "backtest-1"
+
+
+def test_running_backtest_is_given_up(run: Run, client: TestClient) -> None:
+    Agent(run)
+
+    late = client.post("/api/backtest/task-2/cancel", json={})
+    done = client.post("/api/backtest/task-2/cancel", json={"reason": "wrong"})
+    again = client.post("/api/backtest/task-2/cancel", json={})
+
+    assert late.status_code == 202
+    assert (done.status_code, done.json()["status"]) == (200, "CANCELED")
+    assert problem(again, 409)["code"] == "already_finished"
+
+
+def test_history_is_paged_by_its_cursor(run: Run, client: TestClient) -> None:
+    for n in (3, 4, 5):
+        run.append(client, [(t.BACKTEST_RESULTS, result(f"task-{n}", f"r{n}"))])
+
+    first = client.get("/api/backtest/history?limit=3").json()
+    rest = client.get(f"/api/backtest/history?limit=3&cursor={first['next_cursor']}").json()
+
+    assert [b["task_id"] for b in first["backtests"]] == ["task-5", "task-4", "task-3"]
+    assert [b["task_id"] for b in rest["backtests"]] == ["task-1"]
+    assert rest["next_cursor"] is None
+    problem(client.get("/api/backtest/history?cursor=nope"), 422)
+
+
+class StoredBacktests:
+    """A database with one backtest of a run before this one, or one that is away."""
+
+    def __init__(self, *, is_away: bool = False) -> None:
+        self.is_away = is_away
+
+    async def backtests(
+        self, strategy_name: str = "", limit: int = 10, cursor: str = "", run_id: str = ""
+    ) -> Page[StoredBacktest]:
+        """Return the backtest."""
+        if self.is_away:
+            raise StorageError("no connection")
+        return Page([StoredBacktest(result("old", "backtest-0"), None)], "next")
+
+    async def backtest(self, task_id: str) -> StoredBacktest | None:
+        """Return the backtest if it is asked for."""
+        return (await self.backtests()).items[0] if task_id == "old" else None
+
+
+def test_history_of_all_runs_comes_from_the_database(run: Run, client: TestClient) -> None:
+    run.context.history = StoredBacktests()
+
+    history = client.get("/api/backtest/history").json()
+
+    assert [b["task_id"] for b in history["backtests"]] == ["old"]
+    assert history["next_cursor"] == "next"
+    assert client.get("/api/backtest/old").json()["result"]["win_rate"] == 58.3
+    problem(client.get("/api/backtest/nope"), 404)
+
+
+def test_history_is_unavailable_while_the_database_is_away(run: Run, client: TestClient) -> None:
+    run.context.history = StoredBacktests(is_away=True)
+
+    response = client.get("/api/backtest/history")
+
+    assert problem(response, 503)["code"] == "history_unavailable"
+    assert int(response.headers["retry-after"]) > 0
+
+
+# ---- results
+
+
+@pytest.mark.parametrize("name", ["task-1", "backtest-1"])
+def test_report_says_what_was_run_and_what_came_out(client: TestClient, name: str) -> None:
+    answer = client.get(f"/api/backtest/{name}/report").json()
+
+    assert (answer["run_id"], answer["strategy_name"]) == ("backtest-1", "momentum_crossover")
+    assert answer["metrics"] == {"sharpe_ratio": 1.5, "total_trades": 1, "cagr_pct": None}
+    assert answer["denied_by_code"] == {"MAX_POSITION": 1}
+    assert answer["data"] == {"spec": "daily", "symbols": ["SPY"]}
+
+
+def test_series_are_columns_in_pages(client: TestClient) -> None:
+    first = exact(client.get("/api/backtest/task-1/equity?limit=3"))
+    rest = exact(client.get(f"/api/backtest/task-1/equity?limit=3&cursor={first['next_cursor']}"))
+    trades = exact(client.get("/api/backtest/task-1/trades"))
+
+    assert first["columns"]["equity"] + rest["columns"]["equity"] == [
+        f"{1000 + n}.5" for n in range(5)
+    ]
+    assert first["columns"]["time"][0] == "2013-10-07T13:30:00.000000000Z"
+    assert (first["count"], rest["next_cursor"]) == ("5", None)
+    assert trades["columns"]["pnl"] == ["-1.50"]
+    problem(client.get("/api/backtest/task-1/equity?cursor=9"), 422)
+
+
+def test_orders_and_manifest_of_a_backtest(client: TestClient) -> None:
+    orders = client.get("/api/backtest/task-1/orders?status=FILLED").json()
+
+    assert [o["client_order_id"] for o in orders["orders"]] == ["o-1"]
+    assert client.get("/api/backtest/task-1/manifest").json()["manifest"]["output_hash"] == "aa"
+
+
+@pytest.mark.parametrize("name", ["report", "manifest", "equity", "trades", "orders"])
+def test_results_of_what_is_not_finished_or_known(client: TestClient, name: str) -> None:
+    assert problem(client.get(f"/api/backtest/task-2/{name}"), 409)["code"] == "no_results"
+    problem(client.get(f"/api/backtest/nope/{name}"), 404)
+
+
+def test_two_backtests_are_compared_by_figures_and_set_up(client: TestClient) -> None:
+    answer = client.get("/api/backtest/compare?a=task-1&b=backtest-2").json()
+
+    figures = {item["name"]: item for item in answer["metrics"]}
+    assert figures["sharpe_ratio"]["change"] == -0.25
+    assert figures["cagr_pct"]["change"] is None
+    assert [(c["name"], c["a"], c["b"]) for c in answer["config"]] == [
+        ("strategies.0.parameters.fast", 10, 20)
+    ]
+    assert (answer["is_same_config"], answer["is_same_output"]) == (False, False)
+    same = client.get("/api/backtest/compare?a=task-1&b=backtest-1").json()
+    assert (same["is_same_config"], same["is_same_output"]) == (True, True)
+    problem(client.get("/api/backtest/compare?a=task-1&b=nope"), 404)
+    problem(client.get("/api/backtest/compare?a=task-1&b=../x"), 422)
+
+
+# ---- parity
+
+
+def test_parity_is_asked_for_by_a_record_and_answered_by_one(run: Run, client: TestClient) -> None:
+    Agent(run)
+
+    answer = client.post("/api/backtest/parity", json={"run_id": "task-1"}).json()
+
+    assert (answer["run_id"], answer["differences"]) == ("backtest-1", 0)
+    assert answer["records_compared"] == 462_361
+    assert client.get(f"/api/backtest/parity/{answer['task_id']}").json() == answer
+    assert client.get("/api/backtest/history").json()["count"] == 1
+
+
+def test_parity_that_takes_long_is_answered_with_the_place_to_ask(client: TestClient) -> None:
+    response = client.post("/api/backtest/parity", json={"run_id": "backtest-2"})
+
+    assert response.status_code == 202
+    assert client.get(response.headers["location"]).json()["status"] == "RUNNING"
+
+
+def test_parity_that_fails_or_has_no_run_is_refused(run: Run, client: TestClient) -> None:
+    Agent(run, RunStatus.FAILED)
+
+    failed = client.post("/api/backtest/parity", json={"run_id": "backtest-1"})
+
+    assert problem(failed, 422)["code"] == "parity_failed"
+    problem(client.post("/api/backtest/parity", json={"run_id": "nope"}), 404)
+    problem(client.post("/api/backtest/parity", json={"run_id": "../../etc"}), 422)
+    problem(client.get("/api/backtest/parity/nope"), 404)

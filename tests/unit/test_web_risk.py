@@ -1,0 +1,241 @@
+"""Risk over HTTP: effective limits, decisions, the acts of stopping, what-if."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from starlette.testclient import TestClient
+
+from schemas import topics as t
+from schemas.commands import CheckOrder, SubmitOrder
+from schemas.enums import BreakerState, Scope
+from schemas.risk import Kill, LimitSet, SetLimits
+from tests.unit.web_run import (
+    START_NS,
+    Run,
+    body,
+    breaker,
+    decision,
+    exact,
+    filled_run,
+    position,
+    problem,
+)
+
+
+@pytest.fixture
+def run() -> Run:
+    """Return a run with a little session, its stage answering."""
+    run = Run()
+    run.log.append(filled_run())
+    return run
+
+
+@pytest.fixture
+def client(run: Run) -> Iterator[TestClient]:
+    """Give a client of ``run``."""
+    with run.client() as client:
+        yield client
+
+
+def rule(scope: Scope, scope_id: str, **bounds: Any) -> SetLimits:
+    """Return limits of a scope as applied."""
+    limits = msgspec.convert(bounds, LimitSet)
+    return SetLimits(f"l-{scope}", START_NS, "c", "c", scope, scope_id, limits, "ada")
+
+
+def commands(run: Run, kind: type[Any]) -> list[Any]:
+    """Return the commands of a type."""
+    records = [item.record for item in run.log.read(t.ACCOUNT_INPUTS, 0, 1000)]
+    return [record for record in records if isinstance(record, kind)]
+
+
+# ---- limits
+
+
+def test_effective_limit_is_the_strictest_and_says_whose_it_is(
+    run: Run, client: TestClient
+) -> None:
+    run.append(
+        client,
+        [
+            (t.RISK_LIMITS, rule(Scope.GLOBAL, "", max_position="100", max_notional="9000")),
+            (t.RISK_LIMITS, rule(Scope.STRATEGY, "momentum", max_position="50.25")),
+            (t.RISK_LIMITS, rule(Scope.INSTRUMENT, "SPY.ARCX", max_position="7")),
+            (t.RISK_LIMITS, rule(Scope.INSTRUMENT, "IBM.XNYS", max_position="1")),
+        ],
+    )
+
+    both = exact(client.get("/api/risk/limits?strategy_id=momentum&symbol=SPY"))
+    account = exact(client.get("/api/risk/limits"))
+
+    assert both["limits"]["max_position"] == "7"
+    assert both["limits"]["max_notional"] == "9000"
+    assert both["scopes"]["max_position"] == "instrument SPY.ARCX"
+    assert both["scopes"]["max_notional"] == "global"
+    assert [item["scope"] for item in both["rules"]] == [
+        "GLOBAL",
+        "ACCOUNT",
+        "STRATEGY",
+        "INSTRUMENT",
+    ]
+    assert account["limits"]["max_position"] == "10.50"
+    assert account["scopes"]["max_position"] == "account paper"
+
+
+def test_limits_are_replaced_by_a_command_and_answered_as_applied(
+    run: Run, client: TestClient
+) -> None:
+    response = client.put(
+        "/api/risk/limits",
+        json={
+            "scope": "INSTRUMENT",
+            "scope_id": "SPY",
+            "limits": {"max_position": "500.10", "price_collar": 0.05, "max_order_rate": 3},
+            "reason": "earnings",
+        },
+    )
+
+    answer = exact(response)
+    assert (answer["scope_id"], answer["limits"]["max_position"]) == ("SPY.ARCX", "500.10")
+    (command,) = commands(run, SetLimits)
+    assert (command.operator, command.reason) == ("api", "earnings")
+    assert command.limits.price_collar == Decimal("0.05")
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        ({"limits": {"max_position": -1}}, "/limits/max_position"),
+        ({"limits": {"max_position": "NaN"}}, "/limits/max_position"),
+        ({"limits": {"max_order_rate": -1}}, "/limits/max_order_rate"),
+        ({"limits": {"max_leverage": 1}}, "/limits/max_leverage"),
+        ({"limits": {}, "reason": ""}, "/reason"),
+        ({"limits": {}, "scope": "ACCOUNT"}, "/scope_id"),
+        ({"limits": {}, "scope": "INSTRUMENT", "scope_id": "QQQ"}, "/scope_id"),
+    ],
+)
+def test_wrong_limits_are_refused(
+    run: Run, client: TestClient, fields: dict[str, Any], pointer: str
+) -> None:
+    content = problem(client.put("/api/risk/limits", json={"reason": "x", **fields}), 422)
+
+    assert [error["pointer"] for error in content["errors"]] == [pointer]
+    assert commands(run, SetLimits) == []
+
+
+def test_limits_that_nobody_applies_are_pending() -> None:
+    run = Run(has_stage=False)
+    with run.client() as client:
+        response = client.put("/api/risk/limits", json={"limits": {}, "reason": "x"})
+
+    assert (response.status_code, response.headers["location"]) == (202, "/api/risk/limits")
+
+
+# ---- decisions
+
+
+def test_decisions_are_filtered_and_paged(run: Run, client: TestClient) -> None:
+    run.append(client, [(t.RISK_DECISIONS, decision("o-10", "PRICE_STALE"))])
+
+    first = client.get("/api/risk/decisions?is_approved=false&limit=1").json()
+    second = client.get(
+        f"/api/risk/decisions?is_approved=false&limit=1&cursor={first['next_cursor']}"
+    ).json()
+
+    assert [item["code"] for item in first["decisions"]] == ["PRICE_STALE"]
+    assert [item["code"] for item in second["decisions"]] == ["MAX_POSITION"]
+    assert second["next_cursor"] is None
+    assert client.get("/api/risk/decisions?code=MAX_POSITION").json()["count"] == 1
+    assert client.get("/api/risk/decisions?client_order_id=o-1").json()["count"] == 1
+    problem(client.get("/api/risk/decisions?cursor=x"), 422)
+
+
+def test_breaker_is_shown_alone(run: Run, client: TestClient) -> None:
+    run.append(client, [(t.RISK_BREAKER, breaker(BreakerState.REDUCING))])
+
+    assert client.get("/api/risk/breaker").json()["state"] == "REDUCING"
+
+
+# ---- the three acts
+
+
+@pytest.mark.parametrize("action", ["stop_entries", "STOP_ENTRIES"])
+def test_stop_of_entries_is_done_when_the_breaker_reduces(
+    run: Run, client: TestClient, action: str
+) -> None:
+    response = client.post("/api/risk/kill", json={"action": action, "reason": "enough"})
+
+    assert response.status_code == 200
+    assert response.json()["circuit_breaker"]["state"] == "REDUCING"
+    assert [c.action for c in commands(run, Kill)] == ["STOP_ENTRIES"]
+
+
+def test_cancel_of_all_is_done_when_every_order_is_on_its_way_out(client: TestClient) -> None:
+    response = client.post("/api/risk/kill", json={"action": "cancel_all", "reason": "enough"})
+
+    assert response.status_code == 200
+    assert response.json()["open_orders"] == ["o-3", "o-2"]
+
+
+def test_flatten_is_pending_until_the_positions_are_flat(run: Run, client: TestClient) -> None:
+    pending = client.post("/api/risk/kill", json={"action": "flatten", "reason": "enough"})
+    run.append(
+        client,
+        [
+            (t.PORTFOLIO_POSITIONS, position("0")),
+            (t.PORTFOLIO_POSITIONS, position("0", strategy_id="manual")),
+        ],
+    )
+    done = client.post("/api/risk/kill", json={"action": "flatten", "reason": "enough"})
+
+    assert pending.status_code == 202
+    assert pending.json()["open_positions"] == ["paper/momentum/SPY.ARCX", "paper/manual/SPY.ARCX"]
+    assert (done.status_code, done.json()["open_positions"]) == (200, [])
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        ({"action": "panic", "reason": "x"}, "/action"),
+        ({"action": "flatten"}, "/reason"),
+        ({"action": "flatten", "reason": " "}, "/reason"),
+        ({"action": "flatten", "reason": "x", "scope": "STRATEGY"}, "/scope_id"),
+    ],
+)
+def test_wrong_act_is_refused(client: TestClient, fields: dict[str, Any], pointer: str) -> None:
+    content = problem(client.post("/api/risk/kill", json=fields), 422)
+
+    assert [error["pointer"] for error in content["errors"]] == [pointer]
+
+
+# ---- what if
+
+
+def test_what_if_is_a_question_on_the_log_and_sends_nothing(run: Run, client: TestClient) -> None:
+    before = len(commands(run, SubmitOrder))
+
+    answer = client.post("/api/risk/check", json=body(quantity=2000)).json()
+
+    assert (answer["is_approved"], answer["code"]) == (False, "MAX_POSITION")
+    assert (answer["measured"], answer["limit"], answer["breaker_epoch"]) == ("2000", "1000", 3)
+    assert (answer["topic"], answer["offset"]) == (t.ORDER_RECEIPTS, 0)
+    (question,) = commands(run, CheckOrder)
+    assert question.order.quantity == 2000
+    assert len(commands(run, SubmitOrder)) == before
+
+
+def test_what_if_of_a_wrong_order_is_refused_and_without_a_stage_unavailable(
+    client: TestClient,
+) -> None:
+    problem(client.post("/api/risk/check", json=body(quantity=0)), 422)
+
+    lonely = Run(has_stage=False)
+    lonely.log.append(filled_run())
+    with lonely.client() as other:
+        response = other.post("/api/risk/check", json=body())
+    assert problem(response, 503)["code"] == "no_answer"

@@ -1,0 +1,215 @@
+"""Answers about accounts and positions."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+
+class Position(msgspec.Struct):
+    """One position, marked at the last price; profit before fees, in ``currency``."""
+
+    account_id: str
+    strategy_id: str
+    instrument_id: str
+    symbol: str
+    quantity: Decimal
+    average_price: Decimal
+    last_price: Decimal | None
+    market_value: Decimal | None
+    unrealized_pnl: Decimal | None
+    realized_pnl: Decimal
+    realized_pnl_fifo: Decimal
+    fees: Decimal
+    currency: str
+
+
+class Account(msgspec.Struct):
+    """One account, or one strategy's share of it.
+
+    Equity, exposures and drawdown are of ``as_of``, the rest of ``snapshot_at``; what was not
+    published yet is null. ``initial_equity`` is what the account began the run with.
+    """
+
+    account_id: str
+    strategy_id: str
+    base_currency: str | None
+    equity: Decimal | None
+    cash: dict[str, Decimal]
+    buying_power: Decimal | None
+    gross_exposure: Decimal | None
+    net_exposure: Decimal | None
+    drawdown_pct: float | None
+    realized_pnl: Decimal | None
+    unrealized_pnl: Decimal | None
+    daily_pnl: Decimal | None
+    fees: Decimal | None
+    peak_equity: Decimal | None
+    missing_prices: list[str]
+    as_of: str | None
+    as_of_ns: int | None
+    snapshot_at: str | None
+    snapshot_ns: int | None
+    initial_equity: Decimal | None = None
+
+
+class AccountDetail(msgspec.Struct):
+    """One account with its positions, net quantities by instrument, and its strategies."""
+
+    account: Account
+    positions: list[Position]
+    net_positions: dict[str, Decimal]
+    strategies: list[Account]
+
+
+class PortfolioAnswer(msgspec.Struct):
+    """All accounts."""
+
+    accounts: list[AccountDetail]
+
+
+class EquityPoint(msgspec.Struct):
+    """One point of an equity curve, in the account's base currency."""
+
+    time: str
+    time_ns: int
+    equity: float
+    cash: float
+    drawdown_pct: float
+
+
+class EquityCurve(msgspec.Struct):
+    """The newest points of an equity curve, the oldest first."""
+
+    account_id: str
+    strategy_id: str
+    points: list[EquityPoint]
+
+
+class EquityHistory(msgspec.Struct):
+    """Equity as columns, one value a time frame; profit counts from ``base_value``.
+
+    ``source`` says what answered: ``memory`` (a thinned curve of the run) or ``database``.
+    """
+
+    account_id: str
+    strategy_id: str
+    timeframe: str
+    period: str
+    base_value: float | None
+    time: list[str]
+    time_ns: list[int]
+    equity: list[float]
+    profit_loss: list[float]
+    profit_loss_pct: list[float | None]
+    source: str
+
+
+class InstrumentExposure(msgspec.Struct):
+    """What an account holds of one instrument, over all strategies, in ``currency``."""
+
+    instrument_id: str
+    symbol: str
+    quantity: Decimal
+    last_price: Decimal | None
+    value: Decimal | None
+    currency: str
+
+
+class Exposure(msgspec.Struct):
+    """How much an account has at risk, by instrument and as a whole.
+
+    Totals are the account stage's, in ``base_currency``; leverage is gross exposure over equity.
+    """
+
+    account_id: str
+    base_currency: str | None
+    equity: Decimal | None
+    gross_exposure: Decimal | None
+    net_exposure: Decimal | None
+    leverage: float | None
+    instruments: list[InstrumentExposure]
+    missing_prices: list[str]
+    as_of: str | None
+    as_of_ns: int | None
+
+
+class Balances(msgspec.Struct):
+    """The money of an account by currency, and what it may still buy."""
+
+    account_id: str
+    base_currency: str | None
+    cash: dict[str, Decimal]
+    equity: Decimal | None
+    buying_power: Decimal | None
+    initial_equity: Decimal | None
+    as_of: str | None
+    as_of_ns: int | None
+
+
+class PnlGroup(msgspec.Struct):
+    """What one strategy, instrument or day gained, in ``currency``; realized by average cost.
+
+    ``net_pnl`` is realized and unrealized less fees; a day has no unrealized result of its own.
+    """
+
+    key: str
+    currency: str
+    realized_pnl: Decimal
+    unrealized_pnl: Decimal | None
+    fees: Decimal
+    net_pnl: Decimal
+    fills: int
+
+
+class PnlAnswer(msgspec.Struct):
+    """Results by group, dividends not included."""
+
+    group_by: str
+    groups: list[PnlGroup]
+
+
+class Positions(msgspec.Struct):
+    """Positions by account, strategy and instrument."""
+
+    positions: list[Position]
+    count: int
+
+
+class PositionDetail(msgspec.Struct):
+    """All positions in one instrument, and their net quantity by account."""
+
+    instrument_id: str
+    symbol: str
+    net_quantity: dict[str, Decimal]
+    positions: list[Position]
+
+
+class Lot(msgspec.Struct):
+    """What is left of one opening fill; ``quantity`` is signed."""
+
+    quantity: Decimal
+    price: Decimal
+
+
+class PositionLots(msgspec.Struct):
+    """The open lots of one position, the oldest first.
+
+    ``is_complete``: they sum to the position; else fills that opened it are no longer at hand.
+    """
+
+    account_id: str
+    strategy_id: str
+    instrument_id: str
+    quantity: Decimal
+    lots: list[Lot]
+    is_complete: bool
+
+
+class Lots(msgspec.Struct):
+    """The open lots of all positions in one instrument."""
+
+    instrument_id: str
+    symbol: str
+    positions: list[PositionLots]

@@ -1,0 +1,118 @@
+"""The three acts of stopping: stop entries, cancel all, flatten. None of them implies another."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from schemas.enums import BreakerState, KillAction, OrderStatus, Scope
+from schemas.portfolio import PositionChanged
+from schemas.risk import Kill
+from schemas.topics import ACCOUNT_INPUTS
+from web.answers import risk as answers
+from web.context import Context
+from web.route_table import Call, NoQuery, Reply, Route
+from web.routes.risk_answers import breaker_answer, scope_of, state_of
+from web.scopes import RISK_WRITE
+from web.views.orders import OrderRow
+
+Act = Literal["stop_entries", "cancel_all", "flatten", "STOP_ENTRIES", "CANCEL_ALL", "FLATTEN"]
+
+
+class KillRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Stop within a scope; ``scope_id`` is its name, empty for GLOBAL.
+
+    ``stop_entries`` lets only orders pass that reduce, ``cancel_all`` takes out every open order,
+    ``flatten`` sends an order against every position.
+    """
+
+    action: Act
+    reason: Annotated[str, Meta(min_length=1, max_length=500)]
+    scope: Scope = Scope.GLOBAL
+    scope_id: Annotated[str, Meta(max_length=100)] = ""
+    operator: Annotated[str, Meta(max_length=100)] = ""
+
+
+async def kill(context: Context, call: Call[NoQuery, KillRequest]) -> answers.KillAnswer | Reply:
+    """Stop; answers with what stands, 202 while the act is not carried out whole."""
+    context.check_is_present()
+    request = call.body
+    scope_id = scope_of(context, request.scope, request.scope_id, request.reason)
+    action = KillAction(request.action.upper())
+    event_id = f"web:{context.ids()}"
+    command = Kill(
+        event_id,
+        context.log.now_ns(),
+        event_id,
+        "",
+        action,
+        request.scope,
+        scope_id,
+        request.operator or call.operator,
+        request.reason,
+    )
+    await context.publish(ACCOUNT_INPUTS, command, "GET /api/risk shows what stands")
+
+    def is_done() -> bool:
+        if action is KillAction.STOP_ENTRIES:
+            state = state_of(context.views.risk, request.scope, scope_id)
+            return state is not BreakerState.ACTIVE
+        if action is KillAction.CANCEL_ALL:
+            rows = open_orders(context, request.scope, scope_id)
+            return all(row.status is OrderStatus.PENDING_CANCEL for row in rows)
+        return not open_positions(context, request.scope, scope_id)
+
+    is_whole = await context.waiters.until(is_done, context.settings.receipt_timeout_s)
+    answer = answers.KillAnswer(
+        action,
+        request.scope,
+        scope_id,
+        breaker_answer(context.views.risk),
+        [row.client_order_id for row in open_orders(context, request.scope, scope_id)],
+        [
+            f"{p.account_id}/{p.strategy_id}/{p.instrument_id}"
+            for p in open_positions(context, request.scope, scope_id)
+        ],
+    )
+    return answer if is_whole else Reply(202, answer, {"Location": "/api/risk"})
+
+
+def open_orders(context: Context, scope: Scope, scope_id: str) -> list[OrderRow]:
+    """Return the open orders of a scope, the newest first."""
+    rows = (row for row in context.views.orders.newest_first() if row.is_open)
+    return [row for row in rows if concerns(row, scope, scope_id)]
+
+
+def open_positions(context: Context, scope: Scope, scope_id: str) -> list[PositionChanged]:
+    """Return the positions of a scope that are not flat."""
+    found = (p for p in context.views.portfolio.positions.values() if p.quantity)
+    return [p for p in found if concerns(p, scope, scope_id)]
+
+
+def concerns(item: OrderRow | PositionChanged, scope: Scope, scope_id: str) -> bool:
+    """Return whether a scope holds an order or a position."""
+    return {
+        Scope.GLOBAL: True,
+        Scope.ACCOUNT: item.account_id == scope_id,
+        Scope.STRATEGY: item.strategy_id == scope_id,
+        Scope.INSTRUMENT: item.instrument_id == scope_id,
+    }[scope]
+
+
+ROUTES = (
+    Route(
+        "POST",
+        "/api/risk/kill",
+        kill,
+        answers.KillAnswer,
+        RISK_WRITE,
+        "Stop entries, cancel all, or flatten",
+        "risk",
+        body=KillRequest,
+        answers={202: answers.KillAnswer},
+        errors=(400, 409, 413, 503),
+        example_body={"action": "cancel_all", "reason": "end of the day"},
+    ),
+)

@@ -1,0 +1,84 @@
+"""Risk records as answers, and what a request's scope means."""
+
+from __future__ import annotations
+
+from schemas.enums import BreakerState, Scope
+from schemas.risk import RiskDecision, SetLimits
+from web.answers import risk as answers
+from web.context import Context
+from web.problems import FieldError, invalid
+from web.routes.resolving import resolve_symbol
+from web.times import format_time
+from web.views.risk import Risk
+
+
+def breaker_answer(risk: Risk) -> answers.CircuitBreaker:
+    """Return the breaker of all scopes."""
+    scopes = [
+        answers.Breaker(
+            c.scope,
+            c.scope_id,
+            c.state,
+            c.epoch,
+            c.operator,
+            c.reason,
+            format_time(c.ts_event_ns),
+            c.ts_event_ns,
+        )
+        for _, c in sorted(risk.breakers.items())
+    ]
+    return answers.CircuitBreaker(risk.strictest(), scopes)
+
+
+def state_of(risk: Risk, scope: Scope, scope_id: str) -> BreakerState:
+    """Return the breaker's state of one scope."""
+    change = risk.breakers.get((scope, scope_id))
+    return change.state if change is not None else BreakerState.ACTIVE
+
+
+def limits_answer(item: SetLimits) -> answers.ScopeLimits:
+    """Return the limits of one scope."""
+    return answers.ScopeLimits(
+        item.scope,
+        item.scope_id,
+        item.limits,
+        item.operator,
+        format_time(item.ts_event_ns),
+        item.ts_event_ns,
+    )
+
+
+def decision_answer(d: RiskDecision) -> answers.Decision:
+    """Return a decision of the gate."""
+    return answers.Decision(
+        d.client_order_id,
+        d.account_id,
+        d.strategy_id,
+        d.instrument_id,
+        d.is_approved,
+        d.code,
+        d.measured,
+        d.limit,
+        d.scope,
+        d.detail,
+        format_time(d.ts_event_ns),
+        d.ts_event_ns,
+    )
+
+
+def scope_of(context: Context, scope: Scope, scope_id: str, reason: str) -> str:
+    """Return the id of a request's scope, an instrument's symbol resolved.
+
+    Raises ProblemError (422) for a scope without its name, a name without a scope, no reason.
+    """
+    errors = []
+    if not reason.strip():
+        errors.append(FieldError("/reason", "is empty", "say why"))
+    if (scope is Scope.GLOBAL) == bool(scope_id):
+        remedy = "leave it out" if scope_id else f"name the {scope.lower()}"
+        errors.append(FieldError("/scope_id", f"does not fit the scope {scope}", remedy, scope_id))
+    if errors:
+        raise invalid(errors)
+    if scope is Scope.INSTRUMENT:
+        return resolve_symbol(context.views, scope_id, "/scope_id")
+    return scope_id

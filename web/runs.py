@@ -1,0 +1,199 @@
+"""Other runs, and other instants of a run: read models folded on demand, a few of them kept.
+
+A backtest is queried as the live run is: its records are folded into the same read models, up to
+the place that is asked for. Folding is work for a thread, one at a time, with a deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from schemas.errors import MillraceError, NotFoundError
+from schemas.topics import TOPIC_BY_NAME
+from streams.log import Log, Published
+from web.problems import FieldError, ProblemError, invalid, not_found, unavailable
+from web.times import parse_time
+from web.views.models import Views
+
+_KEPT = 8
+_CHUNK = 500
+_WAITING_MAX = 16
+_TIMEOUT_S = 60.0
+
+
+class RunInfo(msgspec.Struct):
+    """One run of the store: its id, and what its manifest says of it."""
+
+    run_id: str
+    mode: str
+    began_ns: int
+    output_hash: str
+
+
+class RunStore(Protocol):
+    """The runs whose records are at hand. All methods may block: they are called in threads."""
+
+    def runs(self) -> list[RunInfo]:
+        """Return all runs, sorted by id."""
+        ...
+
+    def version(self, run_id: str) -> str:
+        """Return a text that changes when the run gets longer; raises NotFoundError."""
+        ...
+
+    def records(self, run_id: str) -> Iterable[list[Published]]:
+        """Yield the records of a run in the order of its journal; raises NotFoundError."""
+        ...
+
+    def result(self, run_id: str, name: str) -> bytes:
+        """Return the result file ``name`` of a finished run; raises NotFoundError."""
+        ...
+
+
+class NoRuns:
+    """A store without any run, where no folder is at hand."""
+
+    def runs(self) -> list[RunInfo]:
+        """Return none."""
+        return []
+
+    def version(self, run_id: str) -> str:
+        """Raise NotFoundError."""
+        raise NotFoundError("there are no recorded runs here", field="run_id", value=run_id)
+
+    def records(self, run_id: str) -> Iterator[list[Published]]:
+        """Raise NotFoundError."""
+        raise NotFoundError("there are no recorded runs here", field="run_id", value=run_id)
+
+    def result(self, run_id: str, name: str) -> bytes:
+        """Raise NotFoundError."""
+        raise NotFoundError("there are no recorded runs here", field="run_id", value=run_id)
+
+
+class Place(NamedTuple):
+    """How far to fold: records up to an instant (ns), or up to one offset of a topic, included."""
+
+    ts_ns: int | None = None
+    topic: str = ""
+    offset: int = 0
+
+
+END = Place()
+
+
+def parse_place(text: str) -> Place:
+    """Return the place that ``as_of`` names; raises ProblemError (422) for none."""
+    if not text:
+        return END
+    topic, _, offset = text.rpartition(":")
+    if topic in TOPIC_BY_NAME and offset.isascii() and offset.isdigit() and len(offset) < 19:
+        return Place(None, topic, int(offset))
+    ts_ns = parse_time(text, is_end=True)
+    if ts_ns is None:
+        remedy = "write 2013-10-07T14:00:00Z, or a topic and offset such as orders.events.v1:41"
+        raise invalid([FieldError("/as_of", "is no time and no offset", remedy, text[:80])])
+    return Place(ts_ns)
+
+
+class _Folded(NamedTuple):
+    views: Views
+    version: str
+    is_settled: bool
+
+
+class FoldedRuns:
+    """Folds runs of a store into read models and keeps the last few."""
+
+    def __init__(self, store: RunStore, make_views: Callable[[], Views], log: Log) -> None:
+        self.store = store
+        self._log = log
+        self._make_views = make_views
+        self._kept: OrderedDict[tuple[str, Place], _Folded] = OrderedDict()
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+
+    async def views(self, run_id: str, place: Place) -> Views:
+        """Return the read models of a run at a place.
+
+        Raises ProblemError: 404 for an unknown run, 503 while too much is being folded.
+        """
+        if self._waiting >= _WAITING_MAX:
+            raise unavailable("too many runs are being read; try again", code="busy")
+        self._waiting += 1
+        try:
+            async with self._turn:
+                return await self._views(run_id, place)
+        finally:
+            self._waiting -= 1
+
+    async def _views(self, run_id: str, place: Place) -> Views:
+        key = (run_id, place)
+        try:
+            version = await asyncio.to_thread(self.store.version, run_id)
+            kept = self._kept.get(key)
+            if kept is None or not (kept.is_settled or kept.version == version):
+                deadline_s = time.monotonic() + _TIMEOUT_S
+                kept = await asyncio.to_thread(self._fold, run_id, place, version, deadline_s)
+                self._kept[key] = kept
+        except NotFoundError as error:
+            if run_id == self._log.run_id:
+                return await self._fold_log(place)
+            raise not_found("run", run_id, "GET /api/system/runs lists them") from error
+        except TimeoutError as error:
+            raise unavailable(
+                "the run is too long to be read within the deadline", code="timeout"
+            ) from error
+        except MillraceError as error:
+            raise ProblemError(500, "run_unreadable", f"the run cannot be read: {error}") from error
+        self._kept.move_to_end(key)
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return kept.views
+
+    async def _fold_log(self, place: Place) -> Views:
+        """Fold what the log of the running run holds, where no journal of it is at hand.
+
+        It belongs to the event loop, so this is done there, a little at a time.
+        """
+        views = self._make_views()
+        records = views.merged(self._log)
+        while chunk := list(islice(records, _CHUNK)):
+            wanted, is_end = _upto(chunk, place)
+            views.apply(wanted)
+            if is_end:
+                break
+            await asyncio.sleep(0)
+        return views
+
+    def _fold(self, run_id: str, place: Place, version: str, deadline_s: float) -> _Folded:
+        views = self._make_views()
+        is_settled = False
+        for group in self.store.records(run_id):
+            if time.monotonic() > deadline_s:
+                raise TimeoutError
+            wanted, is_end = _upto(group, place)
+            views.apply(wanted)
+            is_settled = is_settled or len(wanted) < len(group)
+            if is_end:
+                is_settled = True
+                break
+        return _Folded(views, version, is_settled)
+
+
+def _upto(group: list[Published], place: Place) -> tuple[list[Published], bool]:
+    """Return the records of ``group`` that are wanted, and whether none may follow."""
+    ts_ns = place.ts_ns
+    if ts_ns is not None:
+        return [i for i in group if getattr(i.record, "ts_event_ns", 0) <= ts_ns], False
+    if place.topic:
+        for number, item in enumerate(group):
+            if item.topic == place.topic and item.offset >= place.offset:
+                return group[: number + 1], True
+    return group, False

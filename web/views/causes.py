@@ -1,0 +1,151 @@
+"""Why an order was sent and what followed: its records, and what they name as their causes.
+
+A strategy's order is caused by a market event or a bar, and so is the signal beside it; a fill
+names the market event behind it. Market events are many, so only the newest are kept, and those
+that a signal, an order or a fill has named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from schemas.commands import SubmitOrder
+from schemas.control import StrategySignal
+from schemas.order_events import (
+    Fill,
+    OrderDenied,
+    OrderFilled,
+    OrderPartiallyFilled,
+    OrderPendingApproval,
+    OrderSubmitted,
+)
+from schemas.topics import (
+    ACCOUNT_INPUTS,
+    MARKET_BARS,
+    MARKET_EVENTS,
+    ORDER_EVENTS,
+    ORDER_FILLS,
+    ORDER_RECEIPTS,
+    RISK_DECISIONS,
+    STRATEGY_SIGNALS,
+    VENUE_COMMANDS,
+)
+from streams.log import Published
+
+_MARKET = frozenset({MARKET_EVENTS, MARKET_BARS})
+_ABOUT_ORDERS = frozenset(
+    {ACCOUNT_INPUTS, ORDER_EVENTS, ORDER_FILLS, ORDER_RECEIPTS, RISK_DECISIONS, VENUE_COMMANDS}
+)
+_RECORDS_MAX = 500
+_NAMED_PER_ORDER = 4
+
+OrderKey = tuple[str, str]
+
+
+class Causes:
+    """Records by order, and the market events and signals that they come from; all bounded."""
+
+    def __init__(self, orders_max: int, events_max: int = 20_000) -> None:
+        self._orders_max = orders_max
+        self._events_max = events_max
+        self._events: dict[str, Published] = {}
+        self._named: dict[str, Published] = {}
+        self._signals: dict[tuple[str, str], Published] = {}
+        self._orders: dict[OrderKey, dict[str, Published]] = {}
+
+    def apply(self, item: Published) -> None:
+        """Take in one record of any topic."""
+        record: Any = item.record
+        if item.topic in _MARKET:
+            self._events[record.event_id] = item
+            _bound(self._events, self._events_max)
+        elif item.topic == STRATEGY_SIGNALS:
+            if isinstance(record, StrategySignal):
+                self._name(record.causation_id)
+                self._signals[record.strategy_id, record.causation_id] = item
+                _bound(self._signals, self._orders_max)
+        elif item.topic in _ABOUT_ORDERS and hasattr(record, "client_order_id"):
+            self._on_order(item, record)
+
+    def of(self, account_id: str, client_order_id: str) -> list[tuple[str, Published | None]]:
+        """Return the chain of an order as (event id, record), causes before what they caused.
+
+        A record that is no longer kept is None.
+        """
+        records = self._orders.get((account_id, client_order_id), {})
+        chain: dict[str, Published | None] = {}
+        for name, item in records.items():
+            for cause, known in self._causes_of(item):
+                chain.setdefault(cause, known)
+            chain[name] = item
+        return sorted(chain.items(), key=_place)
+
+    def _causes_of(self, item: Published) -> Iterator[tuple[str, Published | None]]:
+        record = item.record
+        if isinstance(record, SubmitOrder) and record.causation_id:
+            yield record.causation_id, self._known(record.causation_id)
+            signal = self._signals.get((record.strategy_id, record.causation_id))
+            if signal is not None:
+                yield signal.record.event_id, signal  # type: ignore[attr-defined]
+        elif isinstance(record, Fill) and record.market_event_id:
+            yield record.market_event_id, self._known(record.market_event_id)
+
+    def _known(self, event_id: str) -> Published | None:
+        return self._named.get(event_id) or self._events.get(event_id)
+
+    def _on_order(self, item: Published, record: Any) -> None:
+        key = (record.account_id, record.client_order_id)
+        records = self._orders.get(key)
+        if records is None:
+            records = self._orders[key] = {}
+            _bound(self._orders, self._orders_max)
+        if len(records) < _RECORDS_MAX:
+            # A fill stands on two topics; the first is where it came from.
+            records.setdefault(record.event_id, item)
+        if isinstance(record, SubmitOrder):
+            self._name(record.causation_id)
+        elif isinstance(record, Fill):
+            self._name(record.market_event_id)
+
+    def _name(self, event_id: str) -> None:
+        found = self._events.get(event_id)
+        if found is not None:
+            self._named[event_id] = found
+            _bound(self._named, _NAMED_PER_ORDER * self._orders_max)
+
+
+_RANKS: dict[type[Any], int] = {
+    SubmitOrder: 2,
+    OrderSubmitted: 5,
+    OrderDenied: 5,
+    OrderPendingApproval: 5,
+    Fill: 9,
+    OrderPartiallyFilled: 10,
+    OrderFilled: 10,
+}
+_TOPIC_RANKS = {
+    MARKET_EVENTS: 0,
+    MARKET_BARS: 0,
+    STRATEGY_SIGNALS: 1,
+    ORDER_RECEIPTS: 3,
+    RISK_DECISIONS: 4,
+    VENUE_COMMANDS: 6,
+    ACCOUNT_INPUTS: 7,
+}
+_LATER = 8
+
+
+def _place(link: tuple[str, Published | None]) -> tuple[int, int]:
+    """Return where a link stands: by time, and at one instant by what leads to what."""
+    item = link[1]
+    if item is None:
+        return (0, 0)
+    rank = _RANKS.get(type(item.record), _TOPIC_RANKS.get(item.topic, _LATER))
+    return (getattr(item.record, "ts_event_ns", 0), rank)
+
+
+def _bound(kept: dict[Any, Any], most: int) -> None:
+    """Let the oldest entry go if there are more than ``most``."""
+    if len(kept) > most:
+        del kept[next(iter(kept))]

@@ -1,0 +1,62 @@
+"""Realized results by day, strategy and instrument: what each change of a position added."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import NamedTuple
+
+import msgspec
+
+from schemas.portfolio import PositionChanged
+from schemas.values import ZERO
+
+DAY_NS = 86_400_000_000_000
+_ENTRIES_MAX = 100_000
+
+
+class PnlKey(NamedTuple):
+    """Whose result it is; ``day`` counts days of UTC since 1970."""
+
+    account_id: str
+    strategy_id: str
+    instrument_id: str
+    currency: str
+    day: int
+
+
+class Pnl(msgspec.Struct):
+    """What one position gained in one day: before fees, by average cost."""
+
+    realized: Decimal = ZERO
+    fees: Decimal = ZERO
+    fills: int = 0
+
+
+class Results:
+    """Results by position and day; the oldest leave when there are too many."""
+
+    def __init__(self) -> None:
+        self._entries: dict[PnlKey, Pnl] = {}
+
+    def on_position(self, change: PositionChanged, before: PositionChanged | None) -> None:
+        """Take in what a change added to the position as it was before."""
+        key = PnlKey(
+            change.account_id,
+            change.strategy_id,
+            change.instrument_id,
+            change.currency,
+            change.ts_event_ns // DAY_NS,
+        )
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = Pnl()
+            if len(self._entries) > _ENTRIES_MAX:
+                del self._entries[next(iter(self._entries))]
+        entry.realized += change.realized_pnl - (before.realized_pnl if before else ZERO)
+        entry.fees += change.fees - (before.fees if before else ZERO)
+        entry.fills += change.reason == "fill"
+
+    def entries(self) -> Iterator[tuple[PnlKey, Pnl]]:
+        """Yield all entries, in the order in which they began."""
+        yield from self._entries.items()

@@ -1,0 +1,32 @@
+"""Strategies: what each is doing, and the targets it wanted."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from schemas.control import StrategySignal, StrategyStateChanged
+from streams.log import Published
+
+
+class Strategies:
+    """What each strategy is doing, its last signal for each instrument, and its last signals."""
+
+    def __init__(self, signals_max: int = 10_000) -> None:
+        self.states: dict[str, StrategyStateChanged] = {}
+        self.signals: dict[str, dict[str, StrategySignal]] = {}
+        self.history: deque[Published] = deque(maxlen=signals_max)
+
+    def on_state(self, state: StrategyStateChanged) -> None:
+        """Take in a strategy's state."""
+        self.states[state.strategy_id] = state
+
+    def on_signal(self, item: Published) -> None:
+        """Take in a strategy's new target."""
+        signal = item.record
+        if isinstance(signal, StrategySignal):
+            self.signals.setdefault(signal.strategy_id, {})[signal.instrument_id] = signal
+            self.history.append(item)
+
+    def names(self) -> set[str]:
+        """Return the ids of all strategies that were heard of."""
+        return {*self.states, *self.signals}

@@ -28,7 +28,6 @@ from schemas.instruments import Universe
 from schemas.market_data import INTERVAL_NS, INTERVALS
 from streams.database.copying import Block, Column, Text, same_text, text_of
 from streams.database.tables import (
-    BARS,
     EQUITY,
     FLOW_BY_SOURCE,
     QUOTES,
@@ -98,9 +97,7 @@ class Batch:
         )
         self._add_block(series, columns, len(table))
 
-    def add_records(
-        self, topic: str, partition: int, items: Sequence[tuple[int, Header]]
-    ) -> None:
+    def add_records(self, topic: str, partition: int, items: Sequence[tuple[int, Header]]) -> None:
         """Add single records of a topic with their offsets; what has no table is left out."""
         by_series: dict[str, tuple[Series, list[tuple[int, Any]]]] = {}
         for offset, record in items:
@@ -123,9 +120,7 @@ class Batch:
         except (OverflowError, KeyError) as error:
             if len(items) == 1:
                 offset, record = items[0]
-                self.rejects.append(
-                    Reject(topic, partition, offset, f"{error!r}", encode(record))
-                )
+                self.rejects.append(Reject(topic, partition, offset, f"{error!r}", encode(record)))
                 return
             middle = len(items) // 2
             self._add_series(series, topic, partition, items[:middle])
@@ -137,9 +132,7 @@ class Batch:
         self.blocks.append(Block(series, tuple(columns), rows))
         self.rows += rows
 
-    def _add_flow(
-        self, flow: Flow, topic: str, partition: int, offset: int, record: Any
-    ) -> None:
+    def _add_flow(self, flow: Flow, topic: str, partition: int, offset: int, record: Any) -> None:
         values = (
             _clean(record.run_id) or self.run_id,
             record.ts_event_ns,
@@ -235,8 +228,8 @@ def _columns_of_records(
     ]
     head: list[Column] = [text_of([record.run_id or run_id for record in records]), ts]
     if series is EQUITY:
-        names = ("equity", "cash", "gross_exposure", "net_exposure", "drawdown")
-        return [*head, texts("account_id"), texts("strategy_id"), *floats(*names), *place]
+        amounts = floats("equity", "cash", "gross_exposure", "net_exposure", "drawdown")
+        return [*head, texts("account_id"), texts("strategy_id"), *amounts, *place]
     origins = [_origin(record, f"kafka/{partition}", offset) for offset, record in items]
     origin: list[Column] = [
         text_of([source for source, _ in origins]),
@@ -245,9 +238,8 @@ def _columns_of_records(
     if series is TRADES:
         return [*head, texts("instrument_id"), *floats("price", "size"), *origin, *place]
     if series is QUOTES:
-        names = ("bid_price", "ask_price", "bid_size", "ask_size")
-        return [*head, texts("instrument_id"), *floats(*names), *origin, *place]
-    assert series is BARS  # the four series
+        quoted = floats("bid_price", "ask_price", "bid_size", "ask_size")
+        return [*head, texts("instrument_id"), *quoted, *origin, *place]
     lengths = np.array([_LENGTH_OF[record.interval] for record in records], np.int64)
     return [
         *head,

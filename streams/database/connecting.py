@@ -33,13 +33,16 @@ class PoolSettings(NamedTuple):
     connect_timeout_s: float = _CONNECT_TIMEOUT_S
 
 
+DEFAULTS = PoolSettings()
+
+
 class Database:
     """One database; ``options`` are those of ``asyncpg.connect``, a ``dsn`` among them.
 
     Belongs to the event loop that first uses it. ``str`` never shows a password.
     """
 
-    def __init__(self, options: Mapping[str, Any], pools: PoolSettings = PoolSettings()) -> None:
+    def __init__(self, options: Mapping[str, Any], pools: PoolSettings = DEFAULTS) -> None:
         self._options = dict(options)
         self.settings = pools
         self._pools: dict[bool, Any] = {}

@@ -65,10 +65,7 @@ def encode(block: Block) -> list[bytes]:
         [_bytes(name) for name in column.names] if isinstance(column, Text) else []
         for column in block.columns
     ]
-    pieces = []
-    for rows in _shapes(block, names):
-        pieces.append(_encode_shape(block, names, rows))
-    return pieces
+    return [_encode_shape(block, names, rows) for rows in _shapes(block, names)]
 
 
 def _bytes(name: str) -> bytes:
@@ -103,17 +100,17 @@ def _encode_shape(
     for number, ((_, kind), column) in enumerate(
         zip(block.series.columns, block.columns, strict=True)
     ):
+        form, length = kind, _SIZES.get(kind, 0)
         if isinstance(column, Text):
             codes = column.codes if rows is None else column.codes[rows]
             length = len(names[number][int(codes[0])])
+            form = f"S{length}"
             # Names of other lengths do not occur in these rows; they are cut, and never taken.
             texts = np.array([text[:length] for text in names[number]], f"S{max(length, 1)}")
             values.append(texts[codes])
-            kind = f"S{length}"
         else:
-            length = _SIZES[kind]
             values.append(column if rows is None else column[rows])
-        fields += [(f"l{number}", ">i4"), (f"v{number}", kind)]
+        fields += [(f"l{number}", ">i4"), (f"v{number}", form)]
         lengths.append(length)
     out = np.empty(count, np.dtype([field for field in fields if field[1] != "S0"]))
     out["n"] = len(lengths)

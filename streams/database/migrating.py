@@ -154,7 +154,7 @@ async def _made_for(connection: Any) -> Tier | None:
     if not await _has_ledger(connection):
         return None
     tier = await connection.fetchval(
-        f"SELECT tier FROM {SCHEMA}.schema_migrations ORDER BY number DESC LIMIT 1"
+        "SELECT tier FROM schema_migrations ORDER BY number DESC LIMIT 1"
     )
     return None if tier is None else Tier(tier)
 
@@ -168,7 +168,7 @@ async def _applied(connection: Any) -> dict[int, tuple[str, str]]:
     if not await _has_ledger(connection):
         return {}
     rows = await connection.fetch(
-        f"SELECT number, name, checksum FROM {SCHEMA}.schema_migrations ORDER BY number"
+        "SELECT number, name, checksum FROM schema_migrations ORDER BY number"
     )
     return {row["number"]: (row["name"], row["checksum"]) for row in rows}
 
@@ -208,7 +208,7 @@ async def _apply(connection: Any, item: Migration, tier: Tier) -> None:
             await connection.execute(f"SET LOCAL search_path TO {SCHEMA}, public")
             await connection.execute(item.sql)
             await connection.execute(
-                f"INSERT INTO {SCHEMA}.schema_migrations (number, name, checksum, tier)"
+                "INSERT INTO schema_migrations (number, name, checksum, tier)"
                 " VALUES ($1, $2, $3, $4)",
                 item.number,
                 item.name,

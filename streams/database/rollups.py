@@ -7,6 +7,7 @@ bar reaches all of them. Columns and buckets are those of the aggregates in ``mi
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,7 +79,7 @@ async def refresh(connection: Any, item: Touched) -> None:
         first,
         last + _LENGTH[_MINUTE] - 1,
     )
-    for below, name in zip(ROLLUPS, ROLLUPS[1:], strict=False):
+    for below, name in pairwise(ROLLUPS):
         first, last = _start(item.first_ns, name), _start(item.last_ns, name)
         await connection.execute(
             f"""

@@ -250,10 +250,7 @@ FLOWS = (
 )
 FLOW_BY_NAME = {flow.relation: flow for flow in FLOWS}
 FLOW_BY_SOURCE: dict[tuple[str, type[Any]], Flow] = {
-    (topic, record): flow
-    for flow in FLOWS
-    for topic, records in flow.sources
-    for record in records
+    (topic, record): flow for flow in FLOWS for topic, records in flow.sources for record in records
 }
 
 STORED_TOPICS: tuple[str, ...] = tuple(

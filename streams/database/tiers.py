@@ -1,8 +1,8 @@
 """What kind of server a database is: the same queries run on all, the storage below differs.
 
-    plain                PostgreSQL 15 or newer: range partitions, BRIN, rollups kept by the sink
-    timescale-apache     TimescaleDB's Apache edition: hypertables, rollups kept by the sink
-    timescale-community  hypertables, columnstore, continuous aggregates, retention policies
+plain                PostgreSQL 15 or newer: range partitions, BRIN, rollups kept by the sink
+timescale-apache     TimescaleDB's Apache edition: hypertables, rollups kept by the sink
+timescale-community  hypertables, columnstore, continuous aggregates, retention policies
 """
 
 from __future__ import annotations

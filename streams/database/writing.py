@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 import numpy as np
+import numpy.typing as npt
 
 from schemas.errors import MillraceError
 from streams.database import rollups
@@ -21,7 +22,7 @@ from streams.database.batches import Batch, FlowRow, Place, Reject
 from streams.database.copying import HEADER, TRAILER, Block, Text, encode
 from streams.database.migrating import server_of
 from streams.database.partitions import Partitions, ranges_between
-from streams.database.tables import FLOW_BY_NAME, SCHEMA, SERIES_BY_NAME, Flow
+from streams.database.tables import BARS, FLOW_BY_NAME, SCHEMA, SERIES_BY_NAME, Flow
 from streams.database.tiers import Server
 
 _PIECE_BYTES = 1 << 20
@@ -32,6 +33,10 @@ class Stored(NamedTuple):
 
     next_offset: int
     state: dict[str, int]
+
+
+Moves = Mapping[Place, tuple[int, int, dict[str, int] | None]]
+"""For each place the present offset, the following one, and what goes along if that changed."""
 
 
 class PlaceMovedError(MillraceError):
@@ -100,8 +105,8 @@ class Writer:
         Raises PlaceMovedError if the sink is not at ``known`` any more. Records that a table
         refuses are kept in ``sink_rejects`` with the reason.
         """
-        moves = {
-            place: (known[place].next_offset, at, batch.states.get(place, known[place].state))
+        moves: Moves = {
+            place: (known[place].next_offset, at, batch.states.get(place))
             for place, at in batch.places.items()
         }
         await self._make_partitions(connection, batch.blocks)
@@ -119,7 +124,7 @@ class Writer:
         self,
         connection: Any,
         batch: Batch,
-        moves: Mapping[Place, tuple[int, int, dict[str, int] | None]],
+        moves: Moves,
         add_flow: Any,
     ) -> None:
         rejects = list(batch.rejects)
@@ -140,7 +145,7 @@ class Writer:
         self.rejected += len(rejects)
 
     async def _lock(self, connection: Any) -> None:
-        """Let sinks of one name write one after another, so that neither meets the other's locks."""
+        """Let sinks of one name write one after another: neither meets the other's locks."""
         await connection.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"millrace sink {self.sink}"
         )
@@ -148,7 +153,7 @@ class Writer:
     async def _move(
         self,
         connection: Any,
-        moves: Mapping[Place, tuple[int, int, dict[str, int] | None]],
+        moves: Moves,
     ) -> None:
         """Move the places by compare and set."""
         items = list(moves.items())
@@ -188,9 +193,7 @@ class Writer:
 
     # ---- flows
 
-    async def _add_flow(
-        self, connection: Any, flow: Flow, rows: Sequence[FlowRow]
-    ) -> list[Reject]:
+    async def _add_flow(self, connection: Any, flow: Flow, rows: Sequence[FlowRow]) -> list[Reject]:
         """Add rows through the staging table of this connection."""
         stage = f"stage_{flow.relation}"
         owner, staged = self._staged
@@ -288,13 +291,13 @@ async def _add_spans(connection: Any, batch: Batch) -> None:
         runs, ts = block.columns[:2]
         assert isinstance(runs, Text)
         assert isinstance(ts, np.ndarray)
-        for code, run_id in enumerate(runs.names):
-            times = ts if len(runs.names) == 1 else ts[runs.codes == code]
-            if len(times):
-                relation = block.series.relation
-                widen(run_id, relation, int(times.min()), int(times.max()), len(times))
-    for relation, rows in batch.flows.items():
-        for row in rows:
+        for relation, rows in _parts(block):
+            for code, run_id in enumerate(runs.names):
+                times = ts[rows & (runs.codes == code)]
+                if len(times):
+                    widen(run_id, relation, int(times.min()), int(times.max()), len(times))
+    for relation, flow_rows in batch.flows.items():
+        for row in flow_rows:
             widen(row.values[0], relation, row.values[1], row.values[1], 1)
     if not spans:
         return
@@ -314,3 +317,13 @@ async def _add_spans(connection: Any, batch: Batch) -> None:
         [last for _, (_, last, _) in items],
         [rows for _, (_, _, rows) in items],
     )
+
+
+def _parts(block: Block) -> list[tuple[str, npt.NDArray[np.bool_]]]:
+    """Return under which names rows count: bars by their interval."""
+    relation = block.series.relation
+    if block.series is not BARS:
+        return [(relation, np.ones(block.rows, np.bool_))]
+    kinds = block.columns[BARS.names.index("interval")]
+    assert isinstance(kinds, Text)
+    return [(f"{relation}/{name}", kinds.codes == code) for code, name in enumerate(kinds.names)]

@@ -46,13 +46,15 @@ CREATE TABLE sink_gaps (
     PRIMARY KEY (sink, topic, partition, first_offset)
 );
 
--- The times between which a run has rows in a table, so that a search knows where to begin.
+-- The times between which a run has rows in a table (bars by interval: bars/1m), so that a search
+-- knows where to begin.
 CREATE TABLE spans (
     run_id text NOT NULL,
     relation text NOT NULL,
     first_ns bigint NOT NULL,
     last_ns bigint NOT NULL,
     rows bigint NOT NULL,
+    begun_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (run_id, relation)
 );
 

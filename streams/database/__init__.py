@@ -1,6 +1,7 @@
 """Stores what happened: PostgreSQL or TimescaleDB through asyncpg.
 
 embedded     a PostgreSQL server of our own, under the data folder
+preparing    the database within a server of our own
 connecting   pools of connections, and what their errors mean
 tiers        what kind of server it is: plain, or one of two editions of TimescaleDB
 migrating    numbered migrations, from the SQL files in ``migrations``
@@ -13,5 +14,7 @@ writing      one batch and the place behind it, in one transaction
 journals     a journal as the source of a sink
 topics       the topics of a Kafka cluster as the source of a sink
 sinks        the loop: read, write, wait, try again
-queries      the answers of ``streams.history``
+maintenance  retention, prompt aggregates, forgetting a run
+paging       how a question becomes SQL
+queries      the answers of ``streams.history``, in four modules by subject
 """

@@ -7,7 +7,7 @@ statement. Nothing connects before it is needed, so a database that is away hold
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -39,11 +39,18 @@ DEFAULTS = PoolSettings()
 class Database:
     """One database; ``options`` are those of ``asyncpg.connect``, a ``dsn`` among them.
 
+    They may be given by a function, which is asked when a pool is made, and raises StorageError
+    while it does not know them.
+
     Belongs to the event loop that first uses it. ``str`` never shows a password.
     """
 
-    def __init__(self, options: Mapping[str, Any], pools: PoolSettings = DEFAULTS) -> None:
-        self._options = dict(options)
+    def __init__(
+        self,
+        options: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
+        pools: PoolSettings = DEFAULTS,
+    ) -> None:
+        self._given = options
         self.settings = pools
         self._pools: dict[bool, Any] = {}
         self._lock = asyncio.Lock()
@@ -55,6 +62,10 @@ class Database:
     def address(self) -> str:
         """Host, port and name of the database, without user and password."""
         return address_of(self._options)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return dict(self._given() if callable(self._given) else self._given)
 
     async def close(self) -> None:
         """Close all connections, those in use after a moment too."""

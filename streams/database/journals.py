@@ -79,15 +79,17 @@ class JournalSource:
             self._next = entry.index + 1
             if batch.rows >= self._rows_max:
                 break
-        else:
-            if self._next == batch.places.get(PLACE, self._next) and not batch.places:
-                return None
+        if not batch:
+            return None
         batch.states[PLACE] = dict(self._offsets)
         return batch
 
     async def lag(self) -> int:
         """Return how many entries the journal has that are not read yet."""
         return self._reader.next_entry - self._next
+
+    async def close(self) -> None:
+        """Do nothing: files are read, not held."""
 
     def _add(self, batch: Batch, entry: Entry) -> None:
         batch.places[PLACE] = entry.index + 1

@@ -47,6 +47,10 @@ class Source(Protocol):
         """Return how many records (of a journal, entries) are not read yet."""
         ...
 
+    async def close(self) -> None:
+        """Let go of what is open."""
+        ...
+
 
 class SinkState(msgspec.Struct, kw_only=True):
     """How a sink stands: is the database there, how far behind, what went wrong last.
@@ -104,6 +108,13 @@ class Sink:
         Raises MillraceError for what waiting does not mend: a journal that contradicts itself, a
         database of another version.
         """
+        try:
+            await self._run()
+        finally:
+            self.state.status = "stopped"
+            await self._source.close()
+
+    async def _run(self) -> None:
         wait_s = _WAIT_FIRST_S
         while not self._stop.is_set():
             try:
@@ -121,18 +132,19 @@ class Sink:
                 await self._note_lag()
                 await self._pause(wait_s)
                 wait_s = min(wait_s * 2, _WAIT_MAX_S)
-        self.state.status = "stopped"
 
     async def drain(self) -> None:
         """Store what the source has by now, and return.
 
         Raises StorageError if the database goes away, PlaceMovedError if another sink is at it.
         """
-        await self._open()
-        while await self.step():
-            if self._stop.is_set():
-                return
-        self.state.status = "stopped"
+        try:
+            await self._open()
+            while not self._stop.is_set() and await self.step():
+                pass
+        finally:
+            self.state.status = "stopped"
+            await self._source.close()
 
     async def step(self) -> bool:
         """Store the next batch; return whether there was one."""

@@ -3,6 +3,9 @@
 -- A bar is stamped at its end, so its minute is (14:30, 14:31]: buckets are moved by one ns, and
 -- bucket is the first ns after the interval's beginning. Corrections of a bar are rows of their own;
 -- the first aggregate takes the last revision. turnover is the sum of vwap times volume.
+--
+-- History of any age may come, so refreshing has no beginning; and it goes in one piece, since in
+-- batches it would step through all the empty years between two runs.
 
 ALTER TABLE trades SET (
     timescaledb.enable_columnstore,
@@ -105,26 +108,30 @@ SELECT add_continuous_aggregate_policy(
     'bars_1m',
     start_offset => NULL,
     end_offset => BIGINT '60000000000',
-    schedule_interval => interval '1 minute'
+    schedule_interval => interval '1 minute',
+    buckets_per_batch => 0
 );
 
 SELECT add_continuous_aggregate_policy(
     'bars_5m',
     start_offset => NULL,
     end_offset => BIGINT '300000000000',
-    schedule_interval => interval '1 minute'
+    schedule_interval => interval '1 minute',
+    buckets_per_batch => 0
 );
 
 SELECT add_continuous_aggregate_policy(
     'bars_1h',
     start_offset => NULL,
     end_offset => BIGINT '3600000000000',
-    schedule_interval => interval '1 minute'
+    schedule_interval => interval '1 minute',
+    buckets_per_batch => 0
 );
 
 SELECT add_continuous_aggregate_policy(
     'bars_1d',
     start_offset => NULL,
     end_offset => BIGINT '86400000000000',
-    schedule_interval => interval '1 minute'
+    schedule_interval => interval '1 minute',
+    buckets_per_batch => 0
 );

@@ -28,6 +28,7 @@ from agents.runners.replay import MANIFEST, manifest_of
 from infra.backtest_agent import BacktestAgent
 from infra.composition import Setup, compose
 from infra.data import open_whole
+from infra.database.service import StorageService
 from infra.feeds import open_feed
 from infra.identity import identity
 from infra.origin import with_origin
@@ -38,6 +39,7 @@ from schemas.enums import StrategyStatus
 from schemas.errors import ConfigError, ConflictError, MillraceError, NotFoundError
 from schemas.instruments import Universe
 from schemas.topics import REFERENCE_INSTRUMENTS, SYSTEM_RUNS
+from streams.database.journals import JournalSource
 from streams.feeds import FeedAdapter, one_line
 from streams.journal import JournalReader
 from streams.log import Published
@@ -270,7 +272,29 @@ def run_engine(
         live.feed.on_note = lambda text: console.print(
             f"feed: {text}", markup=False, soft_wrap=True
         )
-    return asyncio.run(serve(live, settings.run.host, listen, announce, console))
+    storage = storage_of(settings, live.runner.folder)
+    if storage is None:
+        return asyncio.run(serve(live, settings.run.host, listen, announce, console))
+    storage.start()
+    try:
+        return asyncio.run(serve(live, settings.run.host, listen, announce, console))
+    finally:
+        storage.stop()
+
+
+def storage_of(settings: Settings, journal: Path) -> StorageService | None:
+    """Return what stores the journal of a run, None if the settings want no database.
+
+    Raises ConfigError for settings of the database that do not fit.
+    """
+    if not settings.database.enabled:
+        return None
+    return StorageService(
+        settings.database,
+        data_folder() / "database",
+        lambda: JournalSource(journal),
+        runs=data_folder() / "runs",
+    )
 
 
 class _Refusals:

@@ -2,7 +2,7 @@
 
 ``millrace run --config FILE`` reads it; ``millrace config show`` prints what holds. ``EXAMPLE`` is
 the commented file that ``millrace config example`` writes. Of the environment only
-MILLRACE_DATA_FOLDER is read here, and what ``infra.kafka.settings`` says.
+MILLRACE_DATA_FOLDER is read here, and what the settings of Kafka and of the database say.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from agents.runners.live_feed import LATENESS_S
 from agents.strategy.parameters import ParameterValue
 from agents.venue.config import Fee, Latency, NoFee, NoSlippage, Slippage
 from infra.amounts import check_numbers
+from infra.database.settings import DatabaseSettings
 from infra.kafka.settings import KafkaSettings
 from schemas.enums import AccountKind, AutonomyMode
 from schemas.errors import ConfigError
@@ -115,6 +116,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     venue: VenueSettings = VenueSettings()
     market: MarketSettings = MarketSettings()
     kafka: KafkaSettings = KafkaSettings()
+    database: DatabaseSettings = DatabaseSettings()
     strategies: tuple[StrategySettings, ...] = ()
     seed: int = 0
 
@@ -272,6 +274,17 @@ run = "kafka"                  # ["kafka"] names the session on the cluster, and
 kinds = ["trade", "quote"]     # ["trade", "quote"] market data that come; "bar/1m" for bars
 snapshot_interval_s = 10       # [10] how often a worker saves the state of its parts
 stall_timeout_s = 60           # [60] a worker that gets nowhere for so long ends with the reason
+
+[database]                     # where history is kept; without a DSN in an embedded PostgreSQL
+enabled = true                 # [true]
+# dsn = "postgresql://millrace@db.example:5432/millrace"  # without a password
+# dsn_file = "dsn.txt"         # a DSN with its password, or MILLRACE_DATABASE_DSN
+readers_max = 8                # [8] connections for queries
+writers_max = 4                # [4] connections for sinks and upkeep
+statement_timeout_s = 5        # [5] the longest query
+write_timeout_s = 60           # [60] the longest statement of a sink
+# [database.keep_days]         # [for ever] by table and the time of its records
+# quotes = 30
 
 [[strategies]]
 name = "momentum_crossover"    # a built-in one, an entry point, or path/to/file.py:Class

@@ -337,3 +337,43 @@ class History(Protocol):
     async def runs(self, limit: int = 100, cursor: str = "") -> Page[StoredRun]:
         """Return the runs that are stored, the last begun first."""
         ...
+
+
+class StorageState(NamedTuple):
+    """How the storage stands, for readiness and for people.
+
+    ``status`` is starting, storing, standby, away, stopped or failed, or reading for a program that
+    stores nothing itself. ``tier`` is plain, timescale-apache or timescale-community, empty until
+    the database answered once. ``lag`` counts what is not stored yet, ``last_error`` explains.
+    """
+
+    status: str
+    tier: str
+    postgres: str
+    timescaledb: str
+    address: str
+    lag: int
+    rows: int
+    rejected: int
+    gaps: int
+    stored_ns: int
+    failures: int
+    last_error: str
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the database answers and rows reach it."""
+        return self.status in {"storing", "standby", "reading"}
+
+
+class Storage(Protocol):
+    """What the web app is given of the storage."""
+
+    @property
+    def history(self) -> History:
+        """The questions; they raise StorageError while the database is away."""
+        ...
+
+    def state(self) -> StorageState:
+        """Return how the storage stands, without asking the database."""
+        ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 
 import numpy as np
@@ -47,6 +47,11 @@ class Entry:
 
     def __repr__(self) -> str:
         return f"Entry({self.index}, {self.kind.name}, {self.topic!r}, {self.offset})"
+
+    @property
+    def instrument_ids(self) -> Sequence[str]:
+        """The instruments that tables of this part of the journal may name."""
+        return self._names.instruments
 
     def records(self, topics: frozenset[str] | None = None) -> list[tuple[str, Header]]:
         """Return (topic, record) of a RECORDS entry in order, of ``topics`` or of all."""

@@ -1,0 +1,330 @@
+"""The storage beside a run: a thread with an event loop of its own, so trading never waits for it.
+
+It starts the embedded server if there is no DSN, migrates, stores what its source has, stores the
+journals of finished backtests, and keeps retention. Whatever fails, it says so and tries again;
+nothing of it reaches the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from infra.database.settings import DatabaseSettings, dsn_of, pools_of
+from schemas.control import BacktestResult
+from schemas.enums import RunStatus
+from schemas.errors import ConfigError, MillraceError, StorageError
+from streams.database.batches import Batch
+from streams.database.connecting import Database, address_of
+from streams.database.embedded import DATABASE, EmbeddedServer
+from streams.database.journals import JournalSource
+from streams.database.maintenance import check_keep, keep, refresh_aggregates
+from streams.database.migrating import migrate, status
+from streams.database.preparing import make_database
+from streams.database.queries import StoredHistory
+from streams.database.queries_records import record_of
+from streams.database.sinks import Sink, Source
+from streams.database.tiers import Server
+from streams.database.writing import PlaceMovedError
+from streams.history import History, StorageState
+
+_UPKEEP_S = 3600.0
+_WATCH_S = 2.0
+_RETRY_FIRST_S = 0.5
+_RETRY_MAX_S = 15.0
+_STOP_TIMEOUT_S = 10.0
+
+
+class StorageService:
+    """A ``Storage`` over the database of the settings.
+
+    ``folder`` is that of the embedded server. ``open_source`` gives what is stored, None for a
+    program that only asks. ``runs`` is the folder in which finished backtests lie.
+    """
+
+    def __init__(
+        self,
+        settings: DatabaseSettings,
+        folder: Path,
+        open_source: Callable[[], Source] | None = None,
+        *,
+        runs: Path | None = None,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        check_keep(settings.keep_days)
+        self._settings = settings
+        self._pools = pools_of(settings)
+        self._dsn = dsn_of(settings)
+        self._embedded = None if self._dsn else EmbeddedServer(folder)
+        self._open_source = open_source
+        self._runs = None if runs is None else runs.absolute()
+        self._wall_ns = wall_ns
+        self._options: dict[str, Any] | None = {"dsn": self._dsn} if self._dsn else None
+        self._server: Server | None = None
+        self._status = "starting"
+        self._error = ""
+        self._failures = 0
+        self._sink: Sink | None = None
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stored: set[str] = set()
+        self._has_backtests = asyncio.Event()
+        self._history = StoredHistory(Database(self._known_options, self._pools))
+
+    @property
+    def history(self) -> History:
+        """The questions, for the event loop that asks first."""
+        return self._history
+
+    def state(self) -> StorageState:
+        """Return how the storage stands."""
+        sink = self._sink.state if self._sink is not None else None
+        running = sink is not None and self._status == "storing"
+        server = self._server
+        return StorageState(
+            status=sink.status if sink is not None and running else self._status,
+            tier=server.tier.value if server is not None else "",
+            postgres=server.postgres if server is not None else "",
+            timescaledb=server.timescaledb if server is not None else "",
+            address="" if self._options is None else address_of(self._options),
+            lag=sink.lag if sink is not None else 0,
+            rows=sink.rows if sink is not None else 0,
+            rejected=sink.rejected if sink is not None else 0,
+            gaps=sink.gaps if sink is not None else 0,
+            stored_ns=sink.stored_ns if sink is not None else 0,
+            failures=self._failures + (sink.failures if sink is not None else 0),
+            last_error=(sink.last_error if sink is not None and running else "") or self._error,
+        )
+
+    # ---- the thread
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._thread = threading.Thread(target=self._run, name="storage", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float = _STOP_TIMEOUT_S) -> None:
+        """Store what there is by now, and end; after ``timeout_s`` end anyway.
+
+        What is not stored then is stored at the next start.
+        """
+        loop, thread = self._loop, self._thread
+        if thread is None:
+            return
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._ask_to_stop)
+        thread.join(timeout_s)
+        if thread.is_alive() and loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._cancel)
+            thread.join(timeout_s)
+        self._thread = None
+
+    def _ask_to_stop(self) -> None:
+        if self._sink is not None and self._sink.state.is_up:
+            self._sink.stop()
+        else:
+            self._cancel()
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except asyncio.CancelledError:
+            self._status = "stopped"
+        finally:
+            if self._embedded is not None:
+                self._embedded.leave()
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        database = Database(self._known_options, self._pools)
+        try:
+            await self._until_ready(database)
+            await self._work(database)
+            self._status = "stopped"
+        except MillraceError as error:
+            # Waiting does not mend it: a person must.
+            self._status, self._error = "failed", str(error)
+        finally:
+            await database.close()
+
+    async def _until_ready(self, database: Database) -> None:
+        """Start, connect and migrate; a database that is away is waited for."""
+        wait_s = _RETRY_FIRST_S
+        while True:
+            try:
+                await self._start_server()
+                if self._open_source is not None:
+                    await migrate(database)
+                self._server = await _current(database)
+            except StorageError as error:
+                self._status, self._error = "away", str(error)
+                self._failures += 1
+            else:
+                return
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, _RETRY_MAX_S)
+
+    async def _start_server(self) -> None:
+        if self._embedded is None:
+            return
+        address = await asyncio.to_thread(self._embedded.join)
+        await make_database(address.options(), DATABASE)
+        self._options = {**address.options(), "database": DATABASE}
+
+    async def _work(self, database: Database) -> None:
+        helpers = [asyncio.create_task(self._upkeep(database))]
+        if self._embedded is not None:
+            helpers.append(asyncio.create_task(self._watch()))
+        try:
+            if self._open_source is None:
+                await self._only_ask(database)
+                return
+            self._sink = Sink(
+                database, self._open_source(), self._wall_ns, on_batch=self._see_batch
+            )
+            if self._runs is not None:
+                helpers.append(asyncio.create_task(self._store_backtests(database)))
+            self._status = "storing"
+            await self._sink.run()
+        finally:
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+
+    async def _only_ask(self, database: Database) -> None:
+        while True:
+            try:
+                async with database.reading() as connection:
+                    await connection.fetchval("SELECT 1")
+                self._status, self._error = "reading", ""
+            except StorageError as error:
+                self._status, self._error = "away", str(error)
+            await asyncio.sleep(_WATCH_S)
+
+    async def _watch(self) -> None:
+        """Start the embedded server again when it has died, unless somebody stopped it."""
+        assert self._embedded is not None  # started only then
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            try:
+                address = await asyncio.to_thread(self._embedded.revive)
+                if address is not None:
+                    self._options = {**address.options(), "database": DATABASE}
+            except MillraceError as error:
+                self._error = str(error)
+
+    async def _upkeep(self, database: Database) -> None:
+        if self._open_source is None:
+            return
+        while True:
+            wait_s = _UPKEEP_S
+            try:
+                await keep(database, self._settings.keep_days, self._wall_ns())
+            except StorageError as error:
+                self._error, wait_s = str(error), _RETRY_MAX_S
+            await asyncio.sleep(wait_s)
+
+    # ---- finished backtests
+
+    def _see_batch(self, batch: Batch) -> None:
+        if "backtests" in batch.flows:
+            self._has_backtests.set()
+
+    async def _store_backtests(self, database: Database) -> None:
+        """Store the journal of every finished backtest; what fails is tried at the next one."""
+        while True:
+            try:
+                for folder in await self._finished(database):
+                    await store_journal(database, folder / "journal", self._wall_ns)
+                    self._stored.add(str(folder))
+            except PlaceMovedError:
+                pass  # another program stores the same journal
+            except MillraceError as error:
+                self._error = str(error)
+            try:
+                async with asyncio.timeout(_UPKEEP_S):
+                    await self._has_backtests.wait()
+            except TimeoutError:
+                continue
+            self._has_backtests.clear()
+
+    async def _finished(self, database: Database) -> list[Path]:
+        """Return the folders of finished backtests that may not be stored yet."""
+        async with database.reading() as connection:
+            rows = await connection.fetch(
+                "SELECT run_id, event_id, body FROM backtests"
+                " WHERE record_type = 'backtest_result' AND status = $1 ORDER BY ts_ns",
+                RunStatus.COMPLETED.value,
+            )
+        results: list[BacktestResult] = [record_of("backtests", row) for row in rows]
+        return await asyncio.to_thread(self._with_journal, [item.detail for item in results])
+
+    def _with_journal(self, folders: Sequence[str]) -> list[Path]:
+        """Return those of the folders that have a journal and are not stored.
+
+        The texts come from a log: only the folder of runs is looked into.
+        """
+        paths = [Path(text).absolute() for text in folders]
+        return [
+            path
+            for path in paths
+            if path.parent == self._runs
+            and str(path) not in self._stored
+            and (path / "journal").is_dir()
+        ]
+
+    def _known_options(self) -> Mapping[str, Any]:
+        if self._options is None:
+            raise StorageError(
+                "the database is being started",
+                field="database",
+                value=self._error,
+                remedy="ask again in a moment",
+            )
+        return self._options
+
+
+async def store_journal(database: Database, journal: Path, wall_ns: Callable[[], int]) -> int:
+    """Store a whole journal and return the rows that were new.
+
+    Raises NotFoundError or JournalError for the journal, StorageError for the database.
+    """
+    sink = Sink(database, JournalSource(journal), wall_ns)
+    await sink.drain()
+    if sink.state.rows:
+        await refresh_aggregates(database)
+    return sink.state.rows
+
+
+async def _current(database: Database) -> Server:
+    """Return the server; raises StorageError if its tables are not those of this program."""
+    found = await status(database)
+    if not found.is_current:
+        raise StorageError(
+            "the database is not of this version",
+            field="database",
+            value=database.address,
+            remedy="`millrace db migrate` brings it up",
+        )
+    return found.server
+
+
+def refuse_disabled(settings: DatabaseSettings) -> None:
+    """Raise ConfigError if the settings switch the database off."""
+    if not settings.enabled:
+        raise ConfigError(
+            "the database is switched off",
+            field="database.enabled",
+            value=False,
+            remedy="take it out of the settings",
+        )

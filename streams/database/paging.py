@@ -1,0 +1,174 @@
+"""How a question becomes SQL: conditions with parameters, pages with cursors, windows of time.
+
+Every value is a parameter. Names of tables and columns come from this package alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import msgspec
+
+from schemas.errors import ConfigError
+from streams.history import LIMIT_MAX, Filters, Moment, Window
+
+ORDER = ("ts_ns", "log_partition", "log_offset", "event_id")
+"""The order of rows of flows, and the key of their cursors."""
+
+SERIES_ORDER = ("ts_ns", "log_partition", "log_offset")
+
+_HOUR_NS = 3_600_000_000_000
+_GROWTH = 6
+
+
+class Where:
+    """Conditions of one statement, joined by AND, with their parameters."""
+
+    def __init__(self, run_id: str | None = None, *, prefix: str = "") -> None:
+        self._prefix = prefix
+        self._conditions: list[str] = []
+        self.values: list[Any] = []
+        if run_id is not None:
+            self.add(f"{prefix}run_id = {{}}", run_id)
+
+    def add(self, condition: str, *values: object) -> None:
+        """Add a condition; each ``{}`` in it stands for one of ``values``."""
+        marks = []
+        for value in values:
+            self.values.append(value)
+            marks.append(f"${len(self.values)}")
+        self._conditions.append(condition.format(*marks))
+
+    def mark(self, value: object) -> str:
+        """Add a parameter and return its mark."""
+        self.values.append(value)
+        return f"${len(self.values)}"
+
+    def filters(self, filters: Filters, known: Sequence[str]) -> None:
+        """Add filters; a field that the table does not have is a ConfigError."""
+        for name, value in zip(Filters._fields, filters, strict=True):
+            if not value:
+                continue
+            if name not in known:
+                raise ConfigError(
+                    "these rows cannot be filtered so",
+                    field=name,
+                    value=value,
+                    remedy=f"filter by {', '.join(k for k in known if k in Filters._fields)}",
+                )
+            self.add(f"{self._prefix}{name} = {{}}", value)
+
+    def span(self, first_ns: int | None, until_ns: int | None) -> None:
+        """Add a span of time."""
+        if first_ns is not None:
+            self.add(f"{self._prefix}ts_ns >= {{}}", bounded(first_ns))
+        if until_ns is not None:
+            self.add(f"{self._prefix}ts_ns < {{}}", bounded(until_ns))
+
+    def moment(self, moment: Moment, prefix: str = "") -> None:
+        """Add that rows were there at a moment."""
+        if moment.offset is not None:
+            self.add(
+                f"{prefix}log_partition = {{}} AND {prefix}log_offset <= {{}}",
+                moment.partition,
+                bounded(moment.offset),
+            )
+        if moment.ts_ns is not None:
+            self.add(f"{prefix}ts_ns <= {{}}", bounded(moment.ts_ns))
+
+    def behind(self, key: Sequence[object] | None, names: Sequence[str], *, newest: bool) -> None:
+        """Add that rows stand behind a cursor's key in the order of ``names``."""
+        if key is None:
+            return
+        columns = ", ".join(f"{self._prefix}{name}" for name in names)
+        marks = ", ".join(self.mark(value) for value in key)
+        self._conditions.append(f"({columns}) {'<' if newest else '>'} ({marks})")
+
+    def __str__(self) -> str:
+        return " AND ".join(self._conditions) or "true"
+
+
+def bounded(value: int) -> int:
+    """Return a number cut to what a bigint holds."""
+    return max(-(2**63), min(value, 2**63 - 1))
+
+
+def ordered(names: Sequence[str], *, newest: bool, prefix: str = "") -> str:
+    """Return an ORDER BY list; all names in one direction."""
+    return ", ".join(f"{prefix}{name} {'DESC' if newest else 'ASC'}" for name in names)
+
+
+def limit_of(limit: int) -> int:
+    """Return the rows of a page; raises ConfigError below 1."""
+    if limit < 1:
+        raise ConfigError(
+            "a page has at least one row",
+            field="limit",
+            value=limit,
+            remedy=f"give a number from 1 to {LIMIT_MAX}",
+        )
+    return min(limit, LIMIT_MAX)
+
+
+def write_cursor(question: str, key: Sequence[object]) -> str:
+    """Return a key as an opaque text that fits the same question only."""
+    return base64.urlsafe_b64encode(msgspec.json.encode([question, *key])).decode().rstrip("=")
+
+
+def read_cursor(question: str, cursor: str, *types: type) -> tuple[Any, ...] | None:
+    """Return the key of a cursor, None for the first page.
+
+    Raises ConfigError for a text that is not a cursor of this question.
+    """
+    if not cursor:
+        return None
+    try:
+        raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        found, *key = msgspec.json.decode(raw, type=list[str | int])
+    except (binascii.Error, ValueError, msgspec.DecodeError) as error:
+        raise _foreign(cursor) from error
+    if found != question or tuple(map(type, key)) != types:
+        raise _foreign(cursor)
+    if any(isinstance(value, int) and bounded(value) != value for value in key):
+        raise _foreign(cursor)
+    return tuple(key)
+
+
+def _foreign(cursor: str) -> ConfigError:
+    return ConfigError(
+        "this is not a cursor of this question",
+        field="cursor",
+        value=cursor[:100],
+        remedy="give back the cursor of the page before, with the same question",
+    )
+
+
+async def stretches(
+    first_ns: int, until_ns: int, *, newest: bool, width_ns: int = _HOUR_NS
+) -> AsyncIterator[tuple[int, int]]:
+    """Yield neighbouring spans of time that grow, from the end that is asked for.
+
+    A page of a large table is most often in the first of them, and none of them is large before a
+    smaller one was found too small.
+    """
+    low, high, width = first_ns, until_ns, width_ns
+    while low < high:
+        if newest:
+            start = max(low, high - width)
+            yield start, high
+            high = start
+        else:
+            stop = min(high, low + width)
+            yield low, stop
+            low = stop
+        width *= _GROWTH
+
+
+def window_span(window: Window, first_ns: int, last_ns: int) -> tuple[int, int]:
+    """Return the part of the window in which there are rows."""
+    low = first_ns if window.first_ns is None else max(first_ns, window.first_ns)
+    high = last_ns + 1 if window.until_ns is None else min(last_ns + 1, window.until_ns)
+    return bounded(low), bounded(high)

@@ -1,0 +1,82 @@
+"""Questions about results: what groups of positions and fills amount to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schemas.errors import ConfigError
+from schemas.values import ZERO
+from streams.database.connecting import Database
+from streams.database.paging import Where, limit_of, read_cursor, write_cursor
+from streams.database.tables import FLOW_BY_NAME
+from streams.history import PNL_GROUPS, Filters, Page, PnlRow, Window
+
+_GROUPS = {
+    "strategy": "strategy_id",
+    "instrument": "instrument_id",
+    "day": "to_char(ts(ts_ns) AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
+}
+
+
+async def pnl(database: Database, window: Window, group_by: str, filters: Filters) -> Page[PnlRow]:
+    """Return what groups gained in a span: positions tell sums, so steps between them are added."""
+    key = _GROUPS.get(group_by)
+    if key is None:
+        raise ConfigError(
+            "results cannot be grouped so",
+            field="group_by",
+            value=group_by,
+            remedy=f"use one of {', '.join(PNL_GROUPS)}",
+        )
+    limit = limit_of(window.limit)
+    newest = window.is_newest_first
+    question = f"pnl/{group_by}"
+    steps = Where(window.run_id)
+    steps.filters(filters._replace(client_order_id=""), FLOW_BY_NAME["positions"].fields)
+    steps.span(None, window.until_ns)
+    begun = Where()
+    fills = Where()
+    rest = Where()
+    for where in (begun, fills, rest):
+        where.values = steps.values
+    begun.span(window.first_ns, None)
+    fills.add("run_id = {}", window.run_id)
+    fills.filters(filters, FLOW_BY_NAME["fills"].fields)
+    fills.span(window.first_ns, window.until_ns)
+    rest.behind(read_cursor(question, window.cursor, str, str), ("key", "currency"), newest=newest)
+    direction = "DESC" if newest else "ASC"
+    sql = f"""
+        WITH steps AS (
+            SELECT {key} AS key, currency, ts_ns,
+                realized_pnl - coalesce(lag(realized_pnl) OVER p, 0) AS realized_pnl,
+                fees - coalesce(lag(fees) OVER p, 0) AS fees
+            FROM positions WHERE {steps}
+            WINDOW p AS (PARTITION BY account_id, strategy_id, instrument_id
+                ORDER BY ts_ns, log_partition, log_offset, event_id)
+        ), gains AS (
+            SELECT key, currency, sum(realized_pnl) AS realized_pnl, sum(fees) AS fees
+            FROM steps WHERE {begun} GROUP BY key, currency
+        ), traded AS (
+            SELECT {key} AS key, currency, count(*) AS fills, sum(price * quantity) AS notional
+            FROM fills WHERE {fills} GROUP BY 1, 2
+        )
+        SELECT * FROM gains FULL JOIN traded USING (key, currency) WHERE {rest}
+        ORDER BY key {direction}, currency {direction} LIMIT {rest.mark(limit + 1)}
+    """  # noqa: S608 - names of ours; values are parameters
+    async with database.reading() as connection:
+        rows = await connection.fetch(sql, *rest.values)
+    cursor = ""
+    if len(rows) > limit:
+        cursor = write_cursor(question, [rows[limit - 1]["key"], rows[limit - 1]["currency"]])
+    return Page([_row(row) for row in rows[:limit]], cursor)
+
+
+def _row(row: Any) -> PnlRow:
+    return PnlRow(
+        row["key"],
+        row["currency"],
+        ZERO if row["realized_pnl"] is None else row["realized_pnl"],
+        ZERO if row["fees"] is None else row["fees"],
+        row["fills"] or 0,
+        ZERO if row["notional"] is None else row["notional"],
+    )

@@ -1,0 +1,127 @@
+"""The topics of a Kafka cluster as the source of a sink.
+
+A reader without a group stands where the database says; offsets that are committed on Kafka play no
+part. A record that its producer wrote twice is taken once: beside the offset of each partition
+stands the last sequence number of each producer. Tombstones are no records, and what cannot be
+decoded is rejected with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+from schemas.codec import decode
+from schemas.envelope import Header
+from schemas.errors import ConflictError, RecordError
+from streams.database.batches import Batch, Place, Reject
+from streams.database.tables import STORED_TOPICS
+from streams.database.writing import Stored
+from streams.kafka.connection import Connection
+from streams.kafka.publisher import Publisher
+from streams.kafka.ranges import PlaceReader
+
+
+def sink_of(run_id: str) -> str:
+    """Return the name of the sink that stores a session's topics."""
+    return f"kafka:{run_id}"
+
+
+class TopicsSource:
+    """Reads all topics that have tables; ``run_id`` is the run of records that name none.
+
+    Raises StorageError while Kafka is away, ConfigError for topics that are missing.
+    """
+
+    def __init__(
+        self, connection: Connection, run_id: str, topics: Sequence[str] = STORED_TOPICS
+    ) -> None:
+        self.sink = sink_of(run_id)
+        self.run_id = run_id
+        self._connection = connection
+        self._topics = tuple(topics)
+        self._stack = AsyncExitStack()
+        self._reader: PlaceReader | None = None
+        self._places: list[Place] = []
+        self._next: dict[Place, int] = {}
+        self._marks: dict[Place, dict[str, int]] = {}
+
+    async def close(self) -> None:
+        """Disconnect."""
+        self._reader = None
+        await self._stack.aclose()
+
+    async def begin(self) -> dict[Place, int]:
+        """Connect, and return the first offset that each partition has."""
+        return await (await self._connected()).beginnings(self._places)
+
+    async def seek(self, known: Mapping[Place, Stored]) -> dict[Place, int]:
+        """Stand where the database says; return where retention was quicker than the sink.
+
+        Raises ConflictError if a topic has less than was stored of it.
+        """
+        reader = await self._connected()
+        ends = await reader.ends(self._places)
+        for place, end in ends.items():
+            if known[place].next_offset > end:
+                raise ConflictError(
+                    f"more of {place[0]} is stored than the topic has: it was made anew",
+                    field="offset",
+                    value=known[place].next_offset,
+                    remedy=f"give the session another name, or `millrace db forget {self.run_id}`",
+                )
+        beginnings = await reader.beginnings(self._places)
+        self._next = {place: known[place].next_offset for place in self._places}
+        self._marks = {place: dict(known[place].state) for place in self._places}
+        gone = {place: at for place, at in beginnings.items() if at > self._next[place]}
+        if not gone:
+            await reader.put(self._next)
+        return gone
+
+    async def read(self) -> Batch | None:
+        """Return what has come to any of the partitions; waits a moment if nothing has."""
+        reader = await self._connected()
+        batch = Batch(self.run_id)
+        for place, arrived in (await reader.follow()).items():
+            marks = self._marks[place]
+            before = dict(marks)
+            items = self._decoded(batch, place, arrived, marks)
+            batch.add_records(*place, items)
+            batch.places[place] = self._next[place] = arrived[-1].offset + 1
+            if marks != before:
+                batch.states[place] = dict(marks)
+        return batch or None
+
+    async def lag(self) -> int:
+        """Return how many records of the topics are not read yet."""
+        ends = await (await self._connected()).ends(self._places)
+        return sum(max(0, end - self._next.get(place, end)) for place, end in ends.items())
+
+    async def _connected(self) -> PlaceReader:
+        if self._reader is None:
+            async with Publisher(self._connection) as publisher:
+                counts = await publisher.counts(self._topics)
+            self._places = [(topic, p) for topic in self._topics for p in range(counts[topic])]
+            self._reader = await self._stack.enter_async_context(PlaceReader(self._connection))
+        return self._reader
+
+    def _decoded(
+        self, batch: Batch, place: Place, arrived: Sequence[Any], marks: dict[str, int]
+    ) -> list[tuple[int, Header]]:
+        """Return what is new among the records of one partition."""
+        items: list[tuple[int, Header]] = []
+        for item in arrived:
+            if item.value is None:
+                continue
+            try:
+                record = decode(place[0], item.value)
+            except RecordError as error:
+                batch.rejects.append(Reject(*place, item.offset, str(error), item.value))
+                continue
+            if record.producer:
+                if record.producer_seq <= marks.get(record.producer, 0):
+                    continue
+                marks[record.producer] = record.producer_seq
+            items.append((item.offset, record))
+        return items

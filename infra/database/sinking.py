@@ -15,7 +15,7 @@ from infra.kafka.settings import connection_of
 from infra.settings import Settings, data_folder
 from schemas.errors import StorageError
 from streams.database.topics import TopicsSource
-from web.health import health_app
+from web.health import StageHealth, health_app
 from web.server import WebServer
 
 _HOST = "127.0.0.1"
@@ -38,11 +38,14 @@ async def sink_topics(settings: Settings, folder: Path, port: int, console: Cons
     )
     stop = stop_on_signals()
 
-    def ready() -> Mapping[str, bool]:
+    def look() -> Mapping[str, StageHealth]:
         state = service.state()
-        return {} if state.status in {"failed", "stopped"} else {_STAGE: state.is_ready}
+        # A sink waits for its database as long as it takes: that is no standstill.
+        is_over = state.status in {"failed", "stopped"}
+        return {} if is_over else {_STAGE: StageHealth(state.is_ready, 0.0)}
 
-    web = WebServer(health_app(_registry(service), frozenset({_STAGE}), ready), _HOST, port)
+    app = health_app(_registry(service), frozenset({_STAGE}), look, standstill_s_max=1.0)
+    web = WebServer(app, _HOST, port)
     await web.start()
     service.start()
     console.print(

@@ -104,7 +104,7 @@ def zone_days(time_zone: str, first: date, last: date) -> SessionTable:
     days = [first + timedelta(days=i) for i in range((last - first).days + 2)]
     try:
         midnights = np.array([local_midnight_ns(day, time_zone) for day in days], np.int64)
-    except (ZoneInfoNotFoundError, ValueError) as error:
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise NotFoundError(
             "there is no such time zone",
             field="time_zone",

@@ -7,6 +7,7 @@ everybody.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,9 +20,26 @@ from schemas.codec import decoder, encode
 from schemas.envelope import Header
 from schemas.instruments import Universe
 from schemas.market_data import Bar, BookLevel, BookSnapshot, InstrumentStatus
-from schemas.topics import MARKET_BARS, MARKET_EVENTS, TOPIC_BY_NAME, VENUE_COMMANDS
+from schemas.topics import ACCOUNT_INPUTS, MARKET_BARS, MARKET_EVENTS, TOPIC_BY_NAME, VENUE_COMMANDS
 from tests.kafka_bus import COUNTS, makers, places_of
 from tests.kafka_case import CONFIG, Run, data, one_process_run
+from tests.unit.account_records import (
+    action,
+    approve,
+    cancel,
+    canceled,
+    expired,
+    kill,
+    rate,
+    rejected,
+    replace,
+    replaced,
+    set_autonomy,
+    set_breaker,
+    set_limits,
+    status,
+    triggered,
+)
 
 WHOLE = (-1, 0, 2**31, 2**63 - 1, 2**63, 2**64, -(2**63), 2**70)
 FLOATS = (-1.0, 0.0, 5e-324, 1e18, 2.0**53, 1e300, -1e300)
@@ -33,6 +51,15 @@ READERS = {
     "account": ("account.inputs.v1",),
     "strategy": ("strategy.inputs.v1", MARKET_EVENTS, MARKET_BARS),
 }
+
+
+SAID: tuple[Header, ...] = (
+    cancel(), replace(quantity="2"), approve(), set_limits(max_quantity=Decimal(5)), set_breaker("HALTED"),
+    set_autonomy("OBSERVE_ONLY"), kill("CANCEL_ALL"), canceled(), rejected(), expired(),
+    triggered(), replaced(), rate("EUR", "USD", "1.1"), status("HALTED"),
+    action("DIVIDEND", amount=Decimal(1)),
+)  # fmt: skip
+"""What operators and venues say that the day itself does not have."""
 
 
 class Given(NamedTuple):
@@ -65,10 +92,21 @@ def samples(run: Run, topic: str) -> list[Header]:
                 ts_event_ns=ts, instrument_id="AA.XXXX", bids=[BookLevel(1.0, 2.0)], asks=[]
             ),
         ]  # fmt: skip
+        found.append(of_the_day(action("SPLIT", ratio=Decimal(2)), ts))
+    if topic == ACCOUNT_INPUTS:
+        ts = found[0].ts_event_ns  # type: ignore[attr-defined]
+        found += [of_the_day(record, ts) for record in SAID]
     return list({type(record): record for record in found}.values())
 
 
-def variants(record: Header) -> Iterator[tuple[str, bytes]]:
+def of_the_day(record: Header, ts_ns: int) -> Header:
+    """Return a record as one of the day's accounts and instruments."""
+    known = {"account_id": "one", "instrument_id": "AA.XXXX", "strategy_id": "cross-AA-1m"}
+    fields = {name: value for name, value in known.items() if hasattr(record, name)}
+    return msgspec.structs.replace(record, ts_event_ns=ts_ns, **fields)
+
+
+def variants(record: msgspec.Struct) -> Iterator[tuple[str, bytes]]:
     """Yield a record with each of its fields at each edge that the field can name."""
     plain = msgspec.to_builtins(record)
     everything = {f.name: getattr(record, f.name) for f in msgspec.structs.fields(type(record))}
@@ -80,8 +118,13 @@ def variants(record: Header) -> Iterator[tuple[str, bytes]]:
             edges = WHOLE
         elif isinstance(value, float):
             edges = FLOATS
-        elif value is None or type(value).__name__ == "Decimal":
+        elif value is None or isinstance(value, Decimal):
             edges = DECIMALS
+        elif isinstance(value, msgspec.Struct):
+            for case, inner in variants(value):
+                changed = msgspec.json.encode({**plain, name: msgspec.Raw(inner)})
+                yield f"{name}.{case}", changed
+            continue
         for edge in edges:
             # As text, for msgspec writes no number beyond 64 bits.
             written = str(edge).encode() if isinstance(edge, int) else msgspec.json.encode(edge)

@@ -201,6 +201,10 @@ def _numbers(record: Any) -> str:
             value.is_finite() and abs(value.adjusted()) <= _EXPONENT_MAX
         ):
             return f"{field} is {_short(str(value))}; give a finite number of a sensible size"
+        elif isinstance(value, msgspec.Struct):
+            inner = _numbers(value)
+            if inner:
+                return f"{field}.{inner}"
     return ""
 
 
@@ -209,11 +213,12 @@ _NUMBER_FIELDS: dict[type[Any], tuple[str, ...]] = {}
 
 
 def _fields_with_numbers(kind: type[Any]) -> tuple[str, ...]:
-    """Return the fields that hold whole numbers or Decimals, or may."""
+    """Return the fields that hold whole numbers or Decimals, or structs with such."""
+    looked_for = msgspec.inspect.IntType, msgspec.inspect.DecimalType, msgspec.inspect.StructType
     found = []
     for field in msgspec.inspect.type_info(kind).fields:  # type: ignore[attr-defined]
         kinds = getattr(field.type, "types", (field.type,))
-        if any(isinstance(k, msgspec.inspect.IntType | msgspec.inspect.DecimalType) for k in kinds):
+        if any(isinstance(k, looked_for) for k in kinds):
             found.append(field.name)
     return tuple(found)
 

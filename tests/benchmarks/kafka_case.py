@@ -28,16 +28,16 @@ PARTITIONS = 4
 EVERY = 20
 
 
-def _one_in_each() -> tuple[str, ...]:
-    """Return symbols whose instruments lie in different partitions, in their order."""
-    found: dict[int, str] = {}
+def _one_in_each(name: str) -> tuple[str, ...]:
+    """Return names of a form that are keys of different partitions, in the partitions' order."""
+    found: dict[int, int] = {}
     for code in range(1000):
-        symbol = f"S{code:03}"
-        found.setdefault(partition_of(f"{symbol}.XXXX".encode(), PARTITIONS), symbol)
-    return tuple(found[partition] for partition in range(PARTITIONS))
+        key = name.format(code).encode()
+        found.setdefault(partition_of(key, PARTITIONS), code)
+    return tuple(name.format(found[partition]) for partition in range(PARTITIONS))
 
 
-SYMBOLS = _one_in_each()
+SYMBOLS = tuple(name.partition(".")[0] for name in _one_in_each("S{:03}.XXXX"))
 INSTRUMENTS: tuple[Instrument, ...] = tuple(universe(SYMBOLS).instruments)
 
 
@@ -57,26 +57,28 @@ class EveryNth(Strategy):
 CLASSES: dict[str, type[Strategy]] = {EveryNth.name: EveryNth}
 
 
-def engine_config(*, is_trading: bool = True) -> EngineConfig:
-    """Return four accounts, and a strategy on each instrument unless nothing shall trade."""
+def engine_config() -> EngineConfig:
+    """Return a strategy on each instrument, with an account and partitions of its own."""
     accounts = tuple(
-        AccountConfig(account_id=f"account-{p}", cash=Decimal(1_000_000)) for p in range(PARTITIONS)
+        AccountConfig(account_id=name, cash=Decimal(1_000_000)) for name in _one_in_each("acc-{}")
     )
     strategies = tuple(
         StrategyConfig(
-            strategy_id=f"nth-{symbol}",
+            strategy_id=strategy_id,
             name=EveryNth.name,
             account_id=account.account_id,
             instrument_ids=(f"{symbol}.XXXX",),
             on="trade",
             parameters={"quantity": 1.0},
         )
-        for symbol, account in zip(SYMBOLS, accounts, strict=True)
+        for symbol, strategy_id, account in zip(
+            SYMBOLS, _one_in_each("nth-{}"), accounts, strict=True
+        )
     )
     return EngineConfig(
         # A day's orders in a minute: with the default all of them would be kept.
         accounts=AccountStageConfig(accounts=accounts, closed_order_retention_s=5.0),
-        strategies=strategies if is_trading else (),
+        strategies=strategies,
         market=MarketConfig(intervals=("1m",)),
     )
 

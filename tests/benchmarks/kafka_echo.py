@@ -101,8 +101,9 @@ async def _pass_on(
     target, count = hop.routes[place.topic]
     sent = []
     for value in values:
-        for _ in range(count - 1):
-            sent.append(await producer.send(LOG, NOTE, partition=place.partition))
+        sent += [
+            await producer.send(LOG, NOTE, partition=place.partition) for _ in range(count - 1)
+        ]
         sent.append(await producer.send(target, value, partition=place.partition))
     await asyncio.gather(*sent)
 

@@ -1,7 +1,8 @@
 """A worker process over the benchmark's session: the stages as ``millrace worker`` runs them.
 
-``python -m tests.benchmarks.kafka_worker BOOTSTRAP GROUP STAGES [COUNT]`` works until SIGTERM, or
-until COUNT trades are consumed by every stage; prints ``ready``, and then messages a second.
+``python -m tests.benchmarks.kafka_worker BOOTSTRAP GROUP STAGES PARTITIONS [COUNT]`` prints
+``ready`` when it has that many partitions of every stage, works until SIGTERM, or until every stage
+has consumed COUNT trades, and then prints messages a second.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tests.benchmarks.kafka_case import CLASSES, INSTRUMENTS, engine_config
 _LOOK_S = 0.01
 
 
-async def main(bootstrap: str, group: str, stages: list[str], count: int) -> None:
+async def main(bootstrap: str, group: str, stages: list[str], partitions: int, count: int) -> None:
     """Run the stages."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -40,7 +41,7 @@ async def main(bootstrap: str, group: str, stages: list[str], count: int) -> Non
             for name in stages
         ]
         running = [asyncio.create_task(worker.run()) for worker in workers]
-        while not all(worker.is_ready for worker in workers):
+        while not all(w.is_ready and len(w.parts) == partitions for w in workers):
             await asyncio.sleep(_LOOK_S)
             _raise_ended(running)
         print("ready", flush=True)
@@ -84,5 +85,6 @@ def _raise_ended(running: list[asyncio.Task[None]]) -> None:
 
 
 if __name__ == "__main__":
-    bootstrap, group, stages, *rest = sys.argv[1:]
-    uvloop.run(main(bootstrap, group, stages.split(","), int(rest[0]) if rest else 0))
+    bootstrap, group, stages, partitions, *rest = sys.argv[1:]
+    count = int(rest[0]) if rest else 0
+    uvloop.run(main(bootstrap, group, stages.split(","), int(partitions), count))

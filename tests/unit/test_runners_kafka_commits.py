@@ -112,9 +112,9 @@ async def theirs() -> AsyncIterator[Any]:
 
 
 @pytest.fixture
-async def mine() -> AsyncIterator[Any]:
+async def mine() -> Any:
     """Give our consumer; nothing is connected."""
-    yield new_app("ours", Connection(bootstrap="127.0.0.1:1"), "unused").consumer
+    return new_app("ours", Connection(bootstrap="127.0.0.1:1"), "unused").consumer
 
 
 async def test_f1_hole_right_behind_the_commit(theirs: Any, mine: Any) -> None:

@@ -79,6 +79,8 @@ class Part(ABC):
 
     STAGE = ""
     VERSION = ""
+    follows: frozenset[tuple[str, int]] = frozenset()
+    """Partitions that it reads besides those of its own number."""
 
     def __init__(self, partition: int, universe: Universe, counts: Mapping[str, int]) -> None:
         self.partition = partition

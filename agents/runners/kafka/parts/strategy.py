@@ -42,7 +42,7 @@ class StrategyPart(Part):
         mine = [c for c in configs if partition_of(c.strategy_id, count) == partition]
         self._stage = StrategyStage(mine, classes, universe)
         instruments = {instrument for config in mine for instrument in config.instrument_ids}
-        self.follows: frozenset[tuple[str, int]] = frozenset(
+        self.follows = frozenset(
             (topic, partition_of(instrument, counts[topic]))
             for topic in (MARKET_EVENTS, MARKET_BARS)
             for instrument in instruments

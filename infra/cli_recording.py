@@ -94,7 +94,11 @@ def kafka_history(config: Path | None, bootstrap: str | None, offsets: str) -> I
     ranges = {(MARKET_EVENTS, p): bounds for p, bounds in parse_offsets(offsets).items()}
     topics = [MARKET_EVENTS, REFERENCE_INSTRUMENTS, REFERENCE_ACTIONS]
     with tempfile.TemporaryDirectory(prefix="millrace-history-") as folder:
-        asyncio.run(copy(connection, Path(folder), topics, is_following=False, ranges=ranges))
+        asyncio.run(
+            copy(
+                connection, Path(folder), topics, is_following=False, is_history=True, ranges=ranges
+            )
+        )
         yield Path(folder)
 
 
@@ -121,6 +125,7 @@ async def copy(
     topics: Sequence[str],
     *,
     is_following: bool,
+    is_history: bool = False,
     ranges: Mapping[tuple[str, int], tuple[int, int | None]] = {},
 ) -> int:
     """Record topics with a progress bar, until they are copied or a signal comes."""
@@ -131,7 +136,8 @@ async def copy(
         counts = await publisher.counts(topics)
     with progress_bar(errors, "record") as bar:
         return await record_topics(
-            connection, folder, counts, stop=stop, is_following=is_following, ranges=ranges,
+            connection, folder, counts, stop=stop, is_following=is_following,
+            is_history=is_history, ranges=ranges,
             on_total=bar.total, on_progress=bar.advance,
         )  # fmt: skip
 

@@ -14,7 +14,7 @@ from schemas.columns import Columns, MarketBatch
 from schemas.control import InputRange
 from schemas.errors import DataError
 from schemas.instruments import CorporateAction
-from schemas.market_data import INTERVALS
+from schemas.market_data import INTERVALS, Watermark
 from schemas.topics import REFERENCE_ACTIONS
 from streams.datasets.base import BATCH_EVENTS, bounds, empty_range, select_ids
 from streams.datasets.hashing import ContentHasher
@@ -35,8 +35,8 @@ class RecordedDataSet:
 
     def __init__(self, name: str, folder: Path, *, symbols: Sequence[str] | None = None) -> None:
         self.name = name
-        is_topics = (folder / TOPICS).is_dir()
-        self._reader = TopicsFolder(folder) if is_topics else JournalReader(folder)
+        self._is_topics = (folder / TOPICS).is_dir()
+        self._reader = TopicsFolder(folder) if self._is_topics else JournalReader(folder)
         tail = self._reader.torn_tail
         if tail is not None:
             raise DataError(
@@ -131,7 +131,15 @@ class RecordedDataSet:
         return select_ids(self.universe, symbols) & self._chosen
 
     def _pieces(self, low: int, high: int, chosen: frozenset[str]) -> Iterator[Piece]:
-        """Yield the selected events, in pieces of a bounded size."""
+        """Yield the selected events, in pieces of a bounded size.
+
+        Of topics they begin with data: a watermark in front only tells that there was none, and a
+        backtest would begin at another time than with the data set that was published.
+        """
+        pieces = self._all_pieces(low, high, chosen)
+        return _from_data(pieces) if self._is_topics else pieces
+
+    def _all_pieces(self, low: int, high: int, chosen: frozenset[str]) -> Iterator[Piece]:
         for batch in self._reader.market_batches(self.universe, with_topics=_TOPICS):
             tables: list[Columns] = [batch.trades, batch.quotes, batch.bars]
             times = event_times(len(batch), [t for t in tables if len(t)], batch.records)
@@ -154,6 +162,17 @@ class RecordedDataSet:
             interval = INTERVALS[step] if step >= 0 else ""
             instrument_id = self.universe.instruments[instrument].instrument_id
             yield (table.KIND, instrument_id, interval), rows
+
+
+def _from_data(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """Yield pieces without the watermarks in front of everything else."""
+    for piece in pieces:
+        marks = {pos for pos, _, record in piece.records if isinstance(record, Watermark)}
+        start = next((pos for pos in range(piece.size) if pos not in marks), piece.size)
+        if start < piece.size:
+            yield piece.cut(start, piece.size)
+            break
+    yield from pieces
 
 
 def _kept(batch: MarketBatch, tables: list[Columns], is_kept: np.ndarray) -> Piece:

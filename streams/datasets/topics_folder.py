@@ -119,7 +119,8 @@ class TopicsFolder:
         """Yield market events of all partitions in merged order, in batches of ``size``.
 
         Merged by the running maximum of each partition's times, then partition, then offset: the
-        order within a partition never changes.
+        order within a partition never changes. What a producer repeated is passed over, as the
+        stages do.
         """
         if not self.counts.get(MARKET_EVENTS):
             raise ConfigError(
@@ -129,10 +130,29 @@ class TopicsFolder:
                 remedy="record market.events.v1 as well",
             )
         streams = [
-            self.reader(MARKET_EVENTS, partition).market_batches(universe, _BATCH_EVENTS)
+            self.reader(MARKET_EVENTS, partition).market_batches(
+                universe, _BATCH_EVENTS, is_kept=Producers().is_new
+            )
             for partition in range(self.counts[MARKET_EVENTS])
         ]
         return recut(universe, merge(streams), size)
+
+
+class Producers:
+    """Knows how far each producer of one partition has come."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}
+
+    def is_new(self, record: Header) -> bool:
+        """Return whether a record was not written before, and note it."""
+        producer = record.producer
+        if not producer:
+            return True
+        if record.producer_seq <= self._last.get(producer, 0):
+            return False
+        self._last[producer] = record.producer_seq
+        return True
 
 
 def merge(streams: list[Iterator[MarketBatch]]) -> Iterator[Piece]:

@@ -7,7 +7,7 @@ whole entries only.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from schemas.columns import MarketBatch
@@ -150,23 +150,28 @@ class JournalReader:
         size: int = BATCH_EVENTS,
         *,
         with_topics: frozenset[str] = frozenset(),
+        is_kept: Callable[[Header], bool] = lambda _: True,
     ) -> Iterator[MarketBatch]:
         """Yield all events of ``market.events`` in consumed order, in batches of ``size``.
 
         Records of ``with_topics`` are among them as ``records``, each at a position of its own;
-        they count in ``first_offset`` and move the clock as well. The clock is carried from batch
+        they count in ``first_offset`` and move the clock as well. Of what was written as records
+        ``is_kept`` chooses. The clock is carried from batch
         to batch, so the batches say the same for every ``size`` and for every way in which the
         events were written.
         """
-        yield from recut(universe, self._pieces(universe, with_topics | {MARKET_EVENTS}), size)
+        topics = with_topics | {MARKET_EVENTS}
+        yield from recut(universe, self._pieces(universe, topics, is_kept), size)
 
-    def _pieces(self, universe: Universe, topics: frozenset[str]) -> Iterator[Piece]:
+    def _pieces(
+        self, universe: Universe, topics: frozenset[str], is_kept: Callable[[Header], bool]
+    ) -> Iterator[Piece]:
         run: list[tuple[str, Header]] = []
         for entry in self.entries():
             if entry.kind is Kind.MARK:
                 continue
             if entry.kind is Kind.RECORDS:
-                run.extend(entry.records(topics))
+                run.extend(item for item in entry.records(topics) if is_kept(item[1]))
                 if len(run) < _RUN_RECORDS:
                     continue
             if entry.kind is Kind.COLUMNS and entry.topic != MARKET_EVENTS:

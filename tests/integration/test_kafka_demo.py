@@ -44,7 +44,7 @@ async def records(commands: Commands, topic: str) -> list[Header]:
     return list(found.values())
 
 
-@pytest.mark.parametrize(("workers", "speed"), [(1, 0.0), (3, 40.0)])
+@pytest.mark.parametrize(("workers", "speed"), [(1, 0.0), (3, 30.0)])
 async def test_any_number_of_workers_makes_what_one_process_makes(
     commands: Commands, workers: int, speed: float
 ) -> None:

@@ -26,7 +26,7 @@ from rich.console import Console
 
 from infra.data import open_whole
 from infra.kafka.node import Node
-from infra.kafka.publishing import batch_records
+from infra.kafka.publishing import batch_records, publish_definitions
 from infra.settings import data_folder
 from infra.times import parse_time
 from schemas.columns import MarketBatch
@@ -140,6 +140,15 @@ class Process:
         _, text = await self.fetch("/metrics")
         return metric(text, name, **labels)
 
+    async def reaches(self, name: str, value: float, timeout_s: float = 120, **labels: str) -> None:
+        """Wait until a metric is at least ``value``."""
+        async with asyncio.timeout(timeout_s):
+            while True:
+                if await self.metric(name, **labels) >= value:
+                    return
+                assert not self.popen.poll(), self.text
+                await asyncio.sleep(0.2)
+
 
 def fetch(url: str) -> tuple[int, str]:
     """Return status and body of a page."""
@@ -176,10 +185,21 @@ class Commands:
             "COLUMNS": "200",
         }
 
-    def start(self, *arguments: str) -> Process:
-        """Start a command in the background."""
+    def start(self, *arguments: str, label: str = "") -> Process:
+        """Start a command in the background; ``label`` makes it one of another version."""
         log = self.folder / f"{arguments[0]}-{len(list(self.folder.glob('*.log')))}.log"
-        return Process([str(COMMAND), *arguments], log, self.env)
+        command = [str(COMMAND)]
+        if label:
+            command = [sys.executable, "-m", "tests.simulation.version_worker", label]
+        return Process([*command, *arguments], log, self.env)
+
+    def start_worker(self, *arguments: str, label: str = "") -> Process:
+        """Start a worker process of all stages, for which ``kill`` cares."""
+        worker = self.start(
+            "worker", "--wait", "60", "--config", str(self.config), *arguments, label=label
+        )
+        self.workers.append(worker)
+        return worker
 
     async def run(self, *arguments: str, timeout_s: float = 600) -> str:
         """Run a command that must end well; return what it printed."""
@@ -190,11 +210,7 @@ class Commands:
 
     async def start_workers(self, count: int, *arguments: str) -> None:
         """Start worker processes of all stages, and wait until they are ready."""
-        new = [
-            self.start("worker", "--wait", "60", "--config", str(self.config), *arguments)
-            for _ in range(count)
-        ]
-        self.workers += new
+        new = [self.start_worker(*arguments) for _ in range(count)]
         for worker in new:
             await worker.says("ready")
 
@@ -315,18 +331,22 @@ async def run_session(
     market data before the first order comes, as in any backlog: whoever wants fills takes a speed
     that the workers can follow.
     """
-    part = ("--to", until) if until else ()
+    play = ["publish", "demo", "--speed", f"{speed:g}", *(("--to", until) if until else ())]
     await commands.run("topics", "apply")
-    publishing = commands.start("publish", "demo", "--speed", f"{speed:g}", *part)
-    if not speed:
-        await publishing.says("published", _SETTLE_TIMEOUT_S)
+    if speed:
+        await publish_definitions(commands.connection, "demo")
+    else:
+        await commands.run(*play)
     await commands.start_workers(workers)
+    publishing = commands.start(*play) if speed else None
+    outcome = "order_filled" if speed else "order_submitted"
     async with asyncio.timeout(_SETTLE_TIMEOUT_S):
-        # Its orders are counted in another process.
-        while sum([await _orders(w) for w in commands.workers]) < _ORDERS_FIRST:  # noqa: ASYNC110
+        # They are counted in other processes.
+        while await _orders(commands.workers, outcome) < _ORDERS_FIRST:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     await commands.publish(operator_commands())
-    assert await publishing.ended(_SETTLE_TIMEOUT_S) == 0, publishing.text
+    if publishing is not None:
+        assert await publishing.ended(_SETTLE_TIMEOUT_S) == 0, publishing.text
     await commands.settled()
     statuses = await commands.stop_workers()
     assert statuses == [0] * workers
@@ -335,8 +355,8 @@ async def run_session(
     return [c for c in checks if speed or c.breach != "there are no fills"]
 
 
-async def _orders(worker: Process) -> float:
-    return await worker.metric("millrace_orders_total", outcome="order_submitted")
+async def _orders(workers: Sequence[Process], outcome: str) -> float:
+    return sum([await w.metric("millrace_orders_total", outcome=outcome) for w in workers])
 
 
 async def parity(commands: Commands, *arguments: str) -> int:

@@ -6,7 +6,11 @@ twenty, an open HTTP server. Each setting that differs here says why.
 
 from __future__ import annotations
 
+from typing import Any
+
 import faust
+from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
 from faust.types.auth import SASLMechanism
 
 from agents.runners.kafka.transport import SCHEME, Positions, Revoked, Transport, register
@@ -18,6 +22,27 @@ SESSION_TIMEOUT_S = 10.0
 REBALANCE_TIMEOUT_S = 30.0
 COMMIT_INTERVAL_S = 0.5
 _BUFFERED_BATCHES = 4
+
+
+class _Recovery(Recovery):
+    """What Faust does between an assignment and the first record, for as long as it takes.
+
+    Upstream gives up after one request timeout, in silence: a part whose state takes longer to
+    restore would stand still for ever. The steps of a restore have deadlines of their own.
+    """
+
+    async def _wait(self, coro: Any, timeout: Any = None) -> None:  # noqa: ASYNC109 - Faust's
+        await super()._wait(coro)
+
+
+class _Tables(TableManager):
+    """There are no tables, but their manager is what resumes the streams."""
+
+    @property
+    def recovery(self) -> Recovery:
+        if self._recovery is None:
+            self._recovery = _Recovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery
 
 
 def new_app(
@@ -67,6 +92,7 @@ def new_app(
         web_enabled=False,
         worker_redirect_stdouts=False,
         store="memory://",
+        TableManager=_Tables,
     )
     transport = app.transport
     assert isinstance(transport, Transport)

@@ -24,6 +24,7 @@ from streams.datasets.topics_folder import (
     OFFSET_MARK,
     UNREADABLE_MARK,
     OffsetMark,
+    Producers,
     partition_folder,
 )
 from streams.journal import JournalReader, JournalWriter, encode_group
@@ -37,11 +38,23 @@ _STEP_RECORDS = 4000
 class Recorder:
     """Writes the partitions of topics; ``folder`` may hold an earlier part of the recording.
 
-    ``counts`` holds how many partitions each topic has.
+    ``counts`` holds how many partitions each topic has. With ``is_history`` market events are kept
+    for a replay alone: without what a producer repeated, and without its numbers, so that columns
+    hold them.
     """
 
-    def __init__(self, folder: Path, places: Sequence[Place], counts: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        places: Sequence[Place],
+        counts: Mapping[str, int],
+        *,
+        is_history: bool = False,
+    ) -> None:
         self._counts = counts
+        self._producers = {
+            place: Producers() for place in places if is_history and place[0] == MARKET_EVENTS
+        }
         self._stack = ExitStack()
         self._universe = Universe()
         self._writers: dict[Place, JournalWriter] = {}
@@ -73,6 +86,10 @@ class Recorder:
         for item in arrived:
             record = records.get(item.offset)
             if record is not None:
+                if place in self._producers:
+                    if not self._producers[place].is_new(record):
+                        continue
+                    record.producer, record.producer_seq = "", 0
                 if self.next_offsets.get(place) != item.offset:
                     self._append(place, group)
                     group = []
@@ -83,6 +100,9 @@ class Recorder:
                 self._append(place, group)
                 group = []
                 self._mark_unreadable(place, unreadable[item.offset])
+                # Whoever goes on with the recording goes on behind it.
+                self._go_to(place, item.offset + 1)
+                self.next_offsets[place] = item.offset + 1
         self._append(place, group)
         self._writers[place].flush()
 
@@ -131,6 +151,7 @@ async def record_topics(
     *,
     stop: asyncio.Event,
     is_following: bool = False,
+    is_history: bool = False,
     ranges: Mapping[Place, tuple[int, int | None]] = {},
     on_total: Callable[[int], None] = lambda _: None,
     on_progress: Callable[[int], None] = lambda _: None,
@@ -138,13 +159,14 @@ async def record_topics(
     """Copy topics up to their present ends, or until ``stop``; return how many records came.
 
     ``counts`` holds the partitions of each topic; ``ranges`` may bound some by offsets, the second
-    excluded. A recording that is there is continued. Raises StorageError if retention has taken
+    excluded. A recording that is there is continued. ``is_history`` keeps market events for replays
+    alone (see ``Recorder``). Raises StorageError if retention has taken
     what comes next of a recording, NewerSchemaError for a record that this program is too old for.
     """
     # Definitions first: columns need them.
     topics = sorted(counts, key=lambda name: (name != REFERENCE_INSTRUMENTS, name))
     places = [(topic, p) for topic in topics for p in range(counts[topic])]
-    recorder = Recorder(folder, places, counts)
+    recorder = Recorder(folder, places, counts, is_history=is_history)
     done = 0
     try:
         async with PlaceReader(connection) as reader:

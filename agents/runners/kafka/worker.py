@@ -466,9 +466,10 @@ class StageWorker:
         if self._order_log is not None and tails:
             self._order_log.forget(list(parts.values()))
         places = {part: self._places(part) for part in parts.values()}
-        async with PlaceReader(self._connection) as reader:
-            wanted = {place for found in places.values() for place in found}
-            check_kept(places, await reader.beginnings(wanted), begun)
+        wanted = {place for found in places.values() for place in found}
+        if wanted:
+            async with PlaceReader(self._connection) as reader:
+                check_kept(places, await reader.beginnings(wanted), begun)
         return parts
 
     def _places(self, part: Part) -> set[Place]:

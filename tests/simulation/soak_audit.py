@@ -74,7 +74,7 @@ class Audit:
         if record.producer:
             self._see_sequence(topic, partition, record, where)
         if topic in _IDENTIFIED:
-            name = xxhash.xxh3_64_intdigest(f"{topic}/{partition}/{record.event_id}")
+            name = xxhash.xxh3_64_intdigest(f"{topic}/{partition}/{record.event_id}".encode())
             if name in self._ids:
                 self._breach("no duplicate", f"{where} says {record.event_id} again")
             self._ids.add(name)
@@ -138,7 +138,7 @@ class Audit:
         fills = [r for r in self._flow.records.get(ORDER_FILLS, []) if isinstance(r, Fill)]
         breach = "" if fills else "there are no fills"
         try:
-            check_books(fills, self._flow.records.get(PORTFOLIO_POSITIONS, []))
+            check_books(fills, self._flow.records.get(PORTFOLIO_POSITIONS, []), [])
         except AssertionError as error:
             breach = str(error)
         return Check("positions are the fold of the fills", len(fills), breach)

@@ -264,6 +264,10 @@ class Consumer(driver.Consumer):
         """Remember what was given: what Faust does next may come after it was taken again."""
         self._granted = frozenset(assigned)
         await super().on_partitions_assigned(assigned, generation_id)
+        positions = cast(Transport, self.transport).positions
+        if not assigned and positions is not None:
+            # There are more workers than partitions. Faust seeks nothing then, and would not ask.
+            await positions(frozenset())
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Let the state be saved, then forget what was in work: others do it now."""

@@ -115,8 +115,8 @@ async def check_session(
     return [
         Check("nothing was said twice differently", topics.total, topics.breach or _ids(topics)),
         _nothing_lost(topics, notes, ends, session.manifest.reference_offsets, fed),
-        _venue_orders(topics),
-        _histories(topics),
+        check_venue_orders(topics),
+        check_histories(topics),
         await _books(log, topics, session, counts),
         _as_unfaulted(topics, session, batch),
         _parity(reruns),
@@ -179,7 +179,7 @@ def _nothing_lost(
     return Check("no input is lost", found, breach)
 
 
-def _venue_orders(topics: Topics) -> Check:
+def check_venue_orders(topics: Topics) -> Check:
     """No order stands twice at the venue, and no command was given twice."""
     commands = topics.records.get(VENUE_COMMANDS, [])
     given = [(type(c).__name__, c.event_id) for c in commands]  # type: ignore[attr-defined]
@@ -193,7 +193,7 @@ def _venue_orders(topics: Topics) -> Check:
     return Check("no order is at the venue twice", len(accepted), ", ".join(twice[:3]))
 
 
-def _histories(topics: Topics) -> Check:
+def check_histories(topics: Topics) -> Check:
     """Every order's events are a way through the table of transitions."""
     status: dict[str, OrderStatus] = {}
     before_cancel: dict[str, OrderStatus] = {}

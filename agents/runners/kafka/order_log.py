@@ -20,8 +20,11 @@ from schemas.topics import SYSTEM_ORDER_LOG
 from streams.kafka.publisher import Publisher, outgoing
 from streams.kafka.ranges import Place, PlaceReader
 
-_LANES = ("venue", "strategy", "reference")
-"""Stages with several inputs: each begins at a partition of its own."""
+_SECOND_HALF = "strategy"
+"""The stage whose notes begin in the middle of the log; those of the others begin at its first.
+
+So the venue's and the strategies' parts, which note every batch, have partitions of their own.
+"""
 
 
 class SupersededError(MillraceError):
@@ -76,8 +79,8 @@ class OrderLog:
 
         Behind a note of another part a worker has to read on before it may publish.
         """
-        lane = _LANES.index(part.STAGE) * self._count // len(_LANES)
-        return SYSTEM_ORDER_LOG, (lane + part.partition) % self._count
+        first = self._count // 2 if part.STAGE == _SECOND_HALF else 0
+        return SYSTEM_ORDER_LOG, (first + part.partition) % self._count
 
     async def claim(self, parts: Sequence[Part]) -> dict[str, list[OrderLogEntry]]:
         """Take parts over; return what each has consumed behind its snapshot, in order.

@@ -450,6 +450,8 @@ class StageWorker:
 
     async def _restored(self, partitions: set[int]) -> dict[int, Part]:
         """Return the parts as their snapshots and the order log left them."""
+        if not partitions:
+            return {}
         parts = {
             p: self.spec.make(p, Universe(self._instruments), self._counts)
             for p in sorted(partitions)

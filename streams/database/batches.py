@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,7 +44,7 @@ Place = tuple[str, int]
 
 _LENGTH_OF = dict(zip(INTERVALS, INTERVAL_NS, strict=True))
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
-_INT64_MAX = 2**63 - 1
+_DIGITS_MAX = 1000
 
 
 class Reject(NamedTuple):
@@ -133,6 +134,13 @@ class Batch:
         self.rows += rows
 
     def _add_flow(self, flow: Flow, topic: str, partition: int, offset: int, record: Any) -> None:
+        fields = [_value(getattr(record, name, None)) for name in flow.fields]
+        for name, value in zip(flow.fields, fields, strict=True):
+            if isinstance(value, Decimal) and not _fits(value):
+                # The driver would write another number, and say nothing.
+                reason = f"{name} is {value!s:.40}: no column holds such a number"
+                self.rejects.append(Reject(topic, partition, offset, reason, encode(record)))
+                return
         values = (
             _clean(record.run_id) or self.run_id,
             record.ts_event_ns,
@@ -143,7 +151,7 @@ class Batch:
             record.__struct_config__.tag,
             _clean(record.correlation_id),
             _clean(record.causation_id),
-            *(_value(getattr(record, name, None)) for name in flow.fields),
+            *fields,
             _json(encode(record)),
         )
         self.flows.setdefault(flow.relation, []).append(FlowRow(topic, values))
@@ -154,13 +162,17 @@ def _clean(text: str) -> str:
     return text.replace("\x00", "\ufffd") if "\x00" in text else text
 
 
+def _fits(value: Decimal) -> bool:
+    return value.is_finite() and abs(value.adjusted()) < _DIGITS_MAX > len(value.as_tuple().digits)
+
+
 def _value(value: Any) -> Any:
     """Return a field as the driver takes it: plain texts, no NUL."""
     return _clean(str(value)) if isinstance(value, str) else value
 
 
 def _json(body: bytes) -> str:
-    """Return JSON as jsonb takes it: an escaped NUL becomes U+FFFD."""
+    """Return JSON as PostgreSQL can take it apart: an escaped NUL becomes U+FFFD."""
     if b"\\u0000" in body:
         body = _NUL.sub(rb"\1\\ufffd", body)
     return body.decode()

@@ -95,7 +95,8 @@ class JournalSource:
         batch.places[PLACE] = entry.index + 1
         if entry.kind is Kind.MARK:
             name, payload = entry.mark()
-            if name == _MANIFEST:
+            # A live run has its manifest as a record too.
+            if name == _MANIFEST and not self._offsets[SYSTEM_RUNS]:
                 _add_manifest(batch, entry.index, payload)
             return
         if entry.offset != self._offsets[entry.topic]:

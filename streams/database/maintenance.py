@@ -7,8 +7,8 @@ says so.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 import asyncpg
@@ -22,6 +22,8 @@ from streams.database.tables import FLOWS, ROLLUPS, SCHEMA, SERIES
 from streams.database.tiers import Server
 from streams.database.topics import sink_of as topics_sink
 
+_TRIES = 40
+_TRY_S = 0.25
 DAY_NS = 86_400_000_000_000
 
 KEEPABLE = tuple(table.relation for table in (*SERIES, *FLOWS))
@@ -92,8 +94,7 @@ async def refresh_aggregates(database: Database) -> None:
     """Bring the continuous aggregates up to date now.
 
     The server does so by itself within a minute; after a bulk of history one may not want to wait.
-    Nothing happens on servers without aggregates, nor while the server is at it. Raises
-    StorageError if the database is away.
+    Nothing happens on servers without aggregates. Raises StorageError if the database is away.
     """
     async with database.writing() as connection:
         if not (await server_of(connection)).tier.has_aggregates:
@@ -109,9 +110,19 @@ async def refresh_aggregates(database: Database) -> None:
             SCHEMA,
         )
         for job in jobs:
-            # Each builds on the one before it. A refresh that is under way is not waited for.
-            with suppress(asyncpg.ObjectInUseError, asyncpg.ObjectNotInPrerequisiteStateError):
-                await connection.execute(f"CALL run_job({int(job['job_id'])})")
+            # Each builds on the one before it.
+            await _run_job(connection, int(job["job_id"]))
+
+
+async def _run_job(connection: Any, job_id: int) -> None:
+    """Run a job of the server, or wait a moment for the server that runs it itself."""
+    for _ in range(_TRIES):
+        try:
+            await connection.execute(f"CALL run_job({job_id})")
+        except (asyncpg.ObjectInUseError, asyncpg.ObjectNotInPrerequisiteStateError):
+            await asyncio.sleep(_TRY_S)
+        else:
+            return
 
 
 async def forget(database: Database, run_id: str) -> int:

@@ -1,14 +1,16 @@
-"""One Kafka for the whole session: that of the environment, else one of our own."""
+"""What the whole session shares: one Kafka, and a database server for each tier there is."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from infra.kafka.node import Node
+from streams.database.connecting import Database
+from tests.database_case import Servers, tiers
 
 JARS = Path(__file__).resolve().parents[2] / "data" / "kafka"
 """Where the jars stay between sessions; git does not see it."""
@@ -38,3 +40,38 @@ def own_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield running.address
     finally:
         node.kill()
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """Give the database servers; each starts when it is first asked for."""
+    found = Servers()
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+@pytest.fixture(params=tiers())
+def tier(request: pytest.FixtureRequest) -> str:
+    """Give each tier of storage that this machine has, in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+async def database(database_options: dict[str, object]) -> AsyncIterator[Database]:
+    """Give a migrated database, which tests of one tier share: use a run id of your own."""
+    found = Database(database_options)
+    yield found
+    await found.close()
+
+
+@pytest.fixture
+def database_options(servers: Servers, tier: str) -> dict[str, object]:
+    """Give how to connect to that database."""
+    return servers.options(tier)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which tiers of storage could be tested on this machine."""
+    terminalreporter.write_line(f"storage tiers on this machine: {', '.join(tiers())}")

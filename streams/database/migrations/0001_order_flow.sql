@@ -1,6 +1,6 @@
 -- Order flow, reference data, runs and the places of the sinks: plain tables on every tier.
 --
--- A row of order flow is one record: what queries ask for as columns, and the whole as JSON. Its
+-- A row of order flow is one record: what queries ask for as columns, and the whole as its JSON. Its
 -- identity is (run_id, ts_ns, event_id): two runs of the same data share event ids. log_partition
 -- and log_offset are its place in its topic, in which records of one instant keep their order.
 
@@ -76,7 +76,7 @@ CREATE TABLE instruments (
     quantity_increment numeric,
     multiplier numeric,
     calendar text,
-    body jsonb NOT NULL,
+    body json NOT NULL,
     PRIMARY KEY (run_id, ts_ns, event_id)
 );
 COMMENT ON TABLE instruments IS 'Definitions of instruments (reference.instruments.v1).';
@@ -97,7 +97,7 @@ CREATE TABLE corporate_actions (
     amount numeric,
     currency text,
     new_symbol text,
-    body jsonb NOT NULL,
+    body json NOT NULL,
     PRIMARY KEY (run_id, ts_ns, event_id)
 );
 COMMENT ON TABLE corporate_actions IS 'Splits, dividends, symbol changes (reference.actions.v1).';
@@ -114,7 +114,7 @@ CREATE TABLE exchange_rates (
     base_currency text,
     quote_currency text,
     rate numeric,
-    body jsonb NOT NULL,
+    body json NOT NULL,
     PRIMARY KEY (run_id, ts_ns, event_id)
 );
 COMMENT ON TABLE exchange_rates IS 'Exchange rates (reference.rates.v1).';
@@ -139,7 +139,7 @@ CREATE TABLE orders (
     stop_price numeric,
     time_in_force text,
     parent_order_id text,
-    body jsonb NOT NULL,
+    body json NOT NULL,
     PRIMARY KEY (run_id, ts_ns, event_id)
 );
 COMMENT ON TABLE orders IS 'What was asked for: one row a command to submit (account.inputs.v1).';
@@ -165,7 +165,7 @@ CREATE TABLE order_events (
     detail text,
     cumulative_quantity numeric,
     average_price numeric,
-    body jsonb NOT NULL,
+    body json NOT NULL,
     PRIMARY KEY (run_id, ts_ns, event_id)
 );
 COMMENT ON TABLE order_events IS 'What happened to orders (orders.events.v1); status is the state after the event.';
@@ -186,7 +186,7 @@ CREATE TABLE order_receipts (
     outcome text,
     code text,
     detail text,
-    body jsonb NOT NULL,
+    body json NOT NULL,
     PRIMARY KEY (run_id, ts_ns, event_id)
 );
 COMMENT ON TABLE order_receipts IS 'Answers to commands at the door of the account stage (orders.receipts.v1).';
@@ -215,7 +215,7 @@ CREATE TABLE fills (
     liquidity_side text,
     reference_price numeric,
     market_event_id text,
-    body jsonb NOT NULL,
+    body json NOT NULL,
     PRIMARY KEY (run_id, ts_ns, event_id)
 );
 COMMENT ON TABLE fills IS 'Executions (orders.fills.v1).';
@@ -241,7 +241,7 @@ CREATE TABLE positions (
     fees numeric,
     currency text,
     reason text,
-    body jsonb NOT NULL,
+    body json NOT NULL,
     PRIMARY KEY (run_id, ts_ns, event_id)
 );
 COMMENT ON TABLE positions IS 'Positions as they changed (portfolio.positions.v1); results are sums since the beginning.';
@@ -269,7 +269,7 @@ CREATE TABLE account_snapshots (
     buying_power numeric,
     daily_pnl numeric,
     drawdown double precision,
-    body jsonb NOT NULL,
+    body json NOT NULL,
     PRIMARY KEY (run_id, ts_ns, event_id)
 );
 COMMENT ON TABLE account_snapshots IS 'Accounts and shares of strategies, marked to market (portfolio.accounts.v1).';
@@ -295,7 +295,7 @@ CREATE TABLE risk_decisions (
     "limit" text,
     scope text,
     detail text,
-    body jsonb NOT NULL,
+    body json NOT NULL,
     PRIMARY KEY (run_id, ts_ns, event_id)
 );
 COMMENT ON TABLE risk_decisions IS 'Every word of the risk gate (risk.decisions.v1).';
@@ -317,7 +317,7 @@ CREATE TABLE breaker_changes (
     epoch bigint,
     operator text,
     reason text,
-    body jsonb NOT NULL,
+    body json NOT NULL,
     PRIMARY KEY (run_id, ts_ns, event_id)
 );
 COMMENT ON TABLE breaker_changes IS 'States of the circuit breaker (risk.breaker.v1).';
@@ -336,7 +336,7 @@ CREATE TABLE strategy_states (
     account_id text,
     status text,
     detail text,
-    body jsonb NOT NULL,
+    body json NOT NULL,
     PRIMARY KEY (run_id, ts_ns, event_id)
 );
 COMMENT ON TABLE strategy_states IS 'What each strategy was doing (strategy.states.v1).';
@@ -354,7 +354,7 @@ CREATE TABLE strategy_signals (
     instrument_id text,
     target double precision,
     price double precision,
-    body jsonb NOT NULL,
+    body json NOT NULL,
     PRIMARY KEY (run_id, ts_ns, event_id)
 );
 COMMENT ON TABLE strategy_signals IS 'Targets of strategies as they changed (strategy.signals.v1).';
@@ -374,7 +374,7 @@ CREATE TABLE backtests (
     status text,
     output_hash text,
     detail text,
-    body jsonb NOT NULL,
+    body json NOT NULL,
     PRIMARY KEY (run_id, ts_ns, event_id)
 );
 COMMENT ON TABLE backtests IS 'Requests and results of backtests (backtest.requests.v1, backtest.results.v1).';
@@ -394,7 +394,7 @@ CREATE TABLE runs (
     code_hash text,
     config_hash text,
     output_hash text,
-    body jsonb NOT NULL,
+    body json NOT NULL,
     PRIMARY KEY (run_id, ts_ns, event_id)
 );
 COMMENT ON TABLE runs IS 'Manifests of runs and of their segments (system.runs.v1).';
@@ -416,7 +416,7 @@ CREATE TABLE audit (
     scope_id text,
     action text,
     reason text,
-    body jsonb NOT NULL,
+    body json NOT NULL,
     PRIMARY KEY (run_id, ts_ns, event_id)
 );
 COMMENT ON TABLE audit IS 'What people and programs told the engine to do.';
@@ -435,7 +435,7 @@ CREATE TABLE dead_letters (
     causation_id text NOT NULL,
     topic text,
     reason text,
-    body jsonb NOT NULL,
+    body json NOT NULL,
     PRIMARY KEY (run_id, ts_ns, event_id)
 );
 COMMENT ON TABLE dead_letters IS 'Records that a stage could not use (system.dead-letters.v1).';

@@ -68,6 +68,7 @@ class Hub:
         self._maker = FrameMaker()
         self._flushing: asyncio.Handle | None = None
         self._flush_after_s = 0.0
+        self._is_writing = False
         self._beating: asyncio.TimerHandle | None = None
 
     @property
@@ -150,13 +151,17 @@ class Hub:
         for item in published:
             if item.topic in topics:
                 self._pending.setdefault(item.topic, []).append(_Pending(item))
-        if self._pending and self._flushing is None:
-            loop = asyncio.get_running_loop()
-            wait_s = self._flush_after_s - loop.time()
-            if wait_s <= 0:
-                self._flushing = loop.call_soon(self.flush)
-            else:
-                self._flushing = loop.call_later(wait_s, self.flush)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._pending or self._flushing is not None or self._is_writing:
+            return
+        loop = asyncio.get_running_loop()
+        wait_s = self._flush_after_s - loop.time()
+        if wait_s <= 0:
+            self._flushing = loop.call_soon(self.flush)
+        else:
+            self._flushing = loop.call_later(wait_s, self.flush)
 
     def flush(self) -> None:
         """Hand over everything that was published, now."""
@@ -166,8 +171,7 @@ class Hub:
         if not self._pending:
             return
         pending, self._pending = self._pending, {}
-        loop = asyncio.get_running_loop()
-        begun_s = loop.time()
+        begun_s = asyncio.get_running_loop().time()
         for (is_batched, wanted), clients in list(self._groups.items()):
             frames: list[Frame] = []
             for topic, matcher in wanted:
@@ -176,10 +180,21 @@ class Hub:
                 parts = parts_of(frames, is_batched=is_batched)
                 for client in list(clients):
                     client.deliver(parts)
-        # While much is published, as much time is left to those who publish as writing took; what
-        # they publish meanwhile shares the next write.
-        ended_s = loop.time()
-        self._flush_after_s = ended_s + min(ended_s - begun_s, self._settings.join_max_s)
+        if not self._is_writing:
+            # uvloop writes at the end of the turn, so the next turn tells how long it took.
+            self._is_writing = True
+            asyncio.get_running_loop().call_soon(self._written, begun_s)
+
+    def _written(self, begun_s: float) -> None:
+        """Leave as much time to those who publish as writing took.
+
+        What they publish meanwhile shares the next write, so the more there is, the less each
+        record costs.
+        """
+        self._is_writing = False
+        now_s = asyncio.get_running_loop().time()
+        self._flush_after_s = now_s + min(now_s - begun_s, self._settings.join_max_s)
+        self._schedule()
 
     def _frames(self, pending: Sequence[_Pending], matcher: Matcher) -> list[Frame]:
         maker, log = self._maker, self._log

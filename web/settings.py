@@ -27,7 +27,7 @@ class WebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     auth_timeout_s: float = 5.0
     heartbeat_s: float = 5.0
     stall_timeout_s: float = 30.0
-    join_max_s: float = 0.02
+    join_max_s: float = 0.005
     inbound_max_bytes: int = 65_536
     inbound_ops_per_s: float = 20.0
     inbound_ops_burst: int = 40

@@ -19,6 +19,7 @@ from schemas.instruments import Instrument
 from schemas.market_data import Bar, Quote, Trade
 from schemas.order_events import Fill
 from streams.feeds import Emit, FeedAdapter
+from streams.watching import Gap, Snapshot, Stream, Update, watch
 
 __all__ = [
     "Backtest",
@@ -26,6 +27,7 @@ __all__ = [
     "Emit",
     "FeedAdapter",
     "Fill",
+    "Gap",
     "Instrument",
     "Metrics",
     "MillraceError",
@@ -33,10 +35,14 @@ __all__ = [
     "Quote",
     "Series",
     "Side",
+    "Snapshot",
     "Strategy",
+    "Stream",
     "TimeInForce",
     "Trade",
+    "Update",
     "backtest",
     "indicators",
     "parameter",
+    "watch",
 ]

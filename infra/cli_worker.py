@@ -184,7 +184,7 @@ def web(
     async def serve() -> None:
         await serve_web(settings, listen, stop_on_signals(), console, wait_s=wait)
 
-    asyncio.run(serve())
+    uvloop.run(serve())
 
 
 def live(
@@ -207,4 +207,4 @@ def live(
     from infra.kafka.serving import run_live
 
     kafka_settings(None, None, None)  # quiets the clients' logs
-    sys.exit(asyncio.run(run_live(speed, port, is_exiting=exit_, console=console)))
+    sys.exit(uvloop.run(run_live(speed, port, is_exiting=exit_, console=console)))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
+import uvloop
 from rich.console import Console
 from rich.live import Live
 
@@ -107,7 +108,7 @@ def run_demo(*, is_exiting: bool, speed: float, port: int, strategy: str, consol
             console.print("still serving; Ctrl-C stops")
             await stop.wait()
 
-    asyncio.run(serve(live, "127.0.0.1", port, work, console))
+    uvloop.run(serve(live, "127.0.0.1", port, work, console))
     if not outcome:
         what = "comparison" if is_over.is_set() else "recording"
         console.print(f"stopped before the {what} was over")

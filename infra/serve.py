@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import uvloop
 from rich.console import Console
 
 from agents.runners.engine import Engine
@@ -274,10 +275,10 @@ def run_engine(
         )
     storage = storage_of(settings, live.runner.folder)
     if storage is None:
-        return asyncio.run(serve(live, settings.run.host, listen, announce, console))
+        return uvloop.run(serve(live, settings.run.host, listen, announce, console))
     storage.start()
     try:
-        return asyncio.run(serve(live, settings.run.host, listen, announce, console))
+        return uvloop.run(serve(live, settings.run.host, listen, announce, console))
     finally:
         storage.stop()
 

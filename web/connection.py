@@ -1,4 +1,4 @@
-"""One WebSocket client: reads its requests, sends what waits for it, ends when it falls behind.
+"""One WebSocket client: its requests, its subscriptions, and what waits for it.
 
 Nothing here waits for another client: a slow one fills its own outbox and is cut off with its
 cursor.
@@ -7,36 +7,33 @@ cursor.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
+from schemas.errors import StorageError
 from schemas.topics import CATALOGUE, TOPIC_BY_NAME
-from streams.log import Log
-from web.frames import (
-    REQUESTS,
-    Cursor,
-    Frame,
-    Ping,
-    Subscribe,
-    Unsubscribe,
-    control,
-    data_frame,
-    id_of,
-    snapshot_frame,
-)
-from web.outbox import Outbox, gap_frame
+from streams.log import Log, Published
+from web import frames
+from web.access import Authenticator, Client
+from web.bundle import PART_BYTES, PART_FRAMES, Part, part_of
+from web.catching_up import CatchingUp, Expired
+from web.frames import REQUESTS, Auth, Cursor, Ping, Subscribe, Text, TopicPlace, Unsubscribe
+from web.links import Link
+from web.outbox import Outbox
 from web.settings import WebSettings
 from web.subscription import Subscription, SubscriptionError, open_subscriptions
 from web.times import format_time
 from web.views.models import Views
 
-UNSUPPORTED, POLICY, TOO_LARGE, TRY_LATER, SLOW = 1003, 1008, 1009, 1013, 4408
-"""Close codes: binary frame; malformed or too many; too large; server full; client too slow."""
+UNSUPPORTED, POLICY, TOO_LARGE, TRY_LATER = 1003, 1008, 1009, 1013
+"""Close codes: binary frame; malformed or too many; too large; full, or the log does not answer."""
+UNKNOWN_CLIENT, SLOW, EXPIRED = 4401, 4408, 4410
+"""Close codes: did not say who it is; too slow; what it asked for is no longer kept."""
 
-_SEND_AT_ONCE = 256
-_PAGE = 500
+_FAULTS = frozenset({UNSUPPORTED, POLICY, TOO_LARGE, UNKNOWN_CLIENT})
 _SNAPSHOT_PART = 200
 
 
@@ -48,127 +45,174 @@ class Ending(NamedTuple):
     detail: str
 
 
+class Groups(Protocol):
+    """Who hands published records to the clients: the hub."""
+
+    def flush(self) -> None:
+        """Hand over everything that was published, now."""
+        ...
+
+    def regroup(self, client: Connection) -> None:
+        """Put a client among those that want the same."""
+        ...
+
+
 class Connection:
-    """One client; ``subscriptions`` by topic."""
+    """One client; ``subscriptions`` by topic, ``is_batched`` if its frames come as arrays."""
 
     def __init__(
-        self, websocket: WebSocket, session: str, log: Log, views: Views, settings: WebSettings
+        self,
+        websocket: WebSocket,
+        link: Link,
+        session: str,
+        log: Log,
+        views: Views,
+        settings: WebSettings,
+        access: Authenticator,
+        groups: Groups,
     ) -> None:
         self.subscriptions: dict[str, Subscription] = {}
+        self.is_batched = False
+        self.client: Client | None = None
+        loop = asyncio.get_running_loop()
+        self._now_s = loop.time
         self._websocket = websocket
+        self._link = link
         self._session = session
         self._log = log
         self._views = views
         self._settings = settings
+        self._access = access
+        self._groups = groups
         self._outbox = Outbox(
             settings.outbox_max_frames, settings.outbox_max_bytes, settings.conflate_after_frames
         )
-        self._wake = asyncio.Event()
         self._drained = asyncio.Event()
-        self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._ending: asyncio.Future[Ending] = loop.create_future()
         self._history: set[asyncio.Task[None]] = set()
         self._sent: dict[tuple[str, int], int] = {}
-        self._is_batched = False
+        self._sent_at_s = self._ready_at_s = loop.time()
         self._tokens = float(settings.inbound_ops_burst)
-        self._tokens_at = asyncio.get_running_loop().time()
+        self._tokens_at_s = loop.time()
+        link.on_ready = self._pump
 
     # ---- life
 
     async def run(self) -> None:
         """Serve the client until it leaves or is cut off."""
+        self.client = await self._access.by_headers(self._websocket.headers)
         self._tell(self._hello())
-        tasks = [asyncio.create_task(work()) for work in (self._read, self._write)]
+        deadline = asyncio.get_running_loop().call_later(
+            self._settings.auth_timeout_s, self._check_known
+        )
+        reading = asyncio.create_task(self._read())
+        tasks: set[asyncio.Task[None]] = {reading}
         try:
-            waiting: list[asyncio.Future[Any]] = [*tasks, self._ending]
+            waiting: list[asyncio.Future[Any]] = [reading, self._ending]
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            deadline.cancel()
             self.subscriptions.clear()
-            tasks += self._history
+            self._groups.regroup(self)
+            tasks |= self._history
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
         if self._ending.done():
             await self._say_goodbye(self._ending.result())
+        self._link.end()
         for task in tasks:
-            error = None if task.cancelled() else task.exception()
-            if error is not None and not isinstance(error, WebSocketDisconnect):
-                raise error
+            if not task.cancelled():
+                task.result()
 
     def end(self, ending: Ending) -> None:
         """End the connection; the first reason counts."""
         if not self._ending.done():
             self._ending.set_result(ending)
 
-    def offer(self, item: Frame | str) -> None:
+    async def _say_goodbye(self, ending: Ending) -> None:
+        """Send the last frame, with the cursor behind everything that was sent, and close."""
+        frame = {
+            "op": "error" if ending.close_code in _FAULTS else "disconnect",
+            "id": "",
+            "code": ending.code,
+            "detail": ending.detail,
+            "cursor": self.cursor(),
+        }
+        self._link.send(part_of([frames.control(frame)], is_batched=self.is_batched))
+        await self._link.close(ending.close_code, ending.code, self._settings.goodbye_timeout_s)
+
+    def cursor(self) -> Cursor:
+        """Return the place by topic, behind what was handed to the socket."""
+        offsets: dict[str, dict[str, int]] = {}
+        for (topic, partition), offset in sorted(self._sent.items()):
+            offsets.setdefault(topic, {})[str(partition)] = offset
+        return {
+            topic: TopicPlace(self._log.epoch_of(topic), places)
+            for topic, places in offsets.items()
+        }
+
+    def _check_known(self) -> None:
+        if self.client is None:
+            wait_s = self._settings.auth_timeout_s
+            detail = f"no auth within {wait_s:g} s; send your key or ticket first"
+            self.end(Ending(UNKNOWN_CLIENT, "auth_timeout", detail))
+
+    # ---- sending
+
+    def deliver(self, parts: Sequence[Part]) -> None:
+        """Send what was published, shared with others that want the same; what cannot be waits."""
+        for part in parts:
+            if not self._outbox and self._link.is_ready:
+                self._send(part)
+            else:
+                for frame in part.frames:
+                    self._put(frame)
+
+    def offer(self, item: Text) -> None:
         """Let a frame wait for the client; cuts the client off if that is one too many."""
+        self._put(item)
+        self._pump()
+
+    def _put(self, item: Text) -> None:
         if self._ending.done():
             return
         if not self._outbox.put(item):
             detail = "the client reads too slowly; connect again and subscribe from the cursor"
             self.end(Ending(SLOW, "slow_consumer", detail))
-        self._wake.set()
 
-    async def _say_goodbye(self, ending: Ending) -> None:
-        """Send the last frame, with the cursor behind everything that was sent, and close."""
-        is_fault = ending.close_code in (UNSUPPORTED, POLICY, TOO_LARGE)
-        frame = {
-            "op": "error" if is_fault else "disconnect",
-            "id": "",
-            "code": ending.code,
-            "detail": ending.detail,
-            "cursor": self.cursor(),
-            "epoch": self._log.epoch,
-        }
-        text = control([frame] if self._is_batched else frame)
-        try:
-            async with asyncio.timeout(self._settings.goodbye_timeout_s):
-                await self._websocket.send_text(text)
-                await self._websocket.close(ending.close_code, ending.code)
-        except (TimeoutError, WebSocketDisconnect):
-            return  # The peer takes nothing more; the server drops the socket.
+    def _pump(self) -> None:
+        """Send what waits as far as the link takes it."""
+        while self._outbox and self._link.is_ready and not self._ending.done():
+            items = self._outbox.take(PART_FRAMES, PART_BYTES)
+            self._send(part_of(items, is_batched=self.is_batched))
+        if not self._outbox.is_half_full:
+            self._drained.set()
 
-    def cursor(self) -> Cursor:
-        """Return the next offset by topic and partition, behind what was handed to the socket."""
-        cursor: Cursor = {}
-        for (topic, partition), offset in sorted(self._sent.items()):
-            cursor.setdefault(topic, {})[str(partition)] = offset
-        return cursor
+    def _send(self, part: Part) -> None:
+        self._sent_at_s = self._ready_at_s = self._now_s()
+        self._link.send(part)
+        self._sent.update(part.ends)
 
-    # ---- sending
+    async def room(self) -> None:
+        """Wait until less than half of the outbox is full."""
+        while self._outbox.is_half_full:
+            self._drained.clear()
+            await self._drained.wait()
 
-    async def _write(self) -> None:
-        while True:
-            items = self._outbox.take(_SEND_AT_ONCE)
-            if not items:
-                await self._idle()
-                continue
-            texts = [item.text if isinstance(item, Frame) else item for item in items]
-            if self._is_batched:
-                await self._websocket.send_text(f"[{','.join(texts)}]")
-                self._note_sent(items)
-            else:
-                for item, text in zip(items, texts, strict=True):
-                    await self._websocket.send_text(text)
-                    self._note_sent([item])
-            if not self._outbox.is_half_full:
-                self._drained.set()
-
-    async def _idle(self) -> None:
-        """Wait for something to send; after a quiet while that is a heartbeat."""
-        self._wake.clear()
-        try:
-            async with asyncio.timeout(self._settings.heartbeat_s):
-                await self._wake.wait()
-        except TimeoutError:
-            self._tell({"op": "heartbeat", **self._time()})
-
-    def _note_sent(self, items: list[Frame | str]) -> None:
-        for item in items:
-            if isinstance(item, Frame):
-                self._sent[item.topic, item.partition] = item.offset + 1
+    def beat(self) -> None:
+        """Send a heartbeat if nothing was sent for a while; cut off a client that takes nothing."""
+        now_s = self._now_s()
+        if self._link.is_ready:
+            self._ready_at_s = now_s
+            if now_s - self._sent_at_s >= self._settings.heartbeat_s:
+                self._tell({"op": "heartbeat", **self._time()})
+        elif now_s - self._ready_at_s > self._settings.stall_timeout_s:
+            detail = "the client takes nothing; connect again and subscribe from the cursor"
+            self.end(Ending(SLOW, "stalled", detail))
 
     def _tell(self, content: dict[str, object]) -> None:
-        self.offer(control(content))
+        self.offer(frames.control(content))
 
     def _time(self) -> dict[str, object]:
         now_ns = self._log.now_ns()
@@ -182,16 +226,17 @@ class Connection:
             "outbox_max_frames": s.outbox_max_frames,
             "outbox_max_bytes": s.outbox_max_bytes,
         }
-        topics = {topic.name: topic.websocket for topic in CATALOGUE}
         return {
             "op": "hello",
             "session": self._session,
             "run_id": self._log.run_id,
             "epoch": self._log.epoch,
             **self._time(),
-            "limits": limits,
+            "is_authenticated": self.client is not None,
+            "auth_timeout_ms": round(1000 * s.auth_timeout_s),
             "heartbeat_ms": round(1000 * s.heartbeat_s),
-            "topics": topics,
+            "limits": limits,
+            "topics": {topic.name: topic.websocket for topic in CATALOGUE},
         }
 
     # ---- requests
@@ -204,7 +249,7 @@ class Connection:
             text = message.get("text")
             ending = self._refusal(text)
             if ending is None and text is not None:
-                ending = self._answer(text)
+                ending = await self._answer(text)
             if ending is not None:
                 self.end(ending)
                 return
@@ -221,10 +266,10 @@ class Connection:
         ):
             detail = f"more than {self._settings.inbound_max_bytes} bytes; send smaller frames"
             return Ending(TOO_LARGE, "frame_too_large", detail)
-        now_s = asyncio.get_running_loop().time()
-        refill = (now_s - self._tokens_at) * self._settings.inbound_ops_per_s
+        now_s = self._now_s()
+        refill = (now_s - self._tokens_at_s) * self._settings.inbound_ops_per_s
         self._tokens = min(self._settings.inbound_ops_burst, self._tokens + refill) - 1
-        self._tokens_at = now_s
+        self._tokens_at_s = now_s
         if self._tokens < 0:
             rate = self._settings.inbound_ops_per_s
             return Ending(
@@ -232,88 +277,112 @@ class Connection:
             )
         return None
 
-    def _answer(self, text: str) -> Ending | None:
-        """Carry out one request; return why the connection must end if the frame is no JSON."""
+    async def _answer(self, text: str) -> Ending | None:
+        """Carry out one request; return why the connection must end, if it must."""
         try:
             request = REQUESTS.decode(text)
         except msgspec.ValidationError as error:
-            self._error(id_of(text), "invalid_request", f"{error}; see hello and the documentation")
+            detail = f"{error}; see hello and the documentation"
+            self._error(frames.id_of(text), "invalid_request", detail)
             return None
         except (msgspec.DecodeError, RecursionError) as error:
             return Ending(POLICY, "malformed_frame", f"the frame is not JSON: {error}")
         if isinstance(request, Ping):
             self._tell({"op": "pong", "id": request.id, **self._time()})
+        elif isinstance(request, Auth):
+            return await self._authenticate(request)
+        elif self.client is None:
+            self._error(request.id, "not_authenticated", "send auth with your key or ticket first")
         elif isinstance(request, Unsubscribe):
-            gone = [topic for topic in request.topics if self.subscriptions.pop(topic, None)]
-            self._tell({"op": "unsubscribed", "id": request.id, "topics": gone})
+            self._unsubscribe(request)
         else:
-            self._subscribe(request)
+            await self._subscribe(request, self.client)
         return None
 
     def _error(self, request_id: str | int, code: str, detail: str) -> None:
         self._tell({"op": "error", "id": request_id, "code": code, "detail": detail})
 
-    def _subscribe(self, request: Subscribe) -> None:
+    async def _authenticate(self, request: Auth) -> Ending | None:
+        found = await self._access.by_secret(request.secret)
+        if found is None:
+            detail = "this key or ticket is not known; it may have been revoked or used"
+            return Ending(UNKNOWN_CLIENT, "unknown_secret", detail)
+        self.client = found
+        scopes = sorted(found.scopes)
+        self._tell({"op": "authenticated", "id": request.id, "name": found.name, "scopes": scopes})
+        return None
+
+    def _unsubscribe(self, request: Unsubscribe) -> None:
+        self._groups.flush()
+        gone = [topic for topic in request.topics if self.subscriptions.pop(topic, None)]
+        self._changed()
+        self._tell({"op": "unsubscribed", "id": request.id, "topics": gone})
+
+    async def _subscribe(self, request: Subscribe, client: Client) -> None:
         try:
-            opened = open_subscriptions(request, self._log, self._views)
+            opened = await open_subscriptions(request, self._log, client)
         except SubscriptionError as error:
             self._error(request.id, error.code, error.detail)
             return
-        self._is_batched = self._is_batched or request.batch
-        cursor = {
-            item.topic: {str(partition): offset for partition, offset in item.next_offsets.items()}
-            for item in opened
-        }
-        classes = {item.topic: TOPIC_BY_NAME[item.topic].websocket for item in opened}
-        self._tell(
-            {
-                "op": "subscribed",
-                "id": request.id,
-                "topics": classes,
-                "epoch": self._log.epoch,
-                "cursor": cursor,
-            }
-        )
+        except StorageError as error:
+            self._error(request.id, "log_unavailable", f"{error.message}; try again")
+            return
+        # From here on nothing is awaited: what was published before is handed over before, and
+        # nothing is published between the snapshot and the first update.
+        self._groups.flush()
+        self.is_batched = self.is_batched or request.batch
         for subscription in opened:
-            if request.snapshot:
-                self._send_snapshot(request, subscription)
+            if request.origin == "latest":
+                subscription.go_live(self._log)
             self.subscriptions[subscription.topic] = subscription
+        self._tell(self._subscribed(request, opened))
+        if request.snapshot:
+            for subscription in opened:
+                self._send_snapshot(request, subscription)
+        self._changed()
         behind = [item for item in opened if not item.is_live]
         if behind:
             task = asyncio.create_task(self._read_history(behind))
             self._history.add(task)
             task.add_done_callback(self._history.discard)
 
+    def _subscribed(self, request: Subscribe, opened: list[Subscription]) -> dict[str, object]:
+        for item in opened:
+            for partition, offset in enumerate(item.next_offsets):
+                self._sent[item.topic, partition] = offset
+        return {
+            "op": "subscribed",
+            "id": request.id,
+            "topics": {item.topic: TOPIC_BY_NAME[item.topic].websocket for item in opened},
+            "cursor": {item.topic: item.place(self._log.epoch_of(item.topic)) for item in opened},
+        }
+
+    def _changed(self) -> None:
+        whole = [item.topic for item in self.subscriptions.values() if item.keeps_all]
+        self._outbox.keep_whole(frozenset(whole))
+        self._groups.regroup(self)
+
     def _send_snapshot(self, request: Subscribe, subscription: Subscription) -> None:
         topic = subscription.topic
         kept = self._views.recent.of(topic)
         items = [item for item in kept if subscription.matcher.matches(item.record)]
+        epoch = self._log.epoch_of(topic)
         for start in range(0, max(1, len(items)), _SNAPSHOT_PART):
-            part = items[start : start + _SNAPSHOT_PART]
+            part: list[Published] = items[start : start + _SNAPSHOT_PART]
             is_last = start + _SNAPSHOT_PART >= len(items)
-            self.offer(snapshot_frame(request.id, topic, self._log.epoch, part, is_last=is_last))
+            self.offer(frames.snapshot(request.id, topic, epoch, part, is_last=is_last))
 
     async def _read_history(self, behind: list[Subscription]) -> None:
-        """Send what was written since the cursor, then let the subscription go on live."""
-        for subscription in behind:
-            topic = subscription.topic
-            if subscription.skipped_to is not None:
-                first = subscription.next_offsets[0]
-                self.offer(gap_frame(topic, 0, first, subscription.skipped_to, "no_longer_kept"))
-            # A newer subscription to the topic takes the place of this one.
-            while self.subscriptions.get(topic) is subscription:
-                page = self._log.read(topic, subscription.next_offsets[0], _PAGE)
-                if not page:
+        """Send what was written since the cursor, then let the subscriptions go on live."""
+        try:
+            for subscription in behind:
+                await CatchingUp(self, subscription, self._log, self._settings).run()
+                if self.subscriptions.get(subscription.topic) is subscription:
+                    # Others have what was published up to here, this client has read it.
+                    self._groups.flush()
                     subscription.is_live = True
-                    break
-                for item in page:
-                    if subscription.matcher.matches(item.record):
-                        await self._room()
-                        self.offer(data_frame(item, self._log.epoch))
-                subscription.next_offsets[0] = page[-1].offset + 1
-                await asyncio.sleep(0)
-
-    async def _room(self) -> None:
-        while self._outbox.is_half_full:
-            self._drained.clear()
-            await self._drained.wait()
+                    self._groups.regroup(self)
+        except Expired as error:
+            self.end(Ending(EXPIRED, "cursor_expired", str(error)))
+        except StorageError as error:
+            self.end(Ending(TRY_LATER, "log_unavailable", f"{error.message}; connect again"))

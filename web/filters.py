@@ -28,9 +28,9 @@ class Filters(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Matcher:
-    """Filters, made quick to ask."""
+    """Filters, made quick to ask; equal filters make equal matchers."""
 
-    __slots__ = ("_fields", "_types")
+    __slots__ = ("_fields", "_hash", "_types", "takes_all")
 
     def __init__(self, filters: Filters) -> None:
         self._types = None if filters.type is None else frozenset(filters.type)
@@ -38,6 +38,18 @@ class Matcher:
             (name, frozenset(values))
             for name in filters.__struct_fields__
             if name != "type" and (values := getattr(filters, name)) is not None
+        )
+        self.takes_all = self._types is None and not self._fields
+        self._hash = hash((self._types, self._fields))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Matcher)
+            and self._types == other._types
+            and self._fields == other._fields
         )
 
     def matches(self, record: Header) -> bool:

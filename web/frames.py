@@ -1,12 +1,13 @@
 """The frames of the WebSocket: what clients may send, and what they are sent.
 
-A data frame holds only what is the same for all clients, so it is encoded once for all of them.
+A data frame holds only what is the same for all clients, so it is encoded once for all of them, up
+to the bytes that go over the wire (RFC 6455: a server's frames are not masked).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -18,24 +19,45 @@ from streams.log import Published
 from web.filters import Filters
 from web.keys import Key, record_key
 
+_SHORT, _MEDIUM = 126, 65_536
+_TEXT = 0x81  # one whole text frame
+
 Topics = Annotated[list[str], Meta(min_length=1, max_length=64)]
-Cursor = dict[str, dict[str, Annotated[int, Meta(ge=0)]]]
-"""Next offset by topic and partition: where the client goes on."""
+Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class TopicPlace(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Where a client stands in one topic: next offset by partition, counted in ``epoch``."""
+
+    epoch: str
+    offsets: dict[str, Offset]
+
+
+Cursor = dict[str, TopicPlace]
+"""Where a client goes on, by topic. It is what frames say and what ``from`` takes."""
+
+
+class Auth(msgspec.Struct, tag_field="op", tag="auth", forbid_unknown_fields=True):
+    """Say who you are: an API key, or a ticket that a browser was given."""
+
+    secret: Annotated[str, Meta(min_length=1, max_length=1000)]
+    id: str | int = ""
 
 
 class Subscribe(msgspec.Struct, tag_field="op", tag="subscribe", forbid_unknown_fields=True):
     """Ask for topics; a topic asked for again takes the new filters.
 
-    ``origin`` (``from`` on the wire): ``latest``, ``earliest``, or a cursor, whose ``epoch`` should
-    be given with it. ``snapshot``: first what the read models hold. ``batch``: from now on this
-    client's frames come as JSON arrays.
+    ``origin`` (``from`` on the wire): ``latest``, ``earliest``, or a cursor. ``mode``: ``all``
+    leaves nothing out even of conflated topics, ``conflated`` is for those that may be; without it
+    the topic's class decides. ``snapshot``: first what the read models hold. ``batch``: from now on
+    this client's frames come as JSON arrays.
     """
 
     topics: Topics
     id: str | int = ""
     filters: Filters = Filters()
+    mode: Literal["all", "conflated"] | None = None
     origin: Literal["latest", "earliest"] | Cursor = msgspec.field(name="from", default="latest")
-    epoch: str = ""
     snapshot: bool = False
     batch: bool = False
 
@@ -53,7 +75,8 @@ class Ping(msgspec.Struct, tag_field="op", tag="ping", forbid_unknown_fields=Tru
     id: str | int = ""
 
 
-REQUESTS = msgspec.json.Decoder(Subscribe | Unsubscribe | Ping)
+Request = Auth | Subscribe | Unsubscribe | Ping
+REQUESTS = msgspec.json.Decoder(Request)
 
 
 class _Named(msgspec.Struct):
@@ -68,37 +91,91 @@ def id_of(text: str) -> str | int:
         return ""
 
 
-class Frame(NamedTuple):
+class Text:
+    """One frame that is sent: ``wire`` is it as it goes over the wire, header and all."""
+
+    __slots__ = ("_head", "wire")
+
+    def __init__(self, payload: bytes) -> None:
+        head = _header(len(payload))
+        self._head = len(head)
+        self.wire = head + payload
+
+    @property
+    def payload(self) -> bytes:
+        """The JSON text alone."""
+        return self.wire[self._head :]
+
+
+class Frame(Text):
     """One data frame; ``key`` is empty on complete topics: their frames are all sent."""
 
-    topic: str
-    partition: int
-    offset: int
-    key: Key
-    text: str
+    __slots__ = ("key", "offset", "partition", "topic")
+
+    def __init__(self, topic: str, partition: int, offset: int, key: Key, payload: bytes) -> None:
+        super().__init__(payload)
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+        self.key = key
 
 
-def data_frame(item: Published, epoch: str) -> Frame:
-    """Return the frame of one published record."""
-    is_complete = TOPIC_BY_NAME[item.topic].websocket == "complete"
-    key = () if is_complete else record_key(item.topic, item.record)
-    head = (
-        f'{{"op":"data","topic":"{item.topic}","partition":{item.partition},"offset":{item.offset},'
-        f'"epoch":{control(epoch)},"data":'
+def _header(length: int) -> bytes:
+    if length < _SHORT:
+        return bytes((_TEXT, length))
+    if length < _MEDIUM:
+        return bytes((_TEXT, 126)) + length.to_bytes(2, "big")
+    return bytes((_TEXT, 127)) + length.to_bytes(8, "big")
+
+
+class FrameMaker:
+    """Makes data frames; what is the same for all frames of a partition is made once."""
+
+    def __init__(self) -> None:
+        self._starts: dict[tuple[str, int, str], bytes] = {}
+
+    def frame(self, item: Published, epoch: str) -> Frame:
+        """Return the frame of one published record."""
+        topic, partition, offset, record = item
+        start = self._starts.get((topic, partition, epoch))
+        if start is None:
+            start = self._starts[topic, partition, epoch] = (
+                f'{{"op":"data","topic":"{topic}","partition":{partition},'
+                f'"epoch":{msgspec.json.encode(epoch).decode()},"offset":'
+            ).encode()
+        is_complete = TOPIC_BY_NAME[topic].websocket == "complete"
+        key = () if is_complete else record_key(topic, record)
+        payload = b'%b%d,"data":%b}' % (start, offset, encode(record))
+        return Frame(topic, partition, offset, key, payload)
+
+
+def control(content: Any) -> Text:
+    """Return any other frame."""
+    return Text(msgspec.json.encode(content))
+
+
+def array(payloads: Sequence[bytes]) -> Text:
+    """Return frames as one: a JSON array of them."""
+    return Text(b"[" + b",".join(payloads) + b"]")
+
+
+def gap(topic: str, partition: int, first: int, last: int, reason: str) -> Text:
+    """Return the frame that says: of the offsets ``first`` to ``last`` some were left out."""
+    return control(
+        {
+            "op": "gap",
+            "topic": topic,
+            "partition": partition,
+            "from": first,
+            "to": last,
+            "reason": reason,
+        }
     )
-    return Frame(
-        item.topic, item.partition, item.offset, key, f"{head}{encode(item.record).decode()}}}"
-    )
 
 
-def control(content: Any) -> str:
-    """Return any other frame as text."""
-    return msgspec.json.encode(content).decode()
-
-
-def snapshot_frame(
+def snapshot(
     request_id: str | int, topic: str, epoch: str, items: Sequence[Published], *, is_last: bool
-) -> str:
+) -> Text:
     """Return one part of a topic's snapshot."""
     records: list[dict[str, Any]] = [
         {"partition": item.partition, "offset": item.offset, "data": _raw(item.record)}

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from schemas.errors import ConfigError, StorageError
 from web.accepting import BoundedProtocol, bounded, connections_max
+from web.direct import DirectProtocol
 
 _BACKLOG = 2048
 _ACCEPTED_AT_ONCE = 16
@@ -45,7 +46,7 @@ class WebServer:
             # system queues behind them is _BACKLOG.
             backlog=_ACCEPTED_AT_ONCE,
             lifespan="on",
-            ws="websockets-sansio",
+            ws=DirectProtocol,
             # The app refuses larger frames with an answer; this is the bound behind it.
             ws_max_size=_WEBSOCKET_MAX_BYTES,
             ws_per_message_deflate=False,

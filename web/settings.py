@@ -24,7 +24,10 @@ class WebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     body_max_bytes: int = 262_144
     history_max: int = 10_000
     clients_max: int = 1_000
+    auth_timeout_s: float = 5.0
     heartbeat_s: float = 5.0
+    stall_timeout_s: float = 30.0
+    join_max_s: float = 0.005
     inbound_max_bytes: int = 65_536
     inbound_ops_per_s: float = 20.0
     inbound_ops_burst: int = 40

@@ -1,12 +1,17 @@
-"""One client's interest in one topic: filters, where it goes on, whether it reads history."""
+"""One client's interest in one topic: filters, mode, and where it stands in each partition."""
 
 from __future__ import annotations
 
+import asyncio
+
 from schemas.topics import TOPIC_BY_NAME
-from streams.log import Log, Published
+from streams.log import Log
+from web.access import Client, scope_of
 from web.filters import Matcher
-from web.frames import Subscribe
-from web.views.models import Views
+from web.frames import Cursor, Subscribe, TopicPlace
+
+_WAIT_S = 2.0
+_POLL_S = 0.02
 
 
 class SubscriptionError(Exception):
@@ -19,70 +24,115 @@ class SubscriptionError(Exception):
 
 
 class Subscription:
-    """While ``is_live`` is False the topic's history is read; live records are left to that."""
+    """While ``is_live`` is False the topic's history is read; live records are left to that.
 
-    __slots__ = ("is_live", "matcher", "next_offsets", "skipped_to", "topic")
+    ``next_offsets`` has one entry a partition. ``skipped`` are stretches that are no longer kept,
+    as partition, first and last offset. ``keeps_all``: nothing may be left out.
+    """
 
-    def __init__(
-        self, topic: str, matcher: Matcher, next_offsets: dict[int, int], *, is_live: bool
-    ) -> None:
+    __slots__ = ("is_live", "keeps_all", "matcher", "next_offsets", "skipped", "topic")
+
+    def __init__(self, topic: str, matcher: Matcher, mode: str | None) -> None:
         self.topic = topic
         self.matcher = matcher
-        self.next_offsets = next_offsets
-        self.is_live = is_live
-        self.skipped_to: int | None = None
+        self.keeps_all = mode == "all" or TOPIC_BY_NAME[topic].websocket == "complete"
+        self.next_offsets: list[int] = []
+        self.skipped: list[tuple[int, int, int]] = []
+        self.is_live = False
 
-    def wants(self, item: Published) -> bool:
-        """Return whether a live record is to be sent."""
-        return (
-            self.is_live
-            and item.offset >= self.next_offsets.get(item.partition, 0)
-            and self.matcher.matches(item.record)
-        )
+    def go_live(self, log: Log) -> None:
+        """Stand at the end of the topic: behind everything that was told."""
+        count = log.partitions(self.topic)
+        self.next_offsets = [log.end_offset(self.topic, partition) for partition in range(count)]
+        self.is_live = True
+
+    def place(self, epoch: str) -> TopicPlace:
+        """Return where the subscription stands, as a cursor says it."""
+        return TopicPlace(epoch, {str(p): offset for p, offset in enumerate(self.next_offsets)})
 
 
-def open_subscriptions(request: Subscribe, log: Log, views: Views) -> list[Subscription]:
-    """Return a subscription for each topic of ``request``; raises SubscriptionError."""
+async def open_subscriptions(request: Subscribe, log: Log, client: Client) -> list[Subscription]:
+    """Return a subscription for each topic of ``request``; raises SubscriptionError.
+
+    Those that begin with what comes next are given no place yet: it is the end of the topic at the
+    moment in which they go live.
+    """
     unknown = [topic for topic in request.topics if topic not in TOPIC_BY_NAME]
     if unknown:
         detail = f"no topic {', '.join(unknown)[:200]}; hello lists the topics"
         raise SubscriptionError("unknown_topic", detail)
-    if request.epoch and request.epoch != log.epoch:
+    for topic in request.topics:
+        _check_allowed(topic, request.mode, client)
+    matcher = Matcher(request.filters)
+    opened = []
+    for topic in dict.fromkeys(request.topics):
+        subscription = Subscription(topic, matcher, request.mode)
+        if request.origin == "earliest":
+            subscription.next_offsets = [
+                (await log.fetch(topic, partition, 0, 1)).start
+                for partition in range(log.partitions(topic))
+            ]
+        elif isinstance(request.origin, dict):
+            await _resume(subscription, request.origin, log)
+        opened.append(subscription)
+    return opened
+
+
+def _check_allowed(topic: str, mode: str | None, client: Client) -> None:
+    if not client.may(scope_of(topic)):
+        detail = f"{topic} needs the scope {scope_of(topic)}; use a key that has it"
+        raise SubscriptionError("forbidden", detail)
+    if mode == "conflated" and TOPIC_BY_NAME[topic].websocket == "complete":
+        detail = f"{topic} is complete, nothing of it is left out; ask without a mode"
+        raise SubscriptionError("bad_mode", detail)
+
+
+async def _resume(subscription: Subscription, cursor: Cursor, log: Log) -> None:
+    """Place a subscription at a cursor; raises SubscriptionError if it cannot go on there."""
+    topic = subscription.topic
+    count, epoch = log.partitions(topic), log.epoch_of(topic)
+    place = cursor.get(topic)
+    if place is None:
+        raise SubscriptionError("bad_cursor", f"the cursor has no place in {topic}; give one")
+    if place.epoch != epoch:
         detail = (
-            f"cursor of epoch {request.epoch[:100]}, this is {log.epoch}; "
+            f"the cursor counts in epoch {place.epoch[:100]} of {topic}, this is {epoch}; "
             "subscribe anew with a snapshot"
         )
         raise SubscriptionError("epoch_changed", detail)
-    matcher = Matcher(request.filters)
-    return [_open(topic, matcher, request, log, views) for topic in dict.fromkeys(request.topics)]
-
-
-def _open(topic: str, matcher: Matcher, request: Subscribe, log: Log, views: Views) -> Subscription:
-    if request.origin == "latest":
-        # What the read models have seen is in the snapshot, whatever comes after it is not.
-        seen = {int(partition): offset for partition, offset in views.next_offsets(topic).items()}
-        return Subscription(topic, matcher, seen or {0: log.end_offset(topic)}, is_live=True)
-    if request.origin == "earliest":
-        return Subscription(topic, matcher, {0: 0}, is_live=False)
-    assert isinstance(request.origin, dict)
-    offsets = request.origin.get(topic)
-    if offsets is None or set(offsets) != {"0"}:
-        detail = f"the cursor must name partition 0 of {topic} and no other; hello lists the topics"
+    if set(place.offsets) != {str(partition) for partition in range(count)}:
+        detail = f"the cursor must name partitions 0 to {count - 1} of {topic}, each of them"
         raise SubscriptionError("bad_cursor", detail)
-    wanted, end = offsets["0"], log.end_offset(topic)
-    if wanted > end:
+    for partition in range(count):
+        wanted = place.offsets[str(partition)]
+        await _wait_for(log, topic, partition, wanted)
+        start = (await log.fetch(topic, partition, wanted, 1)).start
+        if start > wanted:
+            if subscription.keeps_all:
+                raise SubscriptionError("cursor_expired", expired(topic, partition, wanted, start))
+            subscription.skipped.append((partition, wanted, start - 1))
+        subscription.next_offsets.append(start)
+
+
+async def _wait_for(log: Log, topic: str, partition: int, offset: int) -> None:
+    """Wait for a log that is a moment behind the one that the cursor is from."""
+    try:
+        async with asyncio.timeout(_WAIT_S):
+            # A log tells of records, not of having come so far: holes end a topic, too.
+            while log.end_offset(topic, partition) < offset:  # noqa: ASYNC110
+                await asyncio.sleep(_POLL_S)
+    except TimeoutError:
+        end = log.end_offset(topic, partition)
         detail = (
-            f"offset {wanted} of {topic} is not written yet, the next is {end}; check the cursor"
+            f"offset {offset} of {topic}/{partition} is not written yet, the next is {end}; "
+            "check the cursor"
         )
-        raise SubscriptionError("bad_cursor", detail)
-    subscription = Subscription(topic, matcher, {0: wanted}, is_live=False)
-    first = log.read(topic, wanted, 1)
-    if first and first[0].offset > wanted:
-        if TOPIC_BY_NAME[topic].websocket == "complete":
-            detail = (
-                f"{topic} is kept from offset {first[0].offset} on, not from {wanted}; "
-                "start with a snapshot"
-            )
-            raise SubscriptionError("cursor_expired", detail)
-        subscription.skipped_to = first[0].offset - 1
-    return subscription
+        raise SubscriptionError("bad_cursor", detail) from None
+
+
+def expired(topic: str, partition: int, wanted: int, first: int) -> str:
+    """Return the sentence that a place in a topic is no longer kept."""
+    return (
+        f"{topic}/{partition} is kept from offset {first} on, not from {wanted}; "
+        "start with a snapshot"
+    )

@@ -10,6 +10,7 @@ behind the last event that was journaled.
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,12 +33,14 @@ from schemas.topics import (
     SYSTEM_RUNS,
 )
 from streams.journal import JournalReader, JournalWriter, events_of
-from streams.log import Listener, Published
+from streams.log import Listener, Page, Published, page_of
 
 _TURN_S = 0.02
 _QUEUE_MAX = 10_000
 _PUBLISH_TIMEOUT_S = 5.0
 _SLICE_EVENTS = 4096
+_EPOCH = "epoch"
+"""The mark with the name of the journal's offsets, which no other journal has."""
 
 
 class Feed(Protocol):
@@ -84,7 +87,7 @@ class LocalRunner:
         self.feed = feed
         self.folder = folder
         self.run_id = manifest.run_id
-        self.epoch = manifest.run_id
+        self.epoch = ""
         self.recovered_events = 0
         self.is_finished = False
         self._manifest = manifest
@@ -102,11 +105,15 @@ class LocalRunner:
         self.torn_tail = self._writer.recovered
         self._reader: JournalReader | None = None
         self._recover()
+        found = self._journal().last_mark(_EPOCH)
+        # Journals from before there were epochs have the run's name.
+        self.epoch = found[1].decode() if found is not None else manifest.run_id
 
     def _recover(self) -> None:
         if not self._writer.next_entry or MANIFEST not in self._writer.marks:
             # The manifest comes last: a run that has one has its instruments too.
             instruments = self.engine.universe.instruments
+            self._writer.append_mark(_EPOCH, uuid.uuid4().hex.encode())
             self.recorder.write_side([(REFERENCE_INSTRUMENTS, item) for item in instruments])
             self.recorder.write_side([(SYSTEM_RUNS, self._manifest)])
             self._writer.append_mark(MANIFEST, msgspec.json.encode(self._manifest))
@@ -152,16 +159,33 @@ class LocalRunner:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
-    def read(self, topic: str, offset: int, limit: int) -> list[Published]:
+    def epoch_of(self, topic: str) -> str:
+        """Return the journal's one epoch."""
+        return self.epoch
+
+    def partitions(self, topic: str) -> int:
+        """Return 1: the journal is one sequence."""
+        return 1
+
+    def read(self, topic: str, offset: int, limit: int, partition: int = 0) -> list[Published]:
         """Return up to ``limit`` records of a topic from ``offset`` on."""
+        found = self._journal().read(topic, offset, limit)
+        return [Published(topic, 0, at, record) for at, record in found]
+
+    def _journal(self) -> JournalReader:
         if self._reader is None:
             self._reader = JournalReader(self.folder)
-        return [
-            Published(topic, 0, at, record)
-            for at, record in self._reader.read(topic, offset, limit)
-        ]
+        return self._reader
 
-    def end_offset(self, topic: str) -> int:
+    def at_hand(self, topic: str, partition: int = 0) -> int:
+        """Return 0: the journal has everything."""
+        return 0
+
+    async def fetch(self, topic: str, partition: int, offset: int, limit: int) -> Page:
+        """Return up to ``limit`` records of a topic from ``offset`` on."""
+        return page_of(self, topic, partition, offset, limit)
+
+    def end_offset(self, topic: str, partition: int = 0) -> int:
         """Return the offset that the next record of ``topic`` will have."""
         return self._writer.next_offsets.get(topic, 0)
 

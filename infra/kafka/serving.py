@@ -84,7 +84,7 @@ async def serve_web(
     check_port(port)
     connection = connection_of(settings.kafka)
     await wait_for_topics(connection, settings, wait_s)
-    log = KafkaLog(connection, settings.kafka.run, uuid.uuid4().hex, time.time_ns)
+    log = KafkaLog(connection, settings.kafka.run, time.time_ns)
     async with log:
         await log.load()
         web_settings = WebSettings(

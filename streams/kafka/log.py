@@ -1,71 +1,83 @@
 """The topics of a cluster as one log, for the web app: it follows all of them and writes commands.
 
-What comes is put in order of arrival into a bounded log in memory, each producer's record once; the
-offsets that clients see are those of this log, and its epoch is new with every start. Commands go
-to Kafka, to the partitions that the catalogue's keys choose, and count as taken when they are
-acknowledged by all replicas.
+Every record has the partition and offset that Kafka gave it, and a topic's epoch is the id that the
+cluster gave the topic, so a place in the log means the same to every web process and after every
+restart. The newest records of each partition are kept in memory; older ones are read from Kafka
+when somebody asks (``streams.kafka.history``). A record that its producer wrote again, at another
+offset, is passed over: the whole of each topic is read at the start, so every process passes over
+the same ones. Of market data only the newest part is read.
+
+Commands go to Kafka, to the partitions that the catalogue's keys choose, and count as taken when
+they are acknowledged by all replicas.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
-from schemas.codec import decode
 from schemas.envelope import Header
-from schemas.errors import RecordError, StorageError
+from schemas.errors import StorageError
 from schemas.topics import CATALOGUE, MARKET_EVENTS, SYSTEM_ORDER_LOG, SYSTEM_SNAPSHOTS
 from streams.kafka.connection import Connection
+from streams.kafka.history import History
+from streams.kafka.partition_window import PartitionWindow
 from streams.kafka.publisher import Publisher, addressed
 from streams.kafka.ranges import Place, PlaceReader
-from streams.log import Listener, Published
-from streams.memory_log import MemoryLog
+from streams.kafka.topic_ids import topic_ids
+from streams.log import Listener, Page, Published, page_of
 
 _STEP_RECORDS = 4000
 _SIDE_MAX = 10_000
 _OWN = frozenset({SYSTEM_ORDER_LOG, SYSTEM_SNAPSHOTS})
+"""What stages write for themselves: followed, but not read from the beginning."""
 
 
 class KafkaLog:
     """A ``Log`` over a cluster; ``load`` what is there, then ``run`` to follow it.
 
     ``wall_ns`` is the wall clock (int64 ns UTC). The time of the log is that of the market data as
-    far as it has come, for commands stand among them. Each topic keeps ``history_max`` records.
+    far as it has come, for commands stand among them. Each topic keeps ``history_max`` records in
+    memory.
     """
 
     def __init__(
         self,
         connection: Connection,
         run_id: str,
-        epoch: str,
         wall_ns: Callable[[], int],
         *,
         history_max: int = 100_000,
     ) -> None:
         self.run_id = run_id
-        self.epoch = epoch
-        self.unreadable = 0
+        self.epoch = ""
         self._connection = connection
         self._wall_ns = wall_ns
         self._clock_ns = 0
         self._history_max = history_max
-        self._memory = MemoryLog(run_id, self.now_ns, epoch=epoch, history_max=history_max)
-        self._marks: dict[tuple[Place, str], int] = {}
+        self._epochs: dict[str, str] = {}
         self._counts: dict[str, int] = {}
-        self._next: dict[Place, int] = {}
+        self._windows: dict[Place, PartitionWindow] = {}
+        self._listeners: list[Listener] = []
         self._side: asyncio.Queue[tuple[str, Header]] = asyncio.Queue(_SIDE_MAX)
         self._stack = AsyncExitStack()
         self._publisher = Publisher(connection)
         self._reader = PlaceReader(connection)
+        self._history = History(connection)
 
     async def __aenter__(self) -> Self:
         """Connect; raises StorageError if the cluster does not answer."""
-        await self._stack.enter_async_context(self._publisher)
-        await self._stack.enter_async_context(self._reader)
-        self._counts = await self._publisher.counts(topic.name for topic in CATALOGUE)
+        for part in (self._publisher, self._reader, self._history):
+            await self._stack.enter_async_context(part)
+        names = [topic.name for topic in CATALOGUE]
+        self._counts = await self._publisher.counts(names)
+        self._epochs = await topic_ids(self._connection, names)
+        said = "|".join(f"{name}={self._epochs[name]}" for name in sorted(names))
+        self.epoch = hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
         return self
 
     async def __aexit__(
@@ -79,57 +91,39 @@ class KafkaLog:
 
     async def load(self) -> None:
         """Read what the topics hold by now; of market data the newest part."""
-        places = [
-            (topic.name, p)
-            for topic in CATALOGUE
-            if topic.name not in _OWN
-            for p in range(self._counts[topic.name])
-        ]
+        places = [(topic.name, p) for topic in CATALOGUE for p in range(self._counts[topic.name])]
         beginnings, ends = await self._reader.beginnings(places), await self._reader.ends(places)
         for place in places:
-            at, end = beginnings[place], ends[place]
+            end, kept = ends[place], max(1, self._history_max // self._counts[place[0]])
+            at = end if place[0] in _OWN else beginnings[place]
             if place[0] == MARKET_EVENTS:
-                at = max(at, end - self._history_max // self._counts[MARKET_EVENTS])
+                at = max(at, end - kept)
+            window = self._windows[place] = PartitionWindow(*place, at, kept)
             await self._reader.put({place: at})
             while at < end:
-                upto = min(at + _STEP_RECORDS, end)
-                self._take(place, await self._reader.read(place, upto))
-                at = upto
-            self._next[place] = at
+                at = min(at + _STEP_RECORDS, end)
+                self._take(window, await self._reader.read(place, at), at)
 
     async def run(self) -> None:
         """Follow the topics until cancelled; raises StorageError when Kafka cannot be read."""
-        await self._reader.put(self._next)
+        await self._reader.put({place: w.next_offset for place, w in self._windows.items()})
         writing = asyncio.create_task(self._write_side())
         try:
             while not writing.done():
                 for place, arrived in (await self._reader.follow()).items():
-                    self._take(place, arrived)
+                    self._take(self._windows[place], arrived, arrived[-1].offset + 1)
             writing.result()
         finally:
             writing.cancel()
 
-    def _take(self, place: Place, arrived: Sequence[Any]) -> None:
-        fresh: list[tuple[str, Header]] = []
-        for item in arrived:
-            if item.value is None:
-                continue
-            try:
-                record = decode(place[0], item.value)
-            except RecordError:
-                # The stage that reads the topic makes a dead letter of it.
-                self.unreadable += 1
-                continue
-            if record.producer:
-                mark = (place, record.producer)
-                if record.producer_seq <= self._marks.get(mark, 0):
-                    continue
-                self._marks[mark] = record.producer_seq
-            if place[0] == MARKET_EVENTS:
-                self._clock_ns = max(self._clock_ns, getattr(record, "ts_event_ns", 0))
-            fresh.append((place[0], record))
+    def _take(self, window: PartitionWindow, arrived: Sequence[Any], next_offset: int) -> None:
+        fresh = window.take(arrived, next_offset)
+        if window.topic == MARKET_EVENTS:
+            for item in fresh:
+                self._clock_ns = max(self._clock_ns, getattr(item.record, "ts_event_ns", 0))
         if fresh:
-            self._memory.append(fresh)
+            for listener in list(self._listeners):
+                listener(fresh)
 
     async def _write_side(self) -> None:
         while True:
@@ -156,15 +150,38 @@ class KafkaLog:
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` with what comes from now on; returns the way to stop it."""
-        return self._memory.listen(listener)
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
-    def read(self, topic: str, offset: int, limit: int) -> list[Published]:
-        """Return up to ``limit`` records of ``topic`` from ``offset`` on, of those still kept."""
-        return self._memory.read(topic, offset, limit)
+    def epoch_of(self, topic: str) -> str:
+        """Return the id that the cluster gave the topic."""
+        return self._epochs[topic]
 
-    def end_offset(self, topic: str) -> int:
-        """Return the offset that the next record of ``topic`` will have."""
-        return self._memory.end_offset(topic)
+    def partitions(self, topic: str) -> int:
+        """Return how many partitions ``topic`` has."""
+        return self._counts[topic]
+
+    def read(self, topic: str, offset: int, limit: int, partition: int = 0) -> list[Published]:
+        """Return up to ``limit`` records from ``offset`` on, of those in memory."""
+        return self._windows[topic, partition].read(offset, limit)
+
+    def at_hand(self, topic: str, partition: int = 0) -> int:
+        """Return the offset from which on everything is in memory."""
+        return self._windows[topic, partition].first_offset
+
+    async def fetch(self, topic: str, partition: int, offset: int, limit: int) -> Page:
+        """Return records from ``offset`` on, from memory, else from Kafka.
+
+        What Kafka gives comes in blocks of its own size. Raises StorageError if it does not answer.
+        """
+        window = self._windows[topic, partition]
+        if offset >= window.first_offset:
+            return page_of(self, topic, partition, offset, limit)
+        return await self._history.page(window, offset)
+
+    def end_offset(self, topic: str, partition: int = 0) -> int:
+        """Return the offset behind the last record that was taken in."""
+        return self._windows[topic, partition].next_offset
 
     def now_ns(self) -> int:
         """Return the time of the market data, or the wall clock while there are none."""
@@ -174,3 +191,8 @@ class KafkaLog:
     def counts(self) -> Mapping[str, int]:
         """How many partitions each topic has."""
         return self._counts
+
+    @property
+    def unreadable(self) -> int:
+        """How many records could not be read; the stages make dead letters of them."""
+        return sum(window.unreadable for window in self._windows.values())

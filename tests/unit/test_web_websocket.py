@@ -95,6 +95,11 @@ def events(count: int, *, start: int = 0) -> list[tuple[str, Header]]:
     return [(t.ORDER_EVENTS, submitted(submit(f"n-{i}"))) for i in range(start, start + count)]
 
 
+def at(topic: str, *next_offsets: int, epoch: str = "run-1") -> dict[str, Any]:
+    """Return a cursor: the place in one topic, by partition."""
+    return {topic: {"epoch": epoch, "offsets": {str(p): n for p, n in enumerate(next_offsets)}}}
+
+
 def offsets(frames: list[Any]) -> list[int]:
     """Return the offsets of the data frames."""
     return [frame["offset"] for frame in frames if frame["op"] == "data"]
@@ -121,7 +126,7 @@ def test_updates_follow_a_subscription_with_their_place_in_the_log(
         frames = [socket.receive(), socket.receive()]
 
     assert answer["op"] == "subscribed"
-    assert answer["cursor"] == {t.ORDER_EVENTS: {"0": 5}}
+    assert answer["cursor"] == at(t.ORDER_EVENTS, 5)
     assert set(frames[0]) == {"op", "topic", "partition", "offset", "epoch", "data"}
     assert offsets(frames) == [5, 6]
     assert frames[0]["data"]["type"] == "order_submitted"
@@ -161,7 +166,7 @@ def test_snapshot_holds_the_newest_of_each_key_and_updates_go_on_from_it(
 
     assert [item["data"].get("price") for item in snapshot["records"]] == [None, 165.3]
     assert [item["offset"] for item in snapshot["records"]] == [1, 3]
-    assert update["offset"] == answer["cursor"][t.MARKET_EVENTS]["0"] == 4
+    assert update["offset"] == answer["cursor"][t.MARKET_EVENTS]["offsets"]["0"] == 4
 
 
 def test_long_snapshot_comes_in_parts(run: Run, client: TestClient) -> None:
@@ -250,8 +255,8 @@ def test_cursor_resumes_exactly_behind_the_last_frame(run: Run, client: TestClie
     run.append(client, events(1500, start=3))
 
     with connect(client) as socket:
-        cursor = {t.ORDER_EVENTS: {"0": seen[-1] + 1}}
-        socket.subscribe(t.ORDER_EVENTS, epoch="run-1", **{"from": cursor})
+        cursor = at(t.ORDER_EVENTS, seen[-1] + 1)
+        socket.subscribe(t.ORDER_EVENTS, **{"from": cursor})
         seen += [socket.receive()["offset"] for _ in range(1501)]
         run.append(client, events(2))
         seen += [socket.receive()["offset"] for _ in range(2)]
@@ -275,11 +280,14 @@ def test_records_that_are_published_while_history_is_read_come_once_and_in_order
 @pytest.mark.parametrize(
     ("fields", "code"),
     [
-        ({"from": {t.ORDER_EVENTS: {"0": 0}}, "epoch": "run-0"}, "epoch_changed"),
-        ({"from": {t.ORDER_EVENTS: {"0": 999}}}, "bad_cursor"),
-        ({"from": {t.ORDER_EVENTS: {"1": 0}}}, "bad_cursor"),
-        ({"from": {t.ORDER_FILLS: {"0": 0}}}, "bad_cursor"),
-        ({"from": {t.ORDER_EVENTS: {"0": -1}}}, "invalid_request"),
+        ({"from": at(t.ORDER_EVENTS, 0, epoch="run-0")}, "epoch_changed"),
+        ({"from": at(t.ORDER_EVENTS, 0, 0)}, "bad_cursor"),
+        ({"from": at(t.ORDER_EVENTS)}, "bad_cursor"),
+        ({"from": at(t.ORDER_FILLS, 0)}, "bad_cursor"),
+        ({"from": at(t.ORDER_EVENTS, -1)}, "invalid_request"),
+        ({"from": {t.ORDER_EVENTS: {"0": 0}}}, "invalid_request"),
+        ({"mode": "conflated"}, "bad_mode"),
+        ({"mode": "fast"}, "invalid_request"),
         ({"from": "yesterday"}, "invalid_request"),
     ],
 )
@@ -299,8 +307,8 @@ def test_cursor_behind_what_is_kept_is_an_error_on_complete_topics_and_a_gap_on_
         trades = [(t.MARKET_EVENTS, trade(1.0, at=i)) for i in range(30)]
         run.append(client, [*events(30), *trades])
         with connect(client) as socket:
-            refused = socket.subscribe(t.ORDER_EVENTS, **{"from": {t.ORDER_EVENTS: {"0": 3}}})
-            socket.subscribe(t.MARKET_EVENTS, **{"from": {t.MARKET_EVENTS: {"0": 3}}})
+            refused = socket.subscribe(t.ORDER_EVENTS, **{"from": at(t.ORDER_EVENTS, 3)})
+            socket.subscribe(t.MARKET_EVENTS, **{"from": at(t.MARKET_EVENTS, 3)})
             frames = socket.drain()
 
     assert refused["code"] == "cursor_expired"
@@ -421,14 +429,13 @@ def test_slow_client_of_a_complete_topic_is_cut_off_and_delays_nobody() -> None:
         quick.subscribe(t.ORDER_FILLS)
         run.append(client, events(2))
         first = [slow.receive()["offset"] for _ in range(2)]
-        # One group is offered in one go, so no writer can keep up with more than its outbox holds.
-        run.append(client, events(60, start=2))
+        run.in_one_turn(client, events(1, start=2), events(60, start=3))
         frames = []
         while (frame := slow.receive())["op"] == "data":
             frames.append(frame)
 
         assert (frame["op"], frame["code"]) == ("disconnect", "slow_consumer")
-        assert frame["cursor"] == {t.ORDER_EVENTS: {"0": len(first) + len(frames)}}
+        assert frame["cursor"] == at(t.ORDER_EVENTS, len(first) + len(frames))
         assert slow.close_code() == 4408
         assert quick.ask(op="ping")["op"] == "pong"
 
@@ -437,7 +444,8 @@ def test_slow_client_of_a_conflated_topic_gets_the_newest_and_an_announced_gap()
     run = Run(fast(conflate_after_frames=10))
     with run.client() as client, connect(client) as socket:
         socket.subscribe(t.MARKET_EVENTS)
-        run.append(client, [(t.MARKET_EVENTS, trade(100.0 + i, at=i)) for i in range(40)])
+        trades = [(t.MARKET_EVENTS, trade(100.0 + i, at=i)) for i in range(40)]
+        run.in_one_turn(client, trades[:1], trades[1:])
         frames = socket.drain()
 
     gaps = [frame for frame in frames if frame["op"] == "gap"]
@@ -462,7 +470,7 @@ def test_clients_are_told_when_the_server_stops() -> None:
 
         frame = socket.receive()
         assert (frame["op"], frame["code"]) == ("disconnect", "server_stops")
-        assert frame["cursor"] == {t.ORDER_EVENTS: {"0": seen[-1] + 1}}
+        assert frame["cursor"] == at(t.ORDER_EVENTS, seen[-1] + 1)
         assert socket.close_code() == 1001
 
 

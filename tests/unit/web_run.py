@@ -79,6 +79,16 @@ class Run:
         """Publish records while the app runs."""
         self.on_loop(client, lambda: self.log.append(records))
 
+    def in_one_turn(self, client: TestClient, *groups: Sequence[tuple[str, Header]]) -> None:
+        """Publish groups and hand each over at once, quicker than any client can be written to."""
+
+        def work() -> None:
+            for records in groups:
+                self.log.append(records)
+                self.context.hub.flush()
+
+        self.on_loop(client, work)
+
 
 class FakeStage:
     """Answers commands as the stages would, with one order id in use: ``taken``.

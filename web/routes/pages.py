@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import dropwhile, islice
 from typing import TypeVar
 
 from streams.log import Published
@@ -11,6 +12,7 @@ from web.problems import FieldError, ProblemError, invalid
 from web.times import parse_time
 
 T = TypeVar("T")
+_PLACE = re.compile(r"(\d{1,9})-(\d{1,18})", re.ASCII)
 
 
 def page(
@@ -38,24 +40,29 @@ def bad_cursor(cursor: str) -> ProblemError:
     )
 
 
-def offset_before(cursor: str | None) -> int | None:
-    """Return the offset that a cursor of a topic's records names; raises ProblemError (422)."""
-    if cursor is None:
-        return None
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+def place_of(cursor: str) -> tuple[int, int]:
+    """Return partition and offset of the record that a cursor names; raises ProblemError (422)."""
+    match = _PLACE.fullmatch(cursor)
+    if match is None:
         raise bad_cursor(cursor)
-    return int(cursor)
+    return int(match[1]), int(match[2])
 
 
 def older_than(items: Iterable[Published], cursor: str | None) -> Iterator[Published]:
-    """Yield the items, the newest first, that stand before the offset ``cursor``."""
-    before = offset_before(cursor)
-    return (item for item in items if before is None or item.offset < before)
+    """Return the items, the newest first, that stand behind the one that ``cursor`` names.
+
+    Partitions count their offsets on their own, so only that one item tells where to go on.
+    """
+    if cursor is None:
+        return iter(items)
+    place = place_of(cursor)
+    behind = dropwhile(lambda item: (item.partition, item.offset) != place, items)
+    return islice(behind, 1, None)
 
 
 def offset_cursor(item: Published) -> str:
     """Return the cursor behind an item."""
-    return str(item.offset)
+    return f"{item.partition}-{item.offset}"
 
 
 def instant(name: str, text: str | None, *, is_end: bool = False) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from schemas.topics import CATALOGUE
+from streams.log import Log
 from web.answers import system as answers
 from web.context import Context
 from web.problems import unavailable
@@ -36,11 +37,16 @@ async def get_config(context: Context, call: Call[NoQuery, None]) -> answers.Con
     )
 
 
+def _end_of(log: Log, topic: str) -> int:
+    """Return how far a topic has come: the sum over its partitions."""
+    return sum(log.end_offset(topic, partition) for partition in range(log.partitions(topic)))
+
+
 async def get_system(context: Context, call: Call[NoQuery, None]) -> answers.SystemAnswer:
     """Return health, run, topics with their end offsets, data quality and dead letters."""
     log, system = context.log, context.views.system
     topics = [
-        answers.TopicState(t.name, log.end_offset(t.name), t.websocket, t.description)
+        answers.TopicState(t.name, _end_of(log, t.name), t.websocket, t.description)
         for t in CATALOGUE
     ]
     letters = [

@@ -1,6 +1,6 @@
 // The live page. It follows the topics over /ws, reads the present from /api, and resumes from its own cursor.
 // Amounts arrive as exact decimal texts on topics and as numbers from /api; both are only shown, never added up.
-"use strict";
+import { watch } from "./client.js";
 
 const TOPICS = [
   "market.events.v1", "strategy.signals.v1", "orders.events.v1", "orders.fills.v1", "account.inputs.v1",
@@ -15,12 +15,9 @@ const state = {
   account: "", prices: new Map(), positions: new Map(), orders: new Map(), signals: [], fills: [], curve: [],
   first: null, denied: 0, breaker: { state: "ACTIVE", reason: "" }, now: 0,
 };
-let cursor = null;   // topic -> partition -> next offset, folded from the frames
-let epoch = "";
 let isDirty = false;
 let waiting = [];      // frames that arrived while /api was being read; null once they may be folded at once
 let riskTimer = 0;
-let lastFrameAt = 0;
 
 // ---- words and figures
 
@@ -284,40 +281,32 @@ async function loadAccount(detail) {
   }
 }
 
-function onFrame(frame, socket) {
-  lastFrameAt = Date.now();
-  if (frame.op === "hello") {
-    if (epoch && epoch !== frame.epoch) { location.reload(); return; }
-    epoch = frame.epoch;
-    const request = { op: "subscribe", id: 1, topics: TOPICS, batch: true, epoch };
-    // Signals have no list in /api, so the first time their past comes as a snapshot.
-    if (cursor) request.from = cursor;
-    else socket.send(JSON.stringify({ op: "subscribe", id: 0, topics: ["strategy.signals.v1"], snapshot: true }));
-    socket.send(JSON.stringify(request));
-  } else if (frame.op === "subscribed") {
-    cursor = { ...cursor, ...frame.cursor };
+function onItem(item) {
+  if (item.kind === "subscribed") {
     // Subscribed first, read second: nothing falls between, and what comes twice is folded once.
-    if (frame.id === 1 && waiting) load().then(foldWaiting, () => socket.close());
-  } else if (frame.op === "snapshot") {
-    for (const item of frame.records) take(frame.topic, item.data);
-  } else if (frame.op === "data") {
-    cursor[frame.topic] = { ...cursor[frame.topic], [frame.partition]: frame.offset + 1 };
-    take(frame.topic, frame.data);
-  } else if (frame.op === "error") {
-    // What the cursor asks for is no longer there: begin anew.
-    location.reload();
+    if (waiting) loadAndFold();
+  } else if (item.kind === "snapshot") {
+    for (const update of item.updates) take(update);
+  } else if (item.kind === "update") {
+    take(item);
   }
 }
 
-function take(topic, record) {
-  if (waiting) waiting.push([topic, record]);
-  else fold(topic, record);
+function take(update) {
+  if (waiting) waiting.push(update);
+  else fold(update.topic, update.record);
 }
 
-function foldWaiting() {
-  const frames = waiting;
+async function loadAndFold() {
+  try {
+    await load();
+  } catch {
+    setTimeout(loadAndFold, 1000);
+    return;
+  }
+  const updates = waiting ?? [];
   waiting = null;
-  for (const [topic, record] of frames) fold(topic, record);
+  for (const update of updates) fold(update.topic, update.record);
 }
 
 function setLink(isUp) {
@@ -325,22 +314,24 @@ function setLink(isUp) {
   byId("link").className = `badge ${isUp ? "" : "off"}`;
 }
 
-function connect(delay_ms = 500) {
-  const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
-  socket.onopen = () => { setLink(true); delay_ms = 500; };
-  socket.onmessage = (event) => {
-    const content = JSON.parse(event.data);
-    for (const frame of Array.isArray(content) ? content : [content]) onFrame(frame, socket);
-  };
-  const watch = setInterval(() => { if (Date.now() - lastFrameAt > 15000) socket.close(); }, 5000);
-  lastFrameAt = Date.now();
-  socket.onclose = () => {
-    clearInterval(watch);
-    setLink(false);
-    if (waiting) { waiting = []; cursor = null; }
-    setTimeout(() => connect(Math.min(2 * delay_ms, 10000)), delay_ms);
-  };
+const url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`;
+
+async function follow() {
+  try {
+    for await (const item of watch({ url, topics: TOPICS, onLink: setLink })) onItem(item);
+  } catch {
+    // What the cursor asks for is no longer there: begin anew.
+    location.reload();
+  }
+}
+
+// Signals have no list in /api, so their past comes as a snapshot, on a connection of its own.
+async function readSignals() {
+  for await (const item of watch({ url, topics: ["strategy.signals.v1"], snapshot: true })) {
+    if (item.kind === "snapshot") onItem(item);
+    if (item.kind === "snapshot" && item.isLast) break;
+  }
 }
 
 window.addEventListener("resize", render);
-connect();
+readSignals().then(follow);

@@ -94,10 +94,13 @@ class Views:
         for topic in t.CATALOGUE:
             if topic.name in _INTERNAL:
                 continue
-            end = log.end_offset(topic.name)
             is_whole = topic.websocket == "state" or topic.name in _WHOLE
-            first = 0 if is_whole else max(0, end - self._history_max)
-            pages.append(_records(log, topic.name, first, end))
+            for partition in range(log.partitions(topic.name)):
+                end = log.end_offset(topic.name, partition)
+                first = log.at_hand(topic.name, partition)
+                if not is_whole:
+                    first = max(first, end - self._history_max)
+                pages.append(_records(log, topic.name, partition, first, end))
         return heapq.merge(*pages, key=_time_of)
 
     def apply(self, published: Iterable[Published]) -> None:
@@ -146,9 +149,9 @@ class Views:
             self.lots.on_action(record)
 
 
-def _records(log: Log, topic: str, offset: int, end: int) -> Iterator[Published]:
-    """Yield the records of a topic page by page."""
-    while offset < end and (page := log.read(topic, offset, _PAGE)):
+def _records(log: Log, topic: str, partition: int, offset: int, end: int) -> Iterator[Published]:
+    """Yield the records of a partition page by page."""
+    while offset < end and (page := log.read(topic, offset, _PAGE, partition)):
         yield from page
         offset = page[-1].offset + 1
 

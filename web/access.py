@@ -1,0 +1,63 @@
+"""Who a client of the WebSocket is, and which topics it may read.
+
+The app is served on loopback, where everybody is the person at the machine: ``OpenAccess``. A
+server that others can reach gives an ``Authenticator`` that knows keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+from schemas.topics import SYSTEM_ORDER_LOG, SYSTEM_SNAPSHOTS
+
+READ = "read"
+OPERATE = "risk"
+_ALL = "*"
+_INTERNAL = frozenset({SYSTEM_ORDER_LOG, SYSTEM_SNAPSHOTS})
+
+
+class Client(NamedTuple):
+    """Somebody who may do what ``scopes`` name; ``*`` is everything."""
+
+    name: str
+    scopes: frozenset[str]
+
+    def may(self, scope: str) -> bool:
+        """Return whether the client has ``scope``."""
+        return _ALL in self.scopes or scope in self.scopes
+
+
+class Authenticator(Protocol):
+    """Knows clients by what they show."""
+
+    async def by_headers(self, headers: Mapping[str, str]) -> Client | None:
+        """Return the client of a request to connect, None if it does not say who it is."""
+        ...
+
+    async def by_secret(self, secret: str) -> Client | None:
+        """Return the client that a key or a ticket belongs to, None if nobody's."""
+        ...
+
+
+class OpenAccess:
+    """Takes everybody for the person at the machine."""
+
+    def __init__(self) -> None:
+        self._everybody = Client("local", frozenset({_ALL}))
+
+    async def by_headers(self, headers: Mapping[str, str]) -> Client | None:
+        """Return the person at the machine."""
+        return self._everybody
+
+    async def by_secret(self, secret: str) -> Client | None:
+        """Return the person at the machine."""
+        return self._everybody
+
+
+def scope_of(topic: str) -> str:
+    """Return the scope that reading a topic takes.
+
+    States of stages and their order logs are what operators repair with.
+    """
+    return OPERATE if topic in _INTERNAL else READ

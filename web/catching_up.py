@@ -1,0 +1,114 @@
+"""Reads what a topic holds from a client's place to its end, so that the client can go on live.
+
+Older stretches may have to be fetched; what is at hand is read without waiting. So in the last
+round nothing is awaited between the last record that is read and the moment the client is live: no
+record falls between, and none comes twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from streams.log import Log, Published, page_of
+from web.frames import FrameMaker, Text, gap
+from web.settings import WebSettings
+from web.subscription import Subscription, expired
+
+_PAGE = 500
+
+
+class Expired(Exception):  # noqa: N818 - it says what has happened
+    """What the client still had to read is no longer kept."""
+
+
+class Receiver(Protocol):
+    """The client that catches up."""
+
+    @property
+    def subscriptions(self) -> Mapping[str, Subscription]:
+        """The client's subscriptions by topic."""
+        ...
+
+    def offer(self, item: Text) -> None:
+        """Let a frame wait for the client."""
+        ...
+
+    async def room(self) -> None:
+        """Wait until the client has room."""
+        ...
+
+
+class CatchingUp:
+    """One subscription on its way to the end of its topic."""
+
+    def __init__(
+        self, client: Receiver, subscription: Subscription, log: Log, settings: WebSettings
+    ) -> None:
+        self._client = client
+        self._subscription = subscription
+        self._log = log
+        self._topic = subscription.topic
+        self._partitions = range(len(subscription.next_offsets))
+        # A round over all partitions fits into the half of the outbox that is free.
+        share = settings.outbox_max_frames // (4 * len(self._partitions))
+        self._page_max = max(1, min(_PAGE, share))
+        self._frames = FrameMaker()
+
+    async def run(self) -> None:
+        """Return when the client has everything, or a newer subscription took this one's place.
+
+        Raises Expired, and StorageError if the log cannot be read.
+        """
+        for partition, first, last in self._subscription.skipped:
+            self._client.offer(gap(self._topic, partition, first, last, "no_longer_kept"))
+        while self._is_wanted():
+            await self._client.room()
+            far = [p for p in self._partitions if self._at(p) < self._log.at_hand(self._topic, p)]
+            if far:
+                await self._fetch(far[0])
+            elif self._is_wanted() and self._read_round():
+                return
+            await asyncio.sleep(0)
+
+    def _at(self, partition: int) -> int:
+        return self._subscription.next_offsets[partition]
+
+    def _is_wanted(self) -> bool:
+        return self._client.subscriptions.get(self._topic) is self._subscription
+
+    def _read_round(self) -> bool:
+        """Take a page of each partition; return whether that was all."""
+        for partition in self._partitions:
+            page = page_of(self._log, self._topic, partition, self._at(partition), self._page_max)
+            self._take(partition, page.records, page.next_offset)
+        return all(self._at(p) == self._log.end_offset(self._topic, p) for p in self._partitions)
+
+    async def _fetch(self, partition: int) -> None:
+        at = self._at(partition)
+        page = await self._log.fetch(self._topic, partition, at, self._page_max)
+        if self._is_wanted() and page.start > at:
+            self._skip(partition, at, page.start)
+        # Kafka gives as much as its blocks hold.
+        for start in range(0, max(1, len(page.records)), self._page_max):
+            await self._client.room()
+            if not self._is_wanted():
+                return
+            records = page.records[start : start + self._page_max]
+            is_last = start + self._page_max >= len(page.records)
+            end = page.next_offset if is_last else records[-1].offset + 1
+            self._take(partition, records, end)
+
+    def _take(self, partition: int, records: Sequence[Published], next_offset: int) -> None:
+        epoch = self._log.epoch_of(self._topic)
+        for item in records:
+            if self._subscription.matcher.matches(item.record):
+                self._client.offer(self._frames.frame(item, epoch))
+        self._subscription.next_offsets[partition] = next_offset
+
+    def _skip(self, partition: int, at: int, start: int) -> None:
+        """Say that what was to come next has gone while older records were being sent."""
+        if self._subscription.keeps_all:
+            raise Expired(expired(self._topic, partition, at, start))
+        self._client.offer(gap(self._topic, partition, at, start - 1, "no_longer_kept"))

@@ -55,7 +55,8 @@ READERS = {
 
 SAID: tuple[Header, ...] = (
     cancel(), replace(quantity="2"), approve(), set_limits(max_quantity=Decimal(5)),
-    set_breaker("HALTED"), set_autonomy("OBSERVE_ONLY"), kill("CANCEL_ALL"), canceled(), rejected(), expired(),
+    set_breaker("HALTED"), set_autonomy("OBSERVE_ONLY"), kill("CANCEL_ALL"),
+    canceled(), rejected(), expired(),
     triggered(), replaced(), rate("EUR", "USD", "1.1"), status("HALTED"),
     action("DIVIDEND", amount=Decimal(1)),
 )  # fmt: skip

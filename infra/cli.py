@@ -18,6 +18,7 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from infra.backtests import BATCH_EVENTS, BacktestSpec, run_backtest
+from infra.cli_api import api_app
 from infra.cli_kafka import kafka_app
 from infra.cli_letters import letters_app
 from infra.cli_recording import add_recording_commands
@@ -44,7 +45,16 @@ schema_app = App(name="schema", help="JSON Schemas of the records.")
 import_app = App(name="import", help="Import market data into a folder that --data can name.")
 config_app = App(name="config", help="Settings files.")
 runs_app = App(name="runs", help="Recorded runs.")
-for sub in (topics_app, schema_app, import_app, config_app, runs_app, kafka_app, letters_app):
+for sub in (
+    api_app,
+    topics_app,
+    schema_app,
+    import_app,
+    config_app,
+    runs_app,
+    kafka_app,
+    letters_app,
+):
     app.command(sub)
 add_worker_commands(app)
 add_recording_commands(app)

@@ -30,6 +30,7 @@ from infra.composition import Setup, compose
 from infra.data import open_whole
 from infra.feeds import open_feed
 from infra.identity import identity
+from infra.operating import Operating, operations
 from infra.origin import with_origin
 from infra.run_store import JournalRuns
 from infra.settings import Settings, SourceSettings, data_folder
@@ -44,6 +45,7 @@ from streams.log import Published
 from web.app import WebSettings, create_app
 from web.server import WebServer
 
+_DEFAULTS = Settings()
 _STOP_TIMEOUT_S = 2.0
 _ADAPTER_TIMEOUT_S = 0.5
 _PORT_MAX = 65_535
@@ -270,7 +272,7 @@ def run_engine(
         live.feed.on_note = lambda text: console.print(
             f"feed: {text}", markup=False, soft_wrap=True
         )
-    return asyncio.run(serve(live, settings.run.host, listen, announce, console))
+    return asyncio.run(serve(live, settings.run.host, listen, announce, console, settings))
 
 
 class _Refusals:
@@ -326,6 +328,7 @@ async def serve(
     port: int,
     work: Callable[[asyncio.Event], Awaitable[object]],
     console: Console,
+    settings: Settings = _DEFAULTS,
 ) -> int:
     """Serve the API while ``work`` runs.
 
@@ -339,9 +342,27 @@ async def serve(
     runner = live.runner
     agent = BacktestAgent(runner)
     runs = JournalRuns(data_folder(), {runner.run_id: runner.folder})
-    app = create_app(runner, WebSettings(), lambda: uuid.uuid4().hex, runs=runs)
+    web_settings = WebSettings(
+        autonomy_mode=settings.risk.autonomy, default_account_id=settings.account.account_id
+    )
+    app = create_app(
+        runner,
+        web_settings,
+        lambda: uuid.uuid4().hex,
+        runs=runs,
+        operations=operations(settings),
+    )
+    operating = Operating(
+        app.state.context,
+        agent,
+        settings,
+        runner=runner,
+        reports=runner.folder.parent / "reports",
+        root=data_folder(),
+    )
     web = WebServer(app, host, port)
     await web.start()
+    operating.start()
     console.print(f"serving http://{host}:{web.port}  (API docs at /docs)")
     running = asyncio.create_task(runner.run())
     working = asyncio.create_task(_as_task(work, stop))
@@ -353,6 +374,7 @@ async def serve(
         feeding.cancel()
         # An adapter that does not let itself be cancelled cannot keep the journal from closing.
         await asyncio.wait({feeding}, timeout=_ADAPTER_TIMEOUT_S)
+        await operating.stop()
         await agent.stop()
         await web.stop()
         runner.stop()

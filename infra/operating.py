@@ -1,0 +1,88 @@
+"""What a process that serves the API tells of itself: health, settings, version, jobs."""
+
+from __future__ import annotations
+
+import platform
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agents.runners.local import LocalRunner
+from infra.backtest_agent import BacktestAgent
+from infra.identity import identity
+from infra.jobs import jobs
+from infra.scheduler import Scheduler
+from infra.settings import Settings
+from schemas.envelope import SCHEMA_VERSION
+from web.context import Context
+from web.operations import Component, Operations, Version
+
+_SECRET = re.compile(r"password|secret|token|credential|api_?key|^key$|dsn", re.IGNORECASE)
+_MASK = "***"
+
+
+def operations(settings: Settings) -> Operations:
+    """Return what is known before the app is made: settings, secrets masked, and version."""
+    known = identity()
+    version = Version(
+        known.engine_version, known.code_hash, SCHEMA_VERSION, platform.python_version()
+    )
+    return Operations(settings=masked(msgspec.to_builtins(settings)), version=version)
+
+
+def masked(values: Any) -> Any:
+    """Return settings with every value of a secret's name masked, an empty one as it is."""
+    if isinstance(values, list):
+        return [masked(item) for item in values]
+    if not isinstance(values, dict):
+        return values
+    return {
+        key: _MASK if _is_secret(key, value) else masked(value) for key, value in values.items()
+    }
+
+
+def _is_secret(name: str, value: Any) -> bool:
+    return bool(_SECRET.search(name) and value) and not isinstance(value, dict)
+
+
+class Operating:
+    """The scheduler and the probes of a process, begun with ``start`` and ended with ``stop``."""
+
+    def __init__(
+        self,
+        context: Context,
+        agent: BacktestAgent,
+        settings: Settings,
+        *,
+        runner: LocalRunner | None,
+        reports: Path,
+        root: Path,
+    ) -> None:
+        days = settings.run.retention_days
+        self._scheduler = Scheduler(jobs(context, runner, reports, root, days), time.time_ns)
+        context.operations.jobs = self._scheduler
+        context.operations.components.append(lambda: _agent(agent))
+        if runner is not None:
+            context.operations.components.append(lambda: _engine(runner))
+
+    def start(self) -> None:
+        """Begin to run jobs."""
+        self._scheduler.start()
+
+    async def stop(self) -> None:
+        """Stop them."""
+        await self._scheduler.stop()
+
+
+def _agent(agent: BacktestAgent) -> Component:
+    running = agent.running or "nothing"
+    return Component("backtests", "pass", f"{running} runs, {agent.waiting} wait")
+
+
+def _engine(runner: LocalRunner) -> Component:
+    if runner.is_stopped:
+        return Component("engine", "fail", "has stopped", is_required=True)
+    return Component("engine", "pass", f"{runner.engine.events:,} events", is_required=True)

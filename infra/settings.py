@@ -28,13 +28,14 @@ from schemas.risk import LimitSet
 
 
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a run lives and how it is served."""
+    """Where a run lives and how it is served; backtests are kept so many days, 0 for ever."""
 
     folder: str = ""
     host: str = "127.0.0.1"
     port: int = 8000
     snapshot_interval_s: float = 10.0
     sync_interval_s: float = 1.0
+    retention_days: float = 0.0
 
 
 class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -207,6 +208,7 @@ seed = 0                       # [0] feeds models that draw numbers (latency jit
 port = 8000                    # [8000] HTTP and WebSocket; loopback only
 snapshot_interval_s = 10       # [10] how often the state is saved for a quick restart
 sync_interval_s = 1            # [1] what a power cut may lose; a killed process loses nothing
+retention_days = 0             # [0] how long finished backtests are kept; 0 for ever
 
 [source]
 data = "demo"                  # ["demo"] a bundled set, a file, an imported folder, a run

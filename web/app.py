@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from http import HTTPStatus
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from streams.log import Log, Published
 from web.context import Context
 from web.guards import Guards
 from web.openapi import document
+from web.operations import Operations
 from web.problems import ProblemError, problem_response
 from web.route_table import Admission, starlette_routes
 from web.routes import TABLE
@@ -43,19 +44,20 @@ def create_app(
     *,
     runs: RunStore | None = None,
     history: History | None = None,
+    operations: Operations | None = None,
     admission: Admission | None = None,
 ) -> Starlette:
     """Return the app over ``log``; ``ids`` gives a new unique id with every call.
 
-    ``runs`` are the recorded runs that can be asked about, ``history`` is what a database holds;
-    ``admission`` decides who may use which
+    ``runs`` are the recorded runs that can be asked about, ``history`` is what a database holds,
+    ``operations`` what stands around the app; ``admission`` decides who may use which
     route, without it everybody may use all.
 
     At its start the app folds what the log holds into its read models, then follows what is
     published.
     """
     views = Views(settings.history_max, AutonomyMode(settings.autonomy_mode))
-    context = Context(log, settings, ids, views, runs, history)
+    context = Context(log, settings, ids, views, runs, history, operations)
     app = Starlette(
         routes=_routes(context, admission),
         lifespan=partial(_lifespan, context),
@@ -84,8 +86,13 @@ async def _lifespan(context: Context, app: Starlette) -> AsyncIterator[None]:
         context.hub.close()
 
 
+@cache
+def _document() -> bytes:
+    return msgspec.json.encode(document(TABLE, f"1.{SCHEMA_VERSION}"))
+
+
 def _routes(context: Context, admission: Admission | None) -> list[BaseRoute]:
-    openapi = msgspec.json.encode(document(TABLE, f"1.{SCHEMA_VERSION}"))
+    openapi = _document()
 
     async def get_openapi(request: Request) -> Response:
         return Response(openapi, media_type="application/json")

@@ -10,6 +10,7 @@ from schemas.errors import StorageError
 from streams.history import History
 from streams.log import Log
 from web.hub import Hub
+from web.operations import Operations
 from web.problems import ProblemError, unavailable
 from web.runs import FoldedRuns, NoRuns, RunStore, parse_place
 from web.settings import WebSettings
@@ -32,6 +33,7 @@ class Context:
         views: Views,
         runs: RunStore | None = None,
         history: History | None = None,
+        operations: Operations | None = None,
     ) -> None:
         self.log = log
         self.settings = settings
@@ -42,6 +44,7 @@ class Context:
         self.is_loaded = False
         self.place = ""
         self.history = history
+        self.operations = operations or Operations()
         mode = views.risk.autonomy_mode
         self.runs = FoldedRuns(runs or NoRuns(), lambda: Views(settings.history_max, mode), log)
 

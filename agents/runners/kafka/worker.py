@@ -16,38 +16,37 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
-import msgspec
 from faust.types import TP
 
 from agents.runners.kafka.app import POLL_RECORDS_MAX, REBALANCE_TIMEOUT_S, new_app
-from agents.runners.kafka.incoming import take_records
+from agents.runners.kafka.arrivals import Arrival, Job, Result, Waiting, check_place, consume
 from agents.runners.kafka.meters import Meters
 from agents.runners.kafka.order_log import Note, OrderLog, SupersededError, superseded
-from agents.runners.kafka.parts.part import Output, Part
+from agents.runners.kafka.parts.part import Part
 from agents.runners.kafka.parts.strategy import StrategyPart
+from agents.runners.kafka.progress import Progress, stalled
 from agents.runners.kafka.restoring import (
     check_kept,
     check_tail,
     read_snapshots,
     restore_newest,
+    snapshot_of,
 )
 from agents.runners.kafka.stages import StageSpec
-from schemas.control import OrderLogEntry, StageSnapshot
-from schemas.errors import MillraceError, NewerSchemaError, StorageError
+from schemas.control import OrderLogEntry
+from schemas.errors import MillraceError
 from schemas.instruments import Instrument, Universe
 from schemas.topics import (
     CATALOGUE,
     MARKET_EVENTS,
-    SYSTEM_DEAD_LETTERS,
     SYSTEM_SNAPSHOTS,
 )
 from streams.kafka.connection import Connection
-from streams.kafka.publisher import Outgoing, Publisher, outgoing
+from streams.kafka.publisher import Publisher, outgoing
 from streams.kafka.ranges import Place, PlaceReader
 
 _SNAPSHOT_INTERVAL_S = 10.0
@@ -55,33 +54,8 @@ _STALL_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 15.0
 _WATCH_S = 1.0
 _SILENCE_S = 5.0
-_WAITING_MAX = 16
 
 _log = logging.getLogger(__name__)
-
-
-class Arrival(NamedTuple):
-    """Records of one partition; ``message`` is Faust's, or None if they came outside the group."""
-
-    place: Place
-    records: Sequence[Any]
-    message: Any = None
-
-
-class Job(NamedTuple):
-    """What a part has to consume next."""
-
-    part: Part
-    place: Place
-    records: Sequence[Any]
-
-
-class Result(NamedTuple):
-    """What a part made of it, and the same as it goes out, dead letters behind it."""
-
-    made: Sequence[Output]
-    out: Sequence[Outgoing]
-    error: NewerSchemaError | None = None
 
 
 class StageWorker:
@@ -111,8 +85,7 @@ class StageWorker:
         self.is_over = False
         self._now_ns = now_ns
         self._stall_timeout_s = stall_timeout_s
-        self._progress_at_s = 0.0
-        self._written_ms: dict[Place, int] = {}
+        self._progress = Progress(spec.name, self.meters)
         self.app = new_app(
             f"{group}-{spec.name}", connection, data_folder, self._positions, self._revoked
         )
@@ -127,9 +100,7 @@ class StageWorker:
         self._order_log: OrderLog | None = None
         self._saved_at_s: dict[int, float] = {}
         self._following: asyncio.Task[None] | None = None
-        self._waiting: deque[Arrival] = deque()
-        self._has_arrived = asyncio.Event()
-        self._has_room = asyncio.Event()
+        self._waiting = Waiting()
         self._lock = asyncio.Lock()
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
@@ -147,7 +118,7 @@ class StageWorker:
 
     async def run(self) -> None:
         """Work until ``stop``; raises what ended the work before."""
-        self._progress_at_s = asyncio.get_running_loop().time()
+        self._progress.made()
         try:
             await self._run()
         finally:
@@ -196,10 +167,10 @@ class StageWorker:
                 async with asyncio.timeout(self._stall_timeout_s):
                     waiting = await self._count_waiting()
                     if not waiting and not self._lock.locked() and self._is_heard():
-                        self._progress_at_s = loop.time()
+                        self._progress.made()
             self.meters.standstill_seconds.labels(self.spec.name).set(self.standstill_s)
             if self.standstill_s > self._stall_timeout_s:
-                self._fail(self._stalled(waiting))
+                self._fail(stalled(self.spec.name, self._stall_timeout_s, waiting))
             if self._lost and loop.time() - self._lost[0] > REBALANCE_TIMEOUT_S:
                 # The group still counts on this worker for a part that another works on.
                 self._fail(self._lost[1])
@@ -210,17 +181,7 @@ class StageWorker:
     @property
     def standstill_s(self) -> float:
         """For how long nothing has gone on although there is something to do (s)."""
-        return max(asyncio.get_running_loop().time() - self._progress_at_s, 0.0)
-
-    def _stalled(self, waiting: int) -> StorageError:
-        what = f"{waiting:,} records waiting" if waiting else "no answer from Kafka"
-        return StorageError(
-            f"the {self.spec.name} stage has got nowhere for {self._stall_timeout_s:g} s,"
-            f" with {what}",
-            field="kafka.stall_timeout_s",
-            value=self._stall_timeout_s,
-            remedy="look at Kafka and at this machine; a restart goes on where it was",
-        )
+        return self._progress.standstill_s
 
     def _is_heard(self) -> bool:
         """Return whether Kafka has answered lately; nothing can wait where nobody is asked."""
@@ -232,8 +193,9 @@ class StageWorker:
         """Return how many records the parts have not taken, and show it."""
         waiting = sum([await self._measure(tp) for tp in self._assigned()])
         followed = {place for part in self.parts.values() for place in _follows(part)}
-        for place, count in (await self._follower.waiting(followed)).items():
-            self._show_lag(place, count)
+        for place, unread in (await self._follower.waiting(followed)).items():
+            count = unread + self._waiting.count(place)
+            self._progress.show_lag(place, count, self._now_ns())
             waiting += count
         return waiting
 
@@ -253,17 +215,8 @@ class StageWorker:
         # Behind the last record there may be a transaction's marker, which nobody ever takes.
         if end and (not consumer.commits.is_idle(tp) or await consumer.position(tp) < end):
             waiting = max(end - part.offsets.get(f"{tp.topic}/{tp.partition}", 0), 0)
-        self._show_lag((tp.topic, tp.partition), waiting)
+        self._progress.show_lag((tp.topic, tp.partition), waiting, self._now_ns())
         return waiting
-
-    def _show_lag(self, place: Place, waiting: int) -> None:
-        labels = (self.spec.name, *place)
-        self.meters.lag_messages.labels(*labels).set(waiting)
-        written_ms = self._written_ms.get(place)
-        lag_s = 0.0
-        if waiting and written_ms is not None:
-            lag_s = max(self._now_ns() / 1e9 - written_ms / 1e3, 0.0)
-        self.meters.lag_seconds.labels(*labels).set(lag_s)
 
     # ---- batches
 
@@ -288,38 +241,18 @@ class StageWorker:
     async def _consume(self, stream: Any) -> None:
         async for event in stream.noack().events():
             message = event.message
-            await self._arrive(Arrival(message.tp, message.value.records, message))
-
-    async def _arrive(self, arrival: Arrival) -> None:
-        """Let a batch wait for its turn; holds its reader up while too many are waiting."""
-        while len(self._waiting) >= _WAITING_MAX:
-            self._has_room.clear()
-            await self._has_room.wait()
-        self._waiting.append(arrival)
-        self._has_arrived.set()
+            await self._waiting.put(Arrival(message.tp, message.value.records, message))
 
     async def _run_turns(self) -> None:
         """Work on what is waiting, for ever; after a failure nothing more is taken."""
         try:
             while True:
-                await self._has_arrived.wait()
+                await self._waiting.wait()
                 async with self._turn():
-                    await self._take(self._next())
+                    await self._take(self._waiting.next(POLL_RECORDS_MAX))
         except Exception as error:  # noqa: BLE001 - it is raised by run
             # Faust would restart the agent behind the batch.
             self._fail(error)
-
-    def _next(self) -> list[Arrival]:
-        """Return the batches of the next turn: what is waiting, up to the size of one poll."""
-        chosen: list[Arrival] = []
-        size = 0
-        while self._waiting and size < POLL_RECORDS_MAX:
-            chosen.append(self._waiting.popleft())
-            size += len(chosen[-1].records)
-        if not self._waiting:
-            self._has_arrived.clear()
-        self._has_room.set()
-        return chosen
 
     async def _take(self, arrivals: Sequence[Arrival]) -> None:
         """Let parts consume batches, and publish what follows.
@@ -348,7 +281,7 @@ class StageWorker:
         ]
         await self._publish([result for _, result in done])
         for job, _ in done:
-            self._see(job.part, job.place, job.records, began_s)
+            self._progress.see(job.part, job.place, job.records, began_s, self._now_ns())
         for arrival in arrivals:
             if arrival.message is not None:
                 self.app.consumer.ack(arrival.message)
@@ -380,7 +313,7 @@ class StageWorker:
                 key = (part.partition, place)
                 known = at.get(key, part.offsets.get(f"{place[0]}/{place[1]}", 0))
                 if message is not None:
-                    _check_place(part, place, message.value.start, known)
+                    check_place(part, place, message.value.start, known)
                 fresh = [item for item in arrived if item.offset >= known]
                 if fresh:
                     at[key] = fresh[-1].offset + 1
@@ -405,40 +338,11 @@ class StageWorker:
         self.parts.pop(part.partition, None)
         self._lost = self._lost or (asyncio.get_running_loop().time(), error)
 
-    def _see(self, part: Part, place: Place, arrived: Sequence[Any], began_s: float) -> None:
-        """Tell the meters of a finished batch."""
-        stage, meters = self.spec.name, self.meters
-        self._progress_at_s = asyncio.get_running_loop().time()
-        self._written_ms[place] = arrived[-1].timestamp
-        meters.consumed.labels(stage, *place).inc(len(arrived))
-        meters.batch_records.labels(stage).observe(len(arrived))
-        meters.handler_seconds.labels(stage).observe(self._progress_at_s - began_s)
-        if part.clock_ns > 0:
-            meters.event_seconds.labels(stage).observe((self._now_ns() - part.clock_ns) / 1e9)
-
     def _process(self, part: Part, place: Place, arrived: Sequence[Any]) -> Result:
         """Let a part consume records; return what has to be published."""
-        topic, partition = place
-        try:
-            taken = take_records(topic, partition, arrived, part.universe, self._counts[topic])
-        except NewerSchemaError as error:
-            # However the batch was cut, what stands in front of the record is done.
-            head = [item for item in arrived if item.offset < error.offset]
-            done = self._process(part, place, head) if head else Result((), ())
-            return done._replace(error=error)
-        duplicates = part.duplicates
-        made = part.take(topic, partition, taken.records, arrived[-1].offset + 1)
-        out = [_sent(item) for item in made]
-        if topic != MARKET_EVENTS or self.spec.name == "market":
-            # Several stages read market events; one of them tells of what cannot be read.
-            out += [outgoing(SYSTEM_DEAD_LETTERS, letter) for letter in taken.letters]
-        self.meters.duplicates.labels(self.spec.name).inc(part.duplicates - duplicates)
-        self.meters.gaps.labels(self.spec.name).inc(len(part.gaps))
-        for gap in part.gaps:
-            _log.warning("%s: records of %s are missing in front of %d (after %d)",
-                         gap.source, gap.producer, gap.seen, gap.last)  # fmt: skip
-        part.gaps.clear()
-        return Result(made, out)
+        # Several stages read market events; one of them tells of what cannot be read.
+        tells = place[0] != MARKET_EVENTS or self.spec.name == "market"
+        return consume(part, place, arrived, self._counts[place[0]], self.meters, tells=tells)
 
     async def _publish(self, results: Sequence[Result]) -> None:
         """Publish what parts made and have it acknowledged."""
@@ -461,9 +365,7 @@ class StageWorker:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         # What is waiting was read from where the follower stood before.
-        kept = [arrival for arrival in self._waiting if arrival.message is not None]
-        self._waiting.clear()
-        self._waiting.extend(kept)
+        self._waiting.drop_followed()
         if places:
             await self._follower.put(places)
             self._following = asyncio.create_task(self._run_follower())
@@ -472,7 +374,7 @@ class StageWorker:
         try:
             while True:
                 for place, records in (await self._follower.follow()).items():
-                    await self._arrive(Arrival(place, records))
+                    await self._waiting.put(Arrival(place, records))
         except Exception as error:  # noqa: BLE001 - it is raised by run
             self._fail(error)
 
@@ -483,15 +385,7 @@ class StageWorker:
 
     async def _save(self, part: Part) -> None:
         """Publish the state of a part, then allow commits up to where it stands."""
-        snapshot = StageSnapshot(
-            event_id=f"snapshot:{part.instance}:{sum(part.offsets.values())}",
-            ts_event_ns=max(part.clock_ns, 0),
-            stage=part.STAGE,
-            instance=part.instance,
-            processor_version=part.VERSION,
-            offsets=dict(part.offsets),
-            states={part.STAGE: msgspec.Raw(part.snapshot())},
-        )
+        snapshot = snapshot_of(part)
         value = outgoing(SYSTEM_SNAPSHOTS, snapshot)
         await self._publisher.publish([value])
         self.meters.snapshots.labels(self.spec.name).inc()
@@ -527,7 +421,7 @@ class StageWorker:
                     at = part.offsets.get(f"{place[0]}/{place[1]}", 0)
                     places[place] = min(at, places.get(place, at))
             await self._follow(places)
-            self._progress_at_s = asyncio.get_running_loop().time()
+            self._progress.made()
             self.is_ready = True
             return {
                 tp: self.parts[tp.partition].offsets.get(f"{tp.topic}/{tp.partition}", 0)
@@ -593,24 +487,9 @@ class StageWorker:
                 if arrived:
                     await self._publish([self._process(part, place, arrived)])
                 # A rebuild may take long, and goes on all the while.
-                self._progress_at_s = loop.time()
+                self._progress.made()
         if loop.time() - began_s > self._interval_s:
             await self._save(part)
-
-
-def _check_place(part: Part, place: Place, start: int, at: int) -> None:
-    """Hold a part to consuming everything; raises StorageError for a gap in front of a batch."""
-    if start > at:
-        raise StorageError(
-            f"{part.instance} would miss records {at} to {start - 1} of {place[0]}/{place[1]}",
-            field="offset",
-            value=start,
-            remedy="restart the worker; if retention took the records, rebuild",
-        )
-
-
-def _sent(item: Output) -> Outgoing:
-    return outgoing(item.topic, item.record, item.partition)
 
 
 def _follows(part: Part) -> frozenset[Place]:

@@ -361,8 +361,8 @@ async def serve(
 ) -> int:
     """Serve the API while ``work`` runs.
 
-    ``work`` gets the event that a signal sets; ``storage`` answers what the run has forgotten. Stop within 2 s. Raises ConfigError for an address
-    that cannot be used.
+    ``work`` gets the event that a signal sets; ``storage`` answers what the run has forgotten. Stop
+    within 2 s. Raises ConfigError for an address that cannot be used.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

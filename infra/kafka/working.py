@@ -152,7 +152,7 @@ def _web(
 
     def look() -> dict[str, StageHealth]:
         return {
-            name: StageHealth(worker.is_ready, worker.progress.standstill_s)
+            name: StageHealth(worker.is_ready, worker.standstill_s)
             for name, worker in workers.items()
             if not worker.is_over
         }

@@ -33,6 +33,19 @@ class Saved(NamedTuple):
     value: bytes
 
 
+def snapshot_of(part: Part) -> StageSnapshot:
+    """Return the state of a part as it goes on its topic."""
+    return StageSnapshot(
+        event_id=f"snapshot:{part.instance}:{sum(part.offsets.values())}",
+        ts_event_ns=max(part.clock_ns, 0),
+        stage=part.STAGE,
+        instance=part.instance,
+        processor_version=part.VERSION,
+        offsets=dict(part.offsets),
+        states={part.STAGE: msgspec.Raw(part.snapshot())},
+    )
+
+
 async def read_snapshots(connection: Connection) -> list[Saved]:
     """Return what the snapshot topic holds, the newest of each key."""
     newest: dict[bytes, Saved] = {}

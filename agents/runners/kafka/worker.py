@@ -20,7 +20,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-import msgspec
 from faust.types import TP
 
 from agents.runners.kafka.app import REBALANCE_TIMEOUT_S, new_app
@@ -31,6 +30,7 @@ from agents.runners.kafka.progress import Progress
 from agents.runners.kafka.restoring import (
     check_kept,
     check_tail,
+    packed,
     read_snapshots,
     restore_newest,
 )
@@ -390,7 +390,7 @@ class StageWorker:
             instance=part.instance,
             processor_version=part.VERSION,
             offsets=dict(part.offsets),
-            states={part.STAGE: msgspec.Raw(part.snapshot())},
+            states={part.STAGE: packed(part.snapshot())},
         )
         value = outgoing(SYSTEM_SNAPSHOTS, snapshot)
         await self._publisher.publish([value])

@@ -83,7 +83,11 @@ def stranger(answer: bytes, asked: threading.Event | None = None) -> Iterator[st
                 link.close()
 
 
-@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x00" * 64])
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x00" * 64],
+    ids=["silence", "HTTP", "zeros"],
+)
 def test_another_server_on_the_port_is_told(answer: bytes, config: Path) -> None:
     with stranger(answer) as address:
         assert "Kafka does not answer" in refusal(*words(("worker",), address, config))

@@ -270,8 +270,11 @@ protocol = "PLAINTEXT"         # ["PLAINTEXT"] SSL, SASL_PLAINTEXT, SASL_SSL
 # username = "millrace"
 # password_file = "secret.txt" # or MILLRACE_KAFKA_PASSWORD
 # ca_file = "ca.pem"           # [the system's authorities]
-# certificate_file = "me.pem"  # a client's own certificate, with key_file
-replication = 1                # [1] 3 in production, with min_in_sync_replicas = 2
+# certificate_file = "me.pem"  # a client's own certificate
+# key_file = "me.key"          # and its key
+request_timeout_s = 8          # [8] how long an answer of Kafka may take
+replication = 1                # [1] 3 in production
+min_in_sync_replicas = 1       # [1] 2 in production
 run = "kafka"                  # ["kafka"] names the session on the cluster, and consumer groups
 kinds = ["trade", "quote"]     # ["trade", "quote"] market data that come; "bar/1m" for bars
 snapshot_interval_s = 10       # [10] how often a worker saves the state of its parts

@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo live test check fix bench faults soak compile replay lock clean
+.PHONY: help setup demo live test check fix bench faults soak session compile replay lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -96,6 +96,9 @@ faults: $(STAMP) ## Kill, stop and rebalance workers and brokers of a real Kafka
 
 soak: $(STAMP) ## A long session on a real Kafka; SOAK_ARGS='--minutes 30 --rate 20000'.
 	@$(PY) -m tests.simulation.soak $(SOAK_ARGS)
+
+session: $(STAMP) ## Play the whole demo through workers on a real Kafka, and check every record.
+	@$(PY) -m tests.simulation.kafka_session
 
 compile: $(STAMP) ## Compile the order path into build/compiled (needs a C compiler; optional).
 	@$(PY) -m infra.compiled build/compiled

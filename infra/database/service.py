@@ -74,7 +74,8 @@ class StorageService:
         self._task: asyncio.Task[None] | None = None
         self._stored: set[str] = set()
         self._has_backtests = asyncio.Event()
-        self._history = StoredHistory(Database(self._known_options, self._pools))
+        self._asked = Database(self._known_options, self._pools)
+        self._history = StoredHistory(self._asked)
 
     @property
     def history(self) -> History:
@@ -100,6 +101,10 @@ class StorageService:
             failures=self._failures + (sink.failures if sink is not None else 0),
             last_error=(sink.last_error if sink is not None and running else "") or self._error,
         )
+
+    async def close(self) -> None:
+        """Close the connections of ``history``, in the event loop that used it."""
+        await self._asked.close()
 
     # ---- the thread
 

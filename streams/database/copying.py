@@ -92,11 +92,12 @@ def _shapes(block: Block, names: list[list[bytes]]) -> list[npt.NDArray[np.intp]
 def _encode_shape(
     block: Block, names: list[list[bytes]], rows: npt.NDArray[np.intp] | None
 ) -> bytes:
-    """Return rows of one shape."""
+    """Return rows of one shape: one row is made with all that does not vary, and repeated."""
     count = block.rows if rows is None else len(rows)
     fields: list[tuple[str, str]] = [("n", ">i2")]
-    values: list[npt.NDArray[np.generic]] = []
     lengths: list[int] = []
+    values: dict[int, npt.NDArray[np.generic]] = {}
+    constants: dict[int, bytes] = {}
     for number, ((_, kind), column) in enumerate(
         zip(block.series.columns, block.columns, strict=True)
     ):
@@ -105,17 +106,27 @@ def _encode_shape(
             codes = column.codes if rows is None else column.codes[rows]
             length = len(names[number][int(codes[0])])
             form = f"S{length}"
-            # Names of other lengths do not occur in these rows; they are cut, and never taken.
-            texts = np.array([text[:length] for text in names[number]], f"S{max(length, 1)}")
-            values.append(texts[codes])
+            if len(column.names) == 1:
+                constants[number] = names[number][0]
+            elif length:
+                # Names of other lengths do not occur in these rows; they are cut, never taken.
+                texts = np.array([text[:length] for text in names[number]], form)
+                values[number] = texts[codes]
         else:
-            values.append(column if rows is None else column[rows])
-        fields += [(f"l{number}", ">i4"), (f"v{number}", form)]
-        lengths.append(length)
-    out = np.empty(count, np.dtype([field for field in fields if field[1] != "S0"]))
-    out["n"] = len(lengths)
-    for number, (length, column_values) in enumerate(zip(lengths, values, strict=True)):
-        out[f"l{number}"] = length
+            values[number] = column if rows is None else column[rows]
+        fields.append((f"l{number}", ">i4"))
         if length:
-            out[f"v{number}"] = column_values
-    return out.tobytes()
+            fields.append((f"v{number}", form))
+        lengths.append(length)
+    layout = np.dtype(fields)
+    row = np.zeros(1, layout)
+    row["n"] = len(lengths)
+    for number, length in enumerate(lengths):
+        row[f"l{number}"] = length
+        if length and number in constants:
+            row[f"v{number}"] = constants[number]
+    body = bytearray(row.tobytes()) * count
+    out = np.frombuffer(body, layout)
+    for number, column_values in values.items():
+        out[f"v{number}"] = column_values
+    return bytes(body)

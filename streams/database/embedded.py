@@ -15,6 +15,7 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -33,6 +34,7 @@ _START_TIMEOUT_S = 60
 _STOP_TIMEOUT_S = 20
 _TRIES = 20
 _TRY_S = 0.25
+_POLL_S = 0.02
 _LOG_LINES = 5
 _USERS_OF_ROOT = ("postgres", "nobody")
 
@@ -249,24 +251,26 @@ class EmbeddedServer:
         return "" if done.returncode == 0 else self._last_lines()
 
     def _stop(self) -> bool:
-        if self.running() is None:
-            return False
-        done = self._halt("fast")
-        if done.returncode and self.running() is not None:
-            # What is committed is on the disk; the next start brings it in.
-            done = self._halt("immediate")
-        if done.returncode and self.running() is not None:
+        """End the server by signals: first it says goodbye, then it stops where it is.
+
+        What is committed is on the disk either way.
+        """
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            found = self.running()
+            if found is None:
+                return number == signal.SIGQUIT
+            os.kill(found.pid, number)
+            until_s = time.monotonic() + _STOP_TIMEOUT_S
+            while _is_ours(found.pid, self.cluster) and time.monotonic() < until_s:
+                time.sleep(_POLL_S)
+        if self.running() is not None:
             raise StorageError(
-                f"the embedded PostgreSQL does not stop: {done.stderr.decode(errors='replace')}",
+                "the embedded PostgreSQL does not stop",
                 field="database",
                 value=str(self.folder),
-                remedy=f"read {self.log_file}",
+                remedy=f"read {self.cluster / 'log'}",
             )
         return True
-
-    def _halt(self, mode: str) -> subprocess.CompletedProcess[bytes]:
-        arguments = ["-D", str(self.cluster), "-w", "-t", str(_STOP_TIMEOUT_S), "-m", mode]
-        return self._run(_run_as(), "pg_ctl", [*arguments, "stop"])
 
     # ---- files
 

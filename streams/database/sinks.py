@@ -21,6 +21,7 @@ POLL_S = 0.25
 STANDBY_S = 2.0
 _WAIT_FIRST_S = 0.25
 _WAIT_MAX_S = 15.0
+_IDLE_READS = 50
 
 
 class Source(Protocol):
@@ -140,8 +141,15 @@ class Sink:
         """
         try:
             await self._open()
-            while not self._stop.is_set() and await self.step():
-                pass
+            idle = 0
+            while not self._stop.is_set() and idle < _IDLE_READS:
+                if await self.step():
+                    idle = 0
+                elif await self._source.lag():
+                    # Slow to come, or the end of a partition is not a record.
+                    idle += 1
+                else:
+                    break
         finally:
             self.state.status = "stopped"
             await self._source.close()

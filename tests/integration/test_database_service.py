@@ -1,0 +1,107 @@
+"""The storage beside a run: its own thread, its own troubles, and never the run's."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.database.service import StorageService
+from infra.database.settings import DatabaseSettings
+from schemas.control import BacktestResult
+from schemas.enums import RunStatus
+from schemas.errors import StorageError
+from schemas.topics import BACKTEST_RESULTS
+from streams.database.embedded import EmbeddedServer
+from streams.database.journals import JournalSource
+from streams.history import Window
+from tests.database_case import journaled_rows, make_runner, record_run, rows_of, until
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Give a folder that the server's user can reach, removed at the end."""
+    found = Path(tempfile.mkdtemp(prefix="millrace-db-"))
+    yield found
+    EmbeddedServer(found / "database").stop()
+    shutil.rmtree(found, ignore_errors=True)
+
+
+async def test_run_and_its_backtests_are_stored_through_a_death_of_the_server(
+    folder: Path,
+) -> None:
+    runner = make_runner(folder / "runs" / "live" / "journal", "live")
+    service = StorageService(
+        DatabaseSettings(),
+        folder / "database",
+        lambda: JournalSource(folder / "runs" / "live" / "journal"),
+        runs=folder / "runs",
+    )
+    with pytest.raises(StorageError):
+        await service.history.runs()
+    service.start()
+    runner.turn()
+    await until(lambda: service.state().rows > 0, 120)
+    assert service.state().is_ready
+    assert service.state().tier
+
+    address = EmbeddedServer(folder / "database").running()
+    assert address is not None
+    os.kill(address.pid, signal.SIGKILL)
+    # A backtest finishes meanwhile; its result on the log names the folder of its journal.
+    done = record_run(folder / "runs" / "backtest-1" / "journal", "backtest-1")
+    result = BacktestResult(
+        "r", runner.now_ns(), "task", "", "task", "s", RunStatus.COMPLETED, {}, "", str(done.parent)
+    )
+    runner.publish_side(BACKTEST_RESULTS, result)
+    while not runner.feed.is_done:
+        runner.turn()
+    runner.finish()
+    runner.close()
+    expected = rows_of(journaled_rows(folder / "runs" / "live" / "journal"))
+    await until(lambda: service.state().rows >= expected and service.state().is_ready, 120)
+
+    history = service.history
+    (found,) = (await history.backtests()).items
+    assert found.result.task_id == "task"
+    stored: set[str] = set()
+
+    async def runs() -> None:
+        stored.update(run.run_id for run in (await history.runs()).items)
+
+    for _ in range(600):
+        await runs()
+        if "backtest-1" in stored:
+            break
+        await asyncio.sleep(0.1)
+    assert stored == {"live", "backtest-1"}
+    assert (await history.fills(Window("backtest-1"))).items
+    await service.close()
+    service.stop()
+    assert service.state().status == "stopped"
+    assert EmbeddedServer(folder / "database").running() is None
+
+
+async def test_database_that_cannot_be_reached_is_said_and_waited_for(folder: Path) -> None:
+    service = StorageService(
+        DatabaseSettings(dsn="postgresql://nobody@127.0.0.1:1/none"),
+        folder / "database",
+        lambda: JournalSource(folder / "none"),
+    )
+    service.start()
+    await until(lambda: service.state().status == "away")
+    state = service.state()
+    with pytest.raises(StorageError):
+        await service.history.runs()
+    service.stop()
+
+    assert not state.is_ready
+    assert state.last_error
+    assert state.address == "127.0.0.1:1/none"
+    assert service.state().status == "stopped"

@@ -340,9 +340,11 @@ class Connection:
             for subscription in opened:
                 self._send_snapshot(request, subscription)
         self._changed()
-        behind = [item for item in opened if not item.is_live]
-        if behind:
-            task = asyncio.create_task(self._read_history(behind))
+        # Side by side, so that a long topic does not keep the others waiting.
+        for subscription in opened:
+            if subscription.is_live:
+                continue
+            task = asyncio.create_task(self._read_history(subscription))
             self._history.add(task)
             task.add_done_callback(self._history.discard)
 
@@ -372,16 +374,15 @@ class Connection:
             is_last = start + _SNAPSHOT_PART >= len(items)
             self.offer(frames.snapshot(request.id, topic, epoch, part, is_last=is_last))
 
-    async def _read_history(self, behind: list[Subscription]) -> None:
-        """Send what was written since the cursor, then let the subscriptions go on live."""
+    async def _read_history(self, subscription: Subscription) -> None:
+        """Send what was written since the cursor, then let the subscription go on live."""
         try:
-            for subscription in behind:
-                await CatchingUp(self, subscription, self._log, self._settings).run()
-                if self.subscriptions.get(subscription.topic) is subscription:
-                    # Others have what was published up to here, this client has read it.
-                    self._groups.flush()
-                    subscription.is_live = True
-                    self._groups.regroup(self)
+            await CatchingUp(self, subscription, self._log, self._settings).run()
+            if self.subscriptions.get(subscription.topic) is subscription:
+                # Others have what was published up to here, this client has read it.
+                self._groups.flush()
+                subscription.is_live = True
+                self._groups.regroup(self)
         except Expired as error:
             self.end(Ending(EXPIRED, "cursor_expired", str(error)))
         except StorageError as error:

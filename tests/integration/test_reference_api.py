@@ -255,24 +255,38 @@ def test_queries_answer(server: Server) -> None:
     assert server.get("/openapi.json").body["openapi"] == "3.1.0"
 
 
-def test_order_is_filled_and_its_id_stands_for_it(server: Server) -> None:
-    order = {"symbol": "IBM", "side": "BUY", "quantity": 10, "client_order_id": "ref-1"}
+@pytest.fixture
+def flat(server: Server) -> Iterator[Server]:
+    """Give the server while its strategy is stopped and flat.
 
-    first = server.post("/api/orders?wait=filled&timeout_s=30", order)
-    again = server.post("/api/orders?timeout_s=30", order)
-    other = server.post("/api/orders?timeout_s=30", {**order, "quantity": 11})
+    Whether an order reduces is judged by what the account holds over all strategies.
+    """
+    server.post("/api/strategies/demo/stop", {})
+    server.until(lambda: server.get("/api/strategies/demo").body["status"] == "STOPPED")
+    scope = {"scope": "STRATEGY", "scope_id": "demo"}
+    server.post("/api/risk/kill", {"action": "flatten", "reason": "test", **scope})
+    server.until(lambda: server.get("/api/positions?strategy_id=demo").body["count"] == 0)
+    yield server
+    server.post("/api/strategies/demo/start", {})
+
+
+def test_order_is_filled_and_its_id_stands_for_it(flat: Server) -> None:
+    order = {"symbol": "IBM", "side": "BUY", "quantity": 10, "client_order_id": "ref-1"}
+    mine = "/api/positions/IBM"
+    query = "strategy_id=manual"
+
+    first = flat.post("/api/orders?wait=filled&timeout_s=30", order)
+    again = flat.post("/api/orders?timeout_s=30", order)
+    other = flat.post("/api/orders?timeout_s=30", {**order, "quantity": 11})
+    flat.until(lambda: flat.get(f"{mine}?{query}").status == 200)
+    held = flat.get(f"{mine}?{query}").body["positions"][0]
+    lots = flat.get(f"{mine}/lots?{query}").body["positions"][0]
+    closed = flat.request("DELETE", f"{mine}?{query}&wait=filled&timeout_s=30")
 
     assert (first.status, first.body["status"]) == (200, "FILLED"), first.body
     assert again.body["status"] == "FILLED"
     assert other.status == 409
-    positions = server.get("/api/positions/IBM?strategy_id=manual").body
-    assert positions["positions"][0]["quantity"] == 10
-    assert server.get("/api/positions/IBM/lots?strategy_id=manual").body["positions"][0][
-        "is_complete"
-    ]
-    closed = server.request(
-        "DELETE", "/api/positions/IBM?strategy_id=manual&wait=filled&timeout_s=30"
-    )
+    assert (held["quantity"], lots["is_complete"]) == (10, True)
     assert (closed.status, closed.body["status"]) == (200, "FILLED"), closed.body
 
 

@@ -58,7 +58,7 @@ class LimitsQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class DecisionsQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Filters of the list; the page ends before offset ``cursor`` of ``risk.decisions``."""
+    """Filters of the list; ``cursor`` is that of the page before."""
 
     is_approved: bool | None = None
     code: str | None = None

@@ -31,7 +31,8 @@ OpenAPI 3.1 document. The examples need nothing but curl; put the address of the
   exactly one: several are 422 `symbol_ambiguous` with the list `candidates`, none is 422
   `symbol_unknown` (404 in a path).
 - **Other runs, other instants.** Routes marked *run* take `run_id` (a recorded run, or the task
-  of a backtest) and `as_of`: a time, or an offset written `orders.events.v1:41`. The answer is
+  of a backtest) and `as_of`: a time, or an offset written `orders.events.v1:41`
+  (in partition 2 `orders.events.v1/2:41`). The answer is
   what the run's records up to there say. Nothing can be done in history.
 - **Pages.** Lists are newest first and take `limit` and `cursor`; `next_cursor` of an answer asks
   for the page behind it. Series for charts are columns, the oldest first, and their cursor asks

@@ -20,7 +20,10 @@ _NUMBER = {"type": "number"}
 _NUMBER_OR_TEXT = {"type": ["number", "string"]}
 _PLACE = (
     (RUN_ID, "A recorded run, or a backtest by its task; the running one without it."),
-    (AS_OF, "An RFC 3339 time, or an offset as topic:offset; the end of the run without it."),
+    (
+        AS_OF,
+        "An RFC 3339 time, or topic:offset, or topic/partition:offset; its end without.",
+    ),
 )
 
 

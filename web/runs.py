@@ -7,6 +7,7 @@ the place that is asked for. Folding is work for a thread, one at a time, with a
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +27,9 @@ _KEPT = 8
 _CHUNK = 500
 _WAITING_MAX = 16
 _TIMEOUT_S = 60.0
+_OFFSET = re.compile(
+    r"(?P<topic>[a-z.-]+\.v\d+)(?:/(?P<partition>\d{1,6}))?:(?P<offset>\d{1,18})", re.ASCII
+)
 
 
 class RunInfo(msgspec.Struct):
@@ -83,6 +87,7 @@ class Place(NamedTuple):
     ts_ns: int | None = None
     topic: str = ""
     offset: int = 0
+    partition: int = 0
 
 
 END = Place()
@@ -92,9 +97,9 @@ def parse_place(text: str) -> Place:
     """Return the place that ``as_of`` names; raises ProblemError (422) for none."""
     if not text:
         return END
-    topic, _, offset = text.rpartition(":")
-    if topic in TOPIC_BY_NAME and offset.isascii() and offset.isdigit() and len(offset) < 19:
-        return Place(None, topic, int(offset))
+    match = _OFFSET.fullmatch(text)
+    if match is not None and match["topic"] in TOPIC_BY_NAME:
+        return Place(None, match["topic"], int(match["offset"]), int(match["partition"] or 0))
     ts_ns = parse_time(text, is_end=True)
     if ts_ns is None:
         remedy = "write 2013-10-07T14:00:00Z, or a topic and offset such as orders.events.v1:41"
@@ -194,6 +199,7 @@ def _upto(group: list[Published], place: Place) -> tuple[list[Published], bool]:
         return [i for i in group if getattr(i.record, "ts_event_ns", 0) <= ts_ns], False
     if place.topic:
         for number, item in enumerate(group):
-            if item.topic == place.topic and item.offset >= place.offset:
+            is_of_place = (item.topic, item.partition) == (place.topic, place.partition)
+            if is_of_place and item.offset >= place.offset:
                 return group[: number + 1], True
     return group, False

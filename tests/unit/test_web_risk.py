@@ -239,3 +239,11 @@ def test_what_if_of_a_wrong_order_is_refused_and_without_a_stage_unavailable(
     with lonely.client() as other:
         response = other.post("/api/risk/check", json=body())
     assert problem(response, 503)["code"] == "no_answer"
+
+
+def test_what_if_about_a_known_order_changes_nothing_of_it(client: TestClient) -> None:
+    before = client.get("/api/orders/o-2").json()
+
+    client.post("/api/risk/check", json=body(client_order_id="o-2", quantity=2000))
+
+    assert client.get("/api/orders/o-2").json() == before

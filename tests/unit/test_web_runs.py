@@ -74,6 +74,8 @@ def test_state_is_that_of_the_offset(client: TestClient) -> None:
         path = f"/api/orders/o-1?run_id=backtest-1&as_of={t.ORDER_EVENTS}:{offset}"
         return str(client.get(path).json()["status"])
 
+    other = f"/api/orders/o-1?run_id=backtest-1&as_of={t.ORDER_EVENTS}/1:0"
+    assert client.get(other).json()["status"] == "FILLED"
     assert [status(n) for n in (0, 2, 3, 4, 99)] == [
         "SUBMITTED",
         "SUBMITTED",

@@ -23,7 +23,7 @@ _VALUE_SHOWN = 4_000
 
 
 class LettersQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Filters of the list; the page ends before offset ``cursor`` of ``system.dead-letters``."""
+    """Filters of the list; ``cursor`` is that of the page before."""
 
     topic: str | None = None
     limit: Annotated[int, Meta(ge=1, le=500)] = 50

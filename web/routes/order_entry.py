@@ -87,6 +87,18 @@ class OrderQuery(msgspec.Struct, forbid_unknown_fields=True):
     account_id: str = ""
 
 
+class CancelQuery(OrderQuery, forbid_unknown_fields=True):
+    """The account of the order, and for how many seconds to wait for the stage's receipt."""
+
+    timeout_s: Seconds | None = None
+
+
+class CheckQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """For how many seconds to wait for the answer of the account stage."""
+
+    timeout_s: Seconds | None = None
+
+
 class CancelAllQuery(msgspec.Struct, forbid_unknown_fields=True):
     """Whose orders: of one account, of one strategy, in one instrument; all without any."""
 
@@ -164,18 +176,19 @@ async def replace_order(
     )
     last = row.events[-1] if row.events else None
     with context.waiters.expect(RISK_DECISIONS, command.event_id) as judged:
-        receipt = await send(context, command)
+        timeout_s = patience(context, call.query)
+        receipt = await send(context, command, timeout_s)
         if receipt is None:
             return late(row.account_id, row.client_order_id)
         if receipt.outcome == ReceiptOutcome.REFUSED:
             raise refusal(receipt, "only working orders can be replaced")
-        decision = await within(judged, context.settings.receipt_timeout_s)
+        decision = await within(judged, timeout_s)
     if isinstance(decision, RiskDecision) and not decision.is_approved:
         words = f"{decision.measured} against {decision.limit}"
         error = FieldError("", f"{decision.code}: {words}", "ask for less; the order stands")
         raise invalid([error], code=decision.code.lower())
     if call.query.wait != "receipt":
-        await context.waiters.until(lambda: _is_replaced(row, last), patience(context, call.query))
+        await context.waiters.until(lambda: _is_replaced(row, last), timeout_s)
         event = row.events[-1] if row.events else None
         if isinstance(event, OrderReplaceRejected) and event is not last:
             raise ProblemError(409, event.code.lower(), f"{event.detail}; the order stands")
@@ -205,7 +218,7 @@ def _check_replace(row: OrderRow, request: ReplaceRequest) -> None:
         raise invalid(errors)
 
 
-async def cancel_order(context: Context, call: Call[OrderQuery, None]) -> answers.Order | Reply:
+async def cancel_order(context: Context, call: Call[CancelQuery, None]) -> answers.Order | Reply:
     """Ask for the cancel of an order; the answer shows it as it stands, usually PENDING_CANCEL."""
     row = known_order(context, call.path["client_order_id"], call.query.account_id)
     command = CancelOrder(
@@ -219,7 +232,7 @@ async def cancel_order(context: Context, call: Call[OrderQuery, None]) -> answer
         "canceled over the API",
         wants_receipt=True,
     )
-    receipt = await send(context, command)
+    receipt = await send(context, command, call.query.timeout_s)
     if receipt is None:
         return late(row.account_id, row.client_order_id)
     if receipt.outcome == ReceiptOutcome.REFUSED:
@@ -372,7 +385,7 @@ ROUTES = (
         TRADE,
         "Cancel an order",
         "orders",
-        query=OrderQuery,
+        query=CancelQuery,
         answers=_LATE,
         errors=(404, 409, 503),
         example="/api/orders/o-2",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from itertools import dropwhile, islice
+from itertools import islice
 from typing import TypeVar
 
 from streams.log import Published
@@ -49,15 +49,20 @@ def place_of(cursor: str) -> tuple[int, int]:
 
 
 def older_than(items: Iterable[Published], cursor: str | None) -> Iterator[Published]:
-    """Return the items, the newest first, that stand behind the one that ``cursor`` names.
+    """Yield the items, the newest first, that stand behind the one that ``cursor`` names.
 
-    Partitions count their offsets on their own, so only that one item tells where to go on.
+    Partitions count their offsets on their own, so only that one item tells where to go on. Raises
+    ProblemError (422) where it is no longer kept: an empty page would look like the end.
     """
-    if cursor is None:
-        return iter(items)
-    place = place_of(cursor)
-    behind = dropwhile(lambda item: (item.partition, item.offset) != place, items)
-    return islice(behind, 1, None)
+    place = place_of(cursor) if cursor is not None else None
+    is_reached = place is None
+    for item in items:
+        if is_reached:
+            yield item
+        else:
+            is_reached = (item.partition, item.offset) == place
+    if not is_reached and cursor is not None:
+        raise bad_cursor(cursor)
 
 
 def offset_cursor(item: Published) -> str:

@@ -21,7 +21,7 @@ from web.answers import risk as answers
 from web.context import Context
 from web.problems import FieldError, invalid, unavailable
 from web.route_table import Call, NoQuery, Reply, Route
-from web.routes.order_entry import OrderRequest, order_of
+from web.routes.order_entry import CheckQuery, OrderRequest, order_of
 from web.routes.pages import offset_cursor, older_than, page, within_times
 from web.routes.resolving import is_symbol, resolve_symbol
 from web.routes.risk_answers import (
@@ -58,7 +58,7 @@ class LimitsQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class DecisionsQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Filters of the list; the page ends before offset ``cursor`` of ``risk.decisions``."""
+    """Filters of the list; ``cursor`` is that of the page before."""
 
     is_approved: bool | None = None
     code: str | None = None
@@ -270,7 +270,7 @@ async def _change(
     return found if is_done else Reply(202, found, {"Location": "/api/risk/breaker"})
 
 
-async def check_order(context: Context, call: Call[NoQuery, OrderRequest]) -> answers.OrderCheck:
+async def check_order(context: Context, call: Call[CheckQuery, OrderRequest]) -> answers.OrderCheck:
     """Ask the risk gate what it would say to an order; nothing is sent and nothing changes.
 
     The question is a record: its answer holds for the place of the log at which it stands.
@@ -283,7 +283,10 @@ async def check_order(context: Context, call: Call[NoQuery, OrderRequest]) -> an
     )
     with context.waiters.expect(ORDER_RECEIPTS, event_id) as answer:
         await context.publish(ACCOUNT_INPUTS, command, "nothing was asked as far as is known")
-        item = await item_within(answer, context.settings.receipt_timeout_s)
+        timeout_s = call.query.timeout_s
+        if timeout_s is None:
+            timeout_s = context.settings.receipt_timeout_s
+        item = await item_within(answer, timeout_s)
     if item is None or not isinstance(item.record, OrderChecked):
         raise unavailable("the account stage does not answer; try again", code="no_answer")
     found = item.record
@@ -405,6 +408,7 @@ ROUTES = (
         READ,
         "What the risk gate would say to an order",
         "risk",
+        query=CheckQuery,
         body=OrderRequest,
         errors=_ERRORS,
         example_body={"symbol": "IBM", "side": "BUY", "quantity": 10},

@@ -6,6 +6,7 @@ HTTP's words, so any number of web processes agree.
 
 from __future__ import annotations
 
+import time
 from typing import Literal
 
 from agents.domain.order_state import CLOSED
@@ -28,7 +29,9 @@ _SETTLED = CLOSED | {OrderStatus.UNKNOWN, OrderStatus.PENDING_APPROVAL}
 _ON_THE_WAY = frozenset({OrderStatus.INITIALIZED, OrderStatus.SUBMITTED})
 
 
-async def send(context: Context, command: Command) -> CommandReceipt | None:
+async def send(
+    context: Context, command: Command, timeout_s: float | None = None
+) -> CommandReceipt | None:
     """Publish a command and return its receipt, or None if that is late."""
     context.check_is_present()
     remedy = (
@@ -36,7 +39,8 @@ async def send(context: Context, command: Command) -> CommandReceipt | None:
     )
     with context.waiters.expect(ORDER_RECEIPTS, command.event_id) as answer:
         await context.publish(ACCOUNT_INPUTS, command, remedy)
-        receipt = await within(answer, context.settings.receipt_timeout_s)
+        patience_s = context.settings.receipt_timeout_s if timeout_s is None else timeout_s
+        receipt = await within(answer, patience_s)
     return receipt if isinstance(receipt, CommandReceipt) else None
 
 
@@ -48,7 +52,8 @@ async def submit(
     Raises ProblemError for a conflict (409) or an order that was refused at the door (422).
     """
     account_id, order_id = command.account_id, command.client_order_id
-    receipt = await send(context, command)
+    end_s = time.monotonic() + timeout_s
+    receipt = await send(context, command, timeout_s)
     if receipt is None:
         return late(account_id, order_id)
     if receipt.outcome == ReceiptOutcome.CONFLICT:
@@ -75,7 +80,7 @@ async def submit(
         # The order's first event and its receipt are written together, but may come by two ways.
         return row.status is not OrderStatus.INITIALIZED
 
-    await context.waiters.until(has_come_far_enough, timeout_s)
+    await context.waiters.until(has_come_far_enough, max(end_s - time.monotonic(), 0.0))
     row = orders.find(order_id, account_id)
     return order_answer(context.views, row) if row is not None else late(account_id, order_id)
 

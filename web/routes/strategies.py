@@ -48,7 +48,7 @@ class ParametersRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class SignalsQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Filters of the list; the page ends before offset ``cursor`` of ``strategy.signals``."""
+    """Filters of the list; ``cursor`` is that of the page before."""
 
     symbol: str | None = None
     after: str | None = None

@@ -97,7 +97,7 @@ async def get_lag(context: Context, call: Call[NoQuery, None]) -> answers.Lag:
     topics = []
     for topic, newest_ns in sorted(views.newest_ns.items()):
         taken = sum(views.next_offsets(topic).values())
-        behind = max(0, log.end_offset(topic) - taken)
+        behind = max(0, _end_of(log, topic) - taken)
         age_s = max(0, now_ns - newest_ns) / _NS
         topics.append(answers.TopicLag(topic, behind, format_time(newest_ns), newest_ns, age_s))
     total = sum(item.behind_records for item in topics)
@@ -119,7 +119,7 @@ async def get_topics(context: Context, call: Call[NoQuery, None]) -> answers.Top
                 t.producer,
                 t.websocket,
                 t.description,
-                context.log.end_offset(t.name),
+                _end_of(context.log, t.name),
                 format_time(newest[t.name]) if t.name in newest else None,
                 newest.get(t.name),
             )

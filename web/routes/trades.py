@@ -23,7 +23,7 @@ from web.views.models import Views
 
 
 class TradesQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Filters of the list; the page ends before offset ``cursor`` of ``orders.fills``."""
+    """Filters of the list; ``cursor`` is that of the page before."""
 
     account_id: str | None = None
     strategy_id: str | None = None

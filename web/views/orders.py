@@ -9,7 +9,7 @@ from decimal import Decimal
 import msgspec
 
 from agents.domain.order_state import CLOSED, OPEN
-from schemas.commands import CommandReceipt, SubmitOrder
+from schemas.commands import CommandReceipt, OrderChecked, SubmitOrder
 from schemas.enums import OrderStatus, OrderType, ReceiptOutcome, Side, TimeInForce
 from schemas.order_events import (
     Fill,
@@ -123,8 +123,10 @@ class OrderBook:
         if row.status in CLOSED and not was_closed:
             self._close(key)
 
-    def on_receipt(self, receipt: CommandReceipt) -> None:
+    def on_receipt(self, receipt: CommandReceipt | OrderChecked) -> None:
         """Close an order that was refused at the door: no event of it follows."""
+        if isinstance(receipt, OrderChecked):
+            return
         key = (receipt.account_id, receipt.client_order_id)
         row = self._orders.get(key)
         if (

@@ -22,7 +22,7 @@ from web.openapi import document
 from web.problems import MEDIA_TYPE
 from web.routes import TABLE
 
-_EXAMPLES = 15
+_EXAMPLES = 5
 _DOCUMENT = msgspec.json.decode(msgspec.json.encode(document(TABLE, "1.1")))
 
 _config = SchemathesisConfig.from_dict({"generation": {"mode": "all"}})

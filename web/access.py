@@ -10,18 +10,18 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from schemas.topics import SYSTEM_ORDER_LOG, SYSTEM_SNAPSHOTS
+from web.scopes import ADMIN, READ
 
-READ = "read"
-OPERATE = "risk"
 _ALL = "*"
 _INTERNAL = frozenset({SYSTEM_ORDER_LOG, SYSTEM_SNAPSHOTS})
 
 
 class Client(NamedTuple):
-    """Somebody who may do what ``scopes`` name; ``*`` is everything."""
+    """Somebody who may do what ``scopes`` name, ``*`` being everything; by a key, or nobody's."""
 
     name: str
     scopes: frozenset[str]
+    key_id: str = ""
 
     def may(self, scope: str) -> bool:
         """Return whether the client has ``scope``."""
@@ -60,4 +60,4 @@ def scope_of(topic: str) -> str:
 
     States of stages and their order logs are what operators repair with.
     """
-    return OPERATE if topic in _INTERNAL else READ
+    return ADMIN if topic in _INTERNAL else READ

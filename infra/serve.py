@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import math
 import signal
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ from agents.runners.live_feed import LiveFeed
 from agents.runners.local import LocalRunner
 from agents.runners.parity import engine_config, read_manifest
 from agents.runners.replay import MANIFEST, manifest_of
+from infra.access import access_of
 from infra.backtest_agent import BacktestAgent
 from infra.composition import Setup, compose
 from infra.data import open_whole
@@ -39,7 +40,7 @@ from schemas.control import RunManifest, StrategyStateChanged
 from schemas.enums import StrategyStatus
 from schemas.errors import ConfigError, ConflictError, MillraceError, NotFoundError
 from schemas.instruments import Universe
-from schemas.topics import REFERENCE_INSTRUMENTS, SYSTEM_RUNS
+from schemas.topics import REFERENCE_INSTRUMENTS, SYSTEM_AUDIT, SYSTEM_RUNS
 from streams.database.journals import JournalSource
 from streams.feeds import FeedAdapter, one_line
 from streams.journal import JournalReader
@@ -242,7 +243,7 @@ def run_engine(
     )
     listen = settings.run.port if port is None else port
     check_port(listen)
-    check_host(settings.run.host)
+    access_of(settings, settings.run.host)  # before anything is opened
     live = open_run(settings, target, target.name)
 
     async def announce(stop: asyncio.Event) -> None:
@@ -275,10 +276,10 @@ def run_engine(
         )
     storage = storage_of(settings, live.runner.folder)
     if storage is None:
-        return uvloop.run(serve(live, settings.run.host, listen, announce, console))
+        return uvloop.run(serve(live, settings.run.host, listen, announce, console, settings))
     storage.start()
     try:
-        return uvloop.run(serve(live, settings.run.host, listen, announce, console))
+        return uvloop.run(serve(live, settings.run.host, listen, announce, console, settings))
     finally:
         storage.stop()
 
@@ -319,21 +320,6 @@ class _Refusals:
             )
 
 
-def check_host(host: str) -> None:
-    """Raise ConfigError for an interface that others can reach: there are no keys and no TLS."""
-    try:
-        is_local = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_local = False
-    if not is_local:
-        raise ConfigError(
-            "the API is served on this machine only, because it asks nobody for a key",
-            field="run.host",
-            value=host,
-            remedy="use 127.0.0.1, ::1 or localhost, and a tunnel from elsewhere",
-        )
-
-
 def check_port(port: int) -> None:
     """Raise ConfigError for a number that is no port."""
     if not 0 <= port <= _PORT_MAX:
@@ -351,12 +337,14 @@ async def serve(
     port: int,
     work: Callable[[asyncio.Event], Awaitable[object]],
     console: Console,
+    settings: Settings | None = None,
 ) -> int:
     """Serve the API while ``work`` runs.
 
     ``work`` gets the event that a signal sets. Stop within 2 s. Raises ConfigError for an address
     that cannot be used.
     """
+    access = access_of(settings or Settings(), host)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -364,10 +352,17 @@ async def serve(
     runner = live.runner
     agent = BacktestAgent(runner)
     runs = JournalRuns(data_folder(), {runner.run_id: runner.folder})
-    app = create_app(runner, WebSettings(), lambda: uuid.uuid4().hex, runs=runs)
-    web = WebServer(app, host, port)
+    app = create_app(
+        runner,
+        WebSettings(allowed_hosts=access.allowed_hosts),
+        lambda: uuid.uuid4().hex,
+        runs=runs,
+        gate=access.gate,
+        audit=partial(runner.publish_side, SYSTEM_AUDIT),
+    )
+    web = WebServer(app, host, port, tls=access.tls, proxies=access.proxies)
     await web.start()
-    console.print(f"serving http://{host}:{web.port}  (API docs at /docs)")
+    console.print(f"serving {access.scheme}://{host}:{web.port}  (API docs at /docs)")
     running = asyncio.create_task(runner.run())
     working = asyncio.create_task(_as_task(work, stop))
     feeding = asyncio.create_task(_feed(live, stop))

@@ -70,6 +70,7 @@ class Hub:
         self._flush_after_s = 0.0
         self._is_writing = False
         self._beating: asyncio.TimerHandle | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     @property
     def client_count(self) -> int:
@@ -110,10 +111,20 @@ class Hub:
         """Look after idle and stalled clients, as long as there are clients."""
         for client in list(self._clients):
             client.beat()
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look_for_revoked())
         loop = asyncio.get_running_loop()
         self._beating = (
             loop.call_later(self._settings.heartbeat_s / 2, self._beat) if self._clients else None
         )
+
+    async def _look_for_revoked(self) -> None:
+        """End the connections of clients whose keys are good no more."""
+        for client in list(self._clients):
+            known = client.client
+            if known is not None and not await self.access.is_good(known):
+                detail = "the key was revoked or has expired; connect with another"
+                client.end(Ending(UNKNOWN_CLIENT, "key_refused", detail))
 
     # ---- groups
 

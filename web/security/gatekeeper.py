@@ -23,7 +23,9 @@ from web.security.sessions import Sessions
 CSRF_HEADER = "x-csrf-token"
 COOKIE = "millrace"
 SECURE_COOKIE = "__Host-millrace"
-LOCAL = "local"
+LOCAL_OPERATOR = "api"
+"""Who acts where no key is asked for."""
+
 _ALL = "*"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="millrace"'}
@@ -44,6 +46,13 @@ class Caller(NamedTuple):
     client: Client
     key_id: str = ""
     cookie: str = ""
+
+
+EVERYBODY = Caller(Client(LOCAL_OPERATOR, frozenset({_ALL})))
+"""The person at the machine: whoever comes where no key is asked for."""
+
+NOBODY = Caller(Client("", frozenset()))
+"""Somebody who showed no key where one is asked for."""
 
 
 class Gatekeeper:
@@ -91,7 +100,7 @@ class Gatekeeper:
                 headers=_CHALLENGE,
             )
         if caller is None:
-            return Caller(Client("", frozenset()))
+            return NOBODY
         if caller.key_id:
             self._spend(caller.key_id)
         if caller.cookie and method not in _SAFE:
@@ -122,18 +131,23 @@ class Gatekeeper:
                 raise ProblemError(
                     401, "session_ended", "the session has ended; sign in again", headers=_CHALLENGE
                 )
-        return Caller(Client(LOCAL, frozenset({_ALL}))) if self.is_open else None
+        return EVERYBODY if self.is_open else None
+
+    def caller_of(self, key_id: str) -> Caller | None:
+        """Return whom a key belongs to, None if it may not be used."""
+        key = self._known(key_id)
+        return Caller(_client(key), key.key_id) if key is not None else None
 
     def _by_key(self, text: str, address: str) -> tuple[Client, str]:
-        wait_s = self._failures.wait_s(address)
-        if wait_s:
-            raise _too_many("wrong keys from this address", wait_s)
         try:
             key = self.keys.find(text)
         except StorageError as error:
             raise unavailable(error.message, code="keys_unavailable") from error
         if key is None:
-            self._failures.take(address)
+            # Whoever has a good key is not held up by others behind the same address.
+            wait_s = self._failures.take(address)
+            if wait_s:
+                raise _too_many("wrong keys from this address", wait_s)
             raise ProblemError(
                 401,
                 "key_refused",

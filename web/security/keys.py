@@ -72,9 +72,7 @@ class KeyFile:
     nobody gets in by a broken file.
     """
 
-    def __init__(
-        self, path: Path, now_ns: Callable[[], int], clock_s: Callable[[], float]
-    ) -> None:
+    def __init__(self, path: Path, now_ns: Callable[[], int], clock_s: Callable[[], float]) -> None:
         self.path = path
         self._now_ns = now_ns
         self._clock_s = clock_s

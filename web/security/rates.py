@@ -37,10 +37,6 @@ class Rates:
         self._keep(name, tokens - 1.0)
         return 0.0
 
-    def wait_s(self, name: str) -> float:
-        """Return after how many seconds there will be a token, 0 if there is one; takes none."""
-        return max((1.0 - self._tokens(name)) / self._per_s, 0.0)
-
     def _tokens(self, name: str) -> float:
         now_s = self._clock_s()
         tokens, at_s = self._buckets.get(name, (self._burst, now_s))

@@ -21,6 +21,7 @@ from infra.backtests import BATCH_EVENTS, BacktestSpec, run_backtest
 from infra.cli_db import db_app, sink
 from infra.cli_kafka import kafka_app
 from infra.cli_letters import letters_app
+from infra.cli_keys import add_keys_commands
 from infra.cli_recording import add_recording_commands
 from infra.cli_topics import topics_app
 from infra.cli_worker import add_worker_commands
@@ -59,6 +60,7 @@ for sub in (
 add_worker_commands(app)
 app.command(sink)
 add_recording_commands(app)
+add_keys_commands(app)
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -235,7 +237,8 @@ def backtest(
     started = time.perf_counter()
     with ExitStack() as stack:
         if from_kafka:
-            from infra.cli_recording import kafka_history
+            from infra.cli_keys import add_keys_commands
+from infra.cli_recording import kafka_history
 
             history = stack.enter_context(kafka_history(config, bootstrap, offsets))
             spec = msgspec.structs.replace(spec, data=str(history))
@@ -282,7 +285,8 @@ def parity(
     json
         one JSON object on standard output and nothing else there
     """
-    from infra.cli_recording import kafka_parity
+    from infra.cli_keys import add_keys_commands
+from infra.cli_recording import kafka_parity
     from infra.parity import run_parity
 
     if from_kafka or (run and (Path(run) / TOPICS).is_dir()):

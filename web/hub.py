@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket
 from streams.log import Log, Published
 from web.access import Authenticator, OpenAccess
 from web.bundle import parts_of
-from web.connection import TRY_LATER, Connection, Ending
+from web.connection import TRY_LATER, UNKNOWN_CLIENT, Connection, Ending
 from web.filters import Matcher
 from web.frames import Frame, FrameMaker
 from web.links import link_of

@@ -13,6 +13,7 @@ from web.routes import (
     portfolio,
     positions,
     risk,
+    session,
     strategies,
     system,
     trades,
@@ -30,6 +31,7 @@ TABLE: tuple[Route, ...] = (
     *killing.ROUTES,
     *backtests.ROUTES,
     *backtest_results.ROUTES,
+    *session.ROUTES,
     *system.ROUTES,
 )
 """Every route with a typed answer."""

@@ -37,7 +37,7 @@ async def make_ticket(context: Context, call: Call[NoQuery, None]) -> Ticket:
         raise ProblemError(
             401,
             "key_missing",
-            "a ticket is given for a key; send it as 'Authorization: Bearer mr_…'",
+            "a ticket is for a key; send it as 'Authorization: Bearer mr_…'",
         )
     return Ticket(gate.sessions.ticket(call.caller.key_id), TICKET_LIFE_S)
 

@@ -40,6 +40,9 @@ class Limits(NamedTuple):
     failures_burst: int = 10
 
 
+_LIMITS = Limits()
+
+
 class Caller(NamedTuple):
     """Who sent a request, by which key ("" for nobody's), and by cookie or not."""
 
@@ -69,7 +72,7 @@ class Gatekeeper:
         *,
         is_open: bool,
         is_secure: bool = False,
-        limits: Limits = Limits(),
+        limits: Limits = _LIMITS,
     ) -> None:
         self.keys = keys
         self.sessions = sessions

@@ -20,8 +20,8 @@ from rich.console import Console
 from infra.backtests import BATCH_EVENTS, BacktestSpec, run_backtest
 from infra.cli_db import db_app, sink
 from infra.cli_kafka import kafka_app
-from infra.cli_letters import letters_app
 from infra.cli_keys import add_keys_commands
+from infra.cli_letters import letters_app
 from infra.cli_recording import add_recording_commands
 from infra.cli_topics import topics_app
 from infra.cli_worker import add_worker_commands
@@ -237,8 +237,7 @@ def backtest(
     started = time.perf_counter()
     with ExitStack() as stack:
         if from_kafka:
-            from infra.cli_keys import add_keys_commands
-from infra.cli_recording import kafka_history
+            from infra.cli_recording import kafka_history
 
             history = stack.enter_context(kafka_history(config, bootstrap, offsets))
             spec = msgspec.structs.replace(spec, data=str(history))
@@ -285,8 +284,7 @@ def parity(
     json
         one JSON object on standard output and nothing else there
     """
-    from infra.cli_keys import add_keys_commands
-from infra.cli_recording import kafka_parity
+    from infra.cli_recording import kafka_parity
     from infra.parity import run_parity
 
     if from_kafka or (run and (Path(run) / TOPICS).is_dir()):

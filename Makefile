@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo live test check fix bench faults compile replay lock clean
+.PHONY: help setup demo live test check fix bench faults soak compile replay lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,6 +20,7 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 LIVE_ARGS ?=
 FAULTS_ARGS ?=
+SOAK_ARGS ?=
 SEED ?= 1
 TEST_ARGS ?=
 
@@ -87,11 +88,14 @@ fix: $(STAMP) ## Format, and mend what can be mended safely.
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-bench: $(STAMP) ## Measure throughput on this machine, in plain Python and compiled.
+bench: $(STAMP) ## Measure replay and Kafka workers on this machine; BENCH_ARGS=replay or kafka.
 	@$(PY) -m tests.benchmarks --compiled build/compiled $(BENCH_ARGS)
 
 faults: $(STAMP) ## Kill, stop and rebalance workers and brokers of a real Kafka; SEED=1 chooses how.
 	@$(PY) -m tests.simulation.faults --seed $(SEED) $(FAULTS_ARGS)
+
+soak: $(STAMP) ## A long session on a real Kafka; SOAK_ARGS='--minutes 30 --rate 20000'.
+	@$(PY) -m tests.simulation.soak $(SOAK_ARGS)
 
 compile: $(STAMP) ## Compile the order path into build/compiled (needs a C compiler; optional).
 	@$(PY) -m infra.compiled build/compiled

@@ -18,6 +18,7 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from infra.backtests import BATCH_EVENTS, BacktestSpec, run_backtest
+from infra.cli_api import api_app
 from infra.cli_db import db_app, sink
 from infra.cli_kafka import kafka_app
 from infra.cli_keys import add_keys_commands
@@ -47,6 +48,7 @@ import_app = App(name="import", help="Import market data into a folder that --da
 config_app = App(name="config", help="Settings files.")
 runs_app = App(name="runs", help="Recorded runs.")
 for sub in (
+    api_app,
     topics_app,
     schema_app,
     import_app,

@@ -33,6 +33,7 @@ from infra.data import open_whole
 from infra.database.service import StorageService
 from infra.feeds import open_feed
 from infra.identity import identity
+from infra.operating import Operating, operations
 from infra.origin import with_origin
 from infra.run_store import JournalRuns
 from infra.settings import Settings, SourceSettings, data_folder
@@ -43,11 +44,13 @@ from schemas.instruments import Universe
 from schemas.topics import REFERENCE_INSTRUMENTS, SYSTEM_AUDIT, SYSTEM_RUNS
 from streams.database.journals import JournalSource
 from streams.feeds import FeedAdapter, one_line
+from streams.history import Storage
 from streams.journal import JournalReader
 from streams.log import Published
 from web.app import WebSettings, create_app
 from web.server import WebServer
 
+_DEFAULTS = Settings()
 _STOP_TIMEOUT_S = 2.0
 _ADAPTER_TIMEOUT_S = 0.5
 _PORT_MAX = 65_535
@@ -275,13 +278,15 @@ def run_engine(
             f"feed: {text}", markup=False, soft_wrap=True
         )
     storage = storage_of(settings, live.runner.folder)
-    if storage is None:
-        return uvloop.run(serve(live, settings.run.host, listen, announce, console, settings))
-    storage.start()
+    if storage is not None:
+        storage.start()
     try:
-        return uvloop.run(serve(live, settings.run.host, listen, announce, console, settings))
+        return uvloop.run(
+            serve(live, settings.run.host, listen, announce, console, settings, storage)
+        )
     finally:
-        storage.stop()
+        if storage is not None:
+            storage.stop()
 
 
 def storage_of(settings: Settings, journal: Path) -> StorageService | None:
@@ -337,14 +342,15 @@ async def serve(
     port: int,
     work: Callable[[asyncio.Event], Awaitable[object]],
     console: Console,
-    settings: Settings | None = None,
+    settings: Settings = _DEFAULTS,
+    storage: Storage | None = None,
 ) -> int:
     """Serve the API while ``work`` runs.
 
-    ``work`` gets the event that a signal sets. Stop within 2 s. Raises ConfigError for an address
-    that cannot be used.
+    ``work`` gets the event that a signal sets; ``storage`` answers what the run has forgotten. Stop
+    within 2 s. Raises ConfigError for an address that cannot be used.
     """
-    access = access_of(settings or Settings(), host)
+    access = access_of(settings, host)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -352,16 +358,32 @@ async def serve(
     runner = live.runner
     agent = BacktestAgent(runner)
     runs = JournalRuns(data_folder(), {runner.run_id: runner.folder})
+    web_settings = WebSettings(
+        autonomy_mode=settings.risk.autonomy,
+        default_account_id=settings.account.account_id,
+        allowed_hosts=access.allowed_hosts,
+    )
     app = create_app(
         runner,
-        WebSettings(allowed_hosts=access.allowed_hosts),
+        web_settings,
         lambda: uuid.uuid4().hex,
         runs=runs,
+        history=storage.history if storage is not None else None,
+        operations=operations(settings, storage),
         gate=access.gate,
         audit=partial(runner.publish_side, SYSTEM_AUDIT),
     )
+    operating = Operating(
+        app.state.context,
+        agent,
+        settings,
+        runner=runner,
+        reports=runner.folder.parent / "reports",
+        root=data_folder(),
+    )
     web = WebServer(app, host, port, tls=access.tls, proxies=access.proxies)
     await web.start()
+    operating.start()
     console.print(f"serving {access.scheme}://{host}:{web.port}  (API docs at /docs)")
     running = asyncio.create_task(runner.run())
     working = asyncio.create_task(_as_task(work, stop))
@@ -373,6 +395,7 @@ async def serve(
         feeding.cancel()
         # An adapter that does not let itself be cancelled cannot keep the journal from closing.
         await asyncio.wait({feeding}, timeout=_ADAPTER_TIMEOUT_S)
+        await operating.stop()
         await agent.stop()
         await web.stop()
         runner.stop()

@@ -28,13 +28,14 @@ from schemas.risk import LimitSet
 
 
 class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a run lives and how it is served."""
+    """Where a run lives and how it is served; backtests are kept so many days, 0 for ever."""
 
     folder: str = ""
     host: str = "127.0.0.1"
     port: int = 8000
     snapshot_interval_s: float = 10.0
     sync_interval_s: float = 1.0
+    retention_days: float = 0.0
 
 
 class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -227,6 +228,7 @@ seed = 0                       # [0] feeds models that draw numbers (latency jit
 port = 8000                    # [8000] HTTP and WebSocket; loopback only
 snapshot_interval_s = 10       # [10] how often the state is saved for a quick restart
 sync_interval_s = 1            # [1] what a power cut may lose; a killed process loses nothing
+retention_days = 0             # [0] how long finished backtests are kept; 0 for ever
 
 [web]
 access = "auto"                # ["auto"] keys on every interface but loopback; "keys" everywhere
@@ -298,8 +300,11 @@ protocol = "PLAINTEXT"         # ["PLAINTEXT"] SSL, SASL_PLAINTEXT, SASL_SSL
 # username = "millrace"
 # password_file = "secret.txt" # or MILLRACE_KAFKA_PASSWORD
 # ca_file = "ca.pem"           # [the system's authorities]
-# certificate_file = "me.pem"  # a client's own certificate, with key_file
-replication = 1                # [1] 3 in production, with min_in_sync_replicas = 2
+# certificate_file = "me.pem"  # a client's own certificate
+# key_file = "me.key"          # and its key
+request_timeout_s = 8          # [8] how long an answer of Kafka may take
+replication = 1                # [1] 3 in production
+min_in_sync_replicas = 1       # [1] 2 in production
 run = "kafka"                  # ["kafka"] names the session on the cluster, and consumer groups
 kinds = ["trade", "quote"]     # ["trade", "quote"] market data that come; "bar/1m" for bars
 snapshot_interval_s = 10       # [10] how often a worker saves the state of its parts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from http import HTTPStatus
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from streams.log import Log, Published
 from web.context import Context
 from web.guards import Guards
 from web.openapi import document
+from web.operations import Operations
 from web.problems import ProblemError, problem_response
 from web.route_table import starlette_routes
 from web.routes import TABLE
@@ -45,20 +46,21 @@ def create_app(
     *,
     runs: RunStore | None = None,
     history: History | None = None,
+    operations: Operations | None = None,
     gate: Gatekeeper | None = None,
     audit: Callable[[ApiWrite], None] = lambda _: None,
 ) -> Starlette:
     """Return the app over ``log``; ``ids`` gives a new unique id with every call.
 
-    ``runs`` are the recorded runs that can be asked about, ``history`` is what a database holds.
-    ``gate`` decides who may use which route and topic, without it everybody may use all; ``audit``
-    takes a record of every write.
+    ``runs`` are the recorded runs that can be asked about, ``history`` is what a database holds,
+    ``operations`` what stands around the app. ``gate`` decides who may use which route and topic,
+    without it everybody may use all; ``audit`` takes a record of every write.
 
     At its start the app folds what the log holds into its read models, then follows what is
     published.
     """
     views = Views(settings.history_max, AutonomyMode(settings.autonomy_mode))
-    context = Context(log, settings, ids, views, runs, history, gate, audit)
+    context = Context(log, settings, ids, views, runs, history, operations, gate, audit)
     app = Starlette(
         routes=_routes(context),
         lifespan=partial(_lifespan, context),
@@ -87,8 +89,13 @@ async def _lifespan(context: Context, app: Starlette) -> AsyncIterator[None]:
         context.hub.close()
 
 
+@cache
+def _document() -> bytes:
+    return msgspec.json.encode(document(TABLE, f"1.{SCHEMA_VERSION}"))
+
+
 def _routes(context: Context) -> list[BaseRoute]:
-    openapi = msgspec.json.encode(document(TABLE, f"1.{SCHEMA_VERSION}"))
+    openapi = _document()
 
     async def get_openapi(request: Request) -> Response:
         return Response(openapi, media_type="application/json")

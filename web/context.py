@@ -11,6 +11,7 @@ from schemas.errors import StorageError
 from streams.history import History
 from streams.log import Log
 from web.hub import Hub
+from web.operations import Operations
 from web.problems import ProblemError, unavailable
 from web.runs import FoldedRuns, NoRuns, RunStore, parse_place
 from web.security.gatekeeper import Gatekeeper
@@ -35,6 +36,7 @@ class Context:
         views: Views,
         runs: RunStore | None = None,
         history: History | None = None,
+        operations: Operations | None = None,
         gate: Gatekeeper | None = None,
         audit: Callable[[ApiWrite], None] = lambda _: None,
     ) -> None:
@@ -49,6 +51,7 @@ class Context:
         self.is_loaded = False
         self.place = ""
         self.history = history
+        self.operations = operations or Operations()
         mode = views.risk.autonomy_mode
         self.runs = FoldedRuns(runs or NoRuns(), lambda: Views(settings.history_max, mode), log)
 

@@ -223,6 +223,11 @@ class LocalRunner:
         self._stop.set()
         self.wake()
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the run takes no more turns."""
+        return self._stop.is_set() or not self._writer.is_open
+
     def wake(self) -> None:
         """Take the next turn at once: there is something to do."""
         self._wake.set()

@@ -26,6 +26,7 @@ from infra.kafka.node import Node, free_port
 from infra.kafka.publishing import publish_definitions, publish_recording
 from infra.kafka.settings import connection_of
 from infra.kafka.working import wait_for_topics
+from infra.operating import Operating, operations
 from infra.run_store import JournalRuns
 from infra.serve import check_port
 from infra.settings import Settings, data_folder, load_settings
@@ -101,12 +102,22 @@ async def serve_web(
             web_settings,
             lambda: uuid.uuid4().hex,
             runs=runs,
+            operations=operations(settings),
             gate=access.gate,
             audit=partial(log.publish_side, SYSTEM_AUDIT),
         )
         web = WebServer(app, settings.run.host, port, tls=access.tls, proxies=access.proxies)
         await web.start()
         agent = BacktestAgent(log, uuid.uuid4().hex)
+        operating = Operating(
+            app.state.context,
+            agent,
+            settings,
+            runner=None,
+            reports=data_folder() / "reports" / settings.kafka.run,
+            root=data_folder(),
+        )
+        operating.start()
         following = asyncio.create_task(log.run())
         stopping = asyncio.create_task(stop.wait())
         console.print(
@@ -116,6 +127,7 @@ async def serve_web(
             await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopping.cancel()
+            await operating.stop()
             await agent.stop()
             await web.stop()
             if not following.done():

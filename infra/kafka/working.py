@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import tempfile
 import time
@@ -63,17 +64,18 @@ async def work(
 
     ``on_join`` is called with the session's name when the cluster has answered and work begins.
     """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
     connection = connection_of(settings.kafka)
     await wait_for_topics(connection, settings, wait_s)
     # Instruments come with the first data.
     session = await _patiently(lambda: join_session(connection, settings, time.time_ns), wait_s)
     on_join(session.run_id)
+    # Until now there is nothing to save, and a signal ends the process at once.
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
     specs = session.specs()
-    with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
+    with _work_folder() as folder:
         meters = Meters()
         workers = {
             name: _worker(settings, connection, session, specs[name], meters, folder)
@@ -82,6 +84,18 @@ async def work(
         standstill_s_max = settings.kafka.stall_timeout_s * _UNHEALTHY_SHARE
         web = _web(workers, meters, standstill_s_max, host, port)
         await _run(workers, meters, stop, web, console, session.run_id)
+
+
+def _work_folder() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="millrace-")
+    except OSError as error:
+        raise ConfigError(
+            f"there is no folder for temporary files: {error.strerror or error}",
+            field="TMPDIR",
+            value=os.environ.get("TMPDIR", ""),
+            remedy="let TMPDIR name a folder that can be written",
+        ) from error
 
 
 def _worker(
@@ -134,8 +148,10 @@ async def _patiently(attempt: Callable[[], Awaitable[_T]], wait_s: float) -> _T:
     while True:
         try:
             return await attempt()
-        except (ConfigError, StorageError):
-            if loop.time() + pause_s > until_s:
+        except (ConfigError, StorageError) as error:
+            # Settings that the cluster refuses it will refuse again, and count as attacks.
+            is_refused = isinstance(error, ConfigError) and error.field.startswith("kafka.")
+            if is_refused or loop.time() + pause_s > until_s:
                 raise
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, _LAST_PAUSE_S)
@@ -152,7 +168,7 @@ def _web(
 
     def look() -> dict[str, StageHealth]:
         return {
-            name: StageHealth(worker.is_ready, worker.progress.standstill_s)
+            name: StageHealth(worker.is_ready, worker.standstill_s)
             for name, worker in workers.items()
             if not worker.is_over
         }

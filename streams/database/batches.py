@@ -45,6 +45,7 @@ Place = tuple[str, int]
 _LENGTH_OF = dict(zip(INTERVALS, INTERVAL_NS, strict=True))
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 _DIGITS_MAX = 1000
+_NAMES_FEW = 256
 
 
 class Reject(NamedTuple):
@@ -209,7 +210,9 @@ def _columns_of(universe: Universe, table: Columns) -> list[Column]:
 
 
 def _used(codes: Codes, *names: list[str]) -> list[Text]:
-    """Return columns of texts with the names that occur, for few of many may."""
+    """Return columns of texts; of many names only those that occur."""
+    if max(map(len, names)) <= _NAMES_FEW:
+        return [Text(codes, list(texts)) for texts in names]
     present, of_row = np.unique(codes, return_inverse=True)
     fresh = of_row.astype(np.int32)
     return [Text(fresh, [texts[code] for code in present.tolist()]) for texts in names]

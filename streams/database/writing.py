@@ -25,7 +25,7 @@ from streams.database.partitions import Partitions, ranges_between
 from streams.database.tables import BARS, FLOW_BY_NAME, SCHEMA, SERIES_BY_NAME, Flow
 from streams.database.tiers import Server
 
-_PIECE_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 23
 
 
 class Stored(NamedTuple):
@@ -37,6 +37,30 @@ class Stored(NamedTuple):
 
 Moves = Mapping[Place, tuple[int, int, dict[str, int] | None]]
 """For each place the present offset, the following one, and what goes along if that changed."""
+
+
+Span = tuple[str, str, int, int, int]
+"""Run, relation, first and last time, rows."""
+
+_MOVE = """
+WITH moved AS (
+    UPDATE sink_positions AS p
+    SET next_offset = n.following, state = coalesce(n.state, p.state), updated_at = now()
+    FROM unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[], $6::jsonb[])
+        AS n(topic, partition, present, following, state)
+    WHERE p.sink = $1 AND p.topic = n.topic AND p.partition = n.partition
+        AND p.next_offset = n.present
+    RETURNING 1
+), widened AS (
+    INSERT INTO spans AS s (run_id, relation, first_ns, last_ns, rows)
+    SELECT * FROM unnest($7::text[], $8::text[], $9::bigint[], $10::bigint[], $11::bigint[])
+    ON CONFLICT (run_id, relation) DO UPDATE SET
+        first_ns = least(s.first_ns, excluded.first_ns),
+        last_ns = greatest(s.last_ns, excluded.last_ns),
+        rows = s.rows + excluded.rows
+)
+SELECT count(*) FROM moved
+"""
 
 
 class PlaceMovedError(MillraceError):
@@ -84,7 +108,6 @@ class Writer:
     async def pass_over(self, connection: Any, place: Place, first: int, until: int) -> None:
         """Note that the records between two offsets are gone, and go on behind them."""
         async with connection.transaction():
-            await self._lock(connection)
             await self._move(connection, {place: (first, until, None)})
             await connection.execute(
                 "INSERT INTO sink_gaps (sink, topic, partition, first_offset, next_offset)"
@@ -129,15 +152,13 @@ class Writer:
     ) -> None:
         rejects = list(batch.rejects)
         async with connection.transaction():
-            await self._lock(connection)
-            await self._move(connection, moves)
+            await self._move(connection, moves, _spans(batch))
             for relation, blocks in _by_relation(batch.blocks).items():
                 await _copy(connection, relation, blocks)
             for relation in sorted(batch.flows):
                 rows = batch.flows[relation]
                 rejects += await add_flow(connection, FLOW_BY_NAME[relation], rows)
             await _add_rejects(connection, self.sink, rejects)
-            await _add_spans(connection, batch)
             server = self._server
             if server is not None and not server.tier.has_aggregates:
                 for item in rollups.touched(batch.blocks):
@@ -145,35 +166,31 @@ class Writer:
         self.rejected += len(rejects)
 
     async def _lock(self, connection: Any) -> None:
-        """Let sinks of one name write one after another: neither meets the other's locks."""
+        """Let sinks of one name write one after another: neither meets the other's locks.
+
+        With one place its row is lock enough.
+        """
         await connection.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"millrace sink {self.sink}"
         )
 
-    async def _move(
-        self,
-        connection: Any,
-        moves: Moves,
-    ) -> None:
-        """Move the places by compare and set."""
+    async def _move(self, connection: Any, moves: Moves, spans: Sequence[Span] = ()) -> None:
+        """Move the places by compare and set, and widen the spans of runs; in one statement."""
+        if len(moves) > 1:
+            await self._lock(connection)
         items = list(moves.items())
-        done = await connection.execute(
-            """
-            UPDATE sink_positions AS p
-            SET next_offset = n.following, state = coalesce(n.state, p.state), updated_at = now()
-            FROM unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[], $6::jsonb[])
-                AS n(topic, partition, present, following, state)
-            WHERE p.sink = $1 AND p.topic = n.topic AND p.partition = n.partition
-                AND p.next_offset = n.present
-            """,
+        done = await connection.fetchval(
+            _MOVE,
             self.sink,
             [topic for (topic, _), _ in items],
             [partition for (_, partition), _ in items],
             [present for _, (present, _, _) in items],
             [following for _, (_, following, _) in items],
             [None if state is None else json.dumps(state) for _, (_, _, state) in items],
+            *(list(column) for column in zip(*spans, strict=True)),
+            *([] for _ in range(0 if spans else 5)),
         )
-        if int(done.rpartition(" ")[2]) != len(items):
+        if done != len(items):
             raise PlaceMovedError(
                 "another sink of this name stores the same records",
                 field="sink",
@@ -256,9 +273,9 @@ async def _copy(connection: Any, relation: str, blocks: Sequence[Block]) -> None
         yield HEADER
         for block in blocks:
             for piece in encode(block):
-                view = memoryview(piece)
-                for start in range(0, len(view), _PIECE_BYTES):
-                    yield bytes(view[start : start + _PIECE_BYTES])
+                for start in range(0, len(piece), _PIECE_BYTES):
+                    # A piece that is small enough is not copied by this.
+                    yield piece[start : start + _PIECE_BYTES]
         yield TRAILER
 
     await connection.copy_to_table(
@@ -279,8 +296,8 @@ async def _add_rejects(connection: Any, sink: str, rejects: Sequence[Reject]) ->
         )
 
 
-async def _add_spans(connection: Any, batch: Batch) -> None:
-    """Widen the spans of the runs that the batch has rows of."""
+def _spans(batch: Batch) -> list[Span]:
+    """Return the spans of the runs and tables that the batch has rows of."""
     spans: dict[tuple[str, str], tuple[int, int, int]] = {}
 
     def widen(run_id: str, relation: str, first: int, last: int, rows: int) -> None:
@@ -299,24 +316,10 @@ async def _add_spans(connection: Any, batch: Batch) -> None:
     for relation, flow_rows in batch.flows.items():
         for row in flow_rows:
             widen(row.values[0], relation, row.values[1], row.values[1], 1)
-    if not spans:
-        return
-    items = sorted(spans.items())
-    await connection.execute(
-        """
-        INSERT INTO spans AS s (run_id, relation, first_ns, last_ns, rows)
-        SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
-        ON CONFLICT (run_id, relation) DO UPDATE SET
-            first_ns = least(s.first_ns, excluded.first_ns),
-            last_ns = greatest(s.last_ns, excluded.last_ns),
-            rows = s.rows + excluded.rows
-        """,
-        [run_id.replace("\x00", "\ufffd") for (run_id, _), _ in items],
-        [relation for (_, relation), _ in items],
-        [first for _, (first, _, _) in items],
-        [last for _, (_, last, _) in items],
-        [rows for _, (_, _, rows) in items],
-    )
+    return [
+        (run_id.replace("\x00", "\ufffd"), relation, *span)
+        for (run_id, relation), span in sorted(spans.items())
+    ]
 
 
 def _parts(block: Block) -> list[tuple[str, npt.NDArray[np.bool_]]]:

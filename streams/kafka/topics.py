@@ -17,13 +17,17 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
 from schemas.errors import ConfigError, StorageError
-from schemas.topics import CATALOGUE, Topic
+from schemas.topics import CATALOGUE, SYSTEM_SNAPSHOTS, Topic
 from streams.kafka.connection import Connection
 from streams.kafka.starting import no_answer, start_client
 
 _VISIBLE_TIMEOUT_S = 20.0
 _POLL_S = 0.1
 _TOPIC_EXISTS = 36
+
+
+SNAPSHOT_MAX_BYTES = 33_554_432
+"""A state is one record: with a day's orders it is larger than the 1 MB that Kafka takes else."""
 
 
 class Difference(NamedTuple):
@@ -50,6 +54,8 @@ def settings_of(topic: Topic, min_in_sync_replicas: int = 1) -> dict[str, str]:
         # -1 keeps for ever; the size bound must not delete what the time bound keeps.
         settings["retention.ms"] = str(topic.retention_ms)
         settings["retention.bytes"] = "-1"
+    if topic.name == SYSTEM_SNAPSHOTS:
+        settings["max.message.bytes"] = str(SNAPSHOT_MAX_BYTES)
     return settings
 
 

@@ -47,6 +47,11 @@ class Orders:
         elif isinstance(record, OrderAccepted):
             self._accepted[record.client_order_id] = now_ns
 
+    @property
+    def count(self) -> int:
+        """How many orders were accepted."""
+        return len(self._accepted)
+
     def finish(self, since_ns: int) -> None:
         """Work out the latencies of orders on ticks at ``since_ns`` or later."""
         self.latencies_ms = [
@@ -66,6 +71,11 @@ class Echoes:
     def see(self, topic: str, value: bytes, now_ns: int) -> None:
         """Take a record of the last hop."""
         self._seen.append((decoder(MARKET_EVENTS).decode(value).ts_event_ns, now_ns))
+
+    @property
+    def count(self) -> int:
+        """How many ticks came over all hops."""
+        return len(self._seen)
 
     def finish(self, since_ns: int) -> None:
         """Work out the latencies of ticks at ``since_ns`` or later."""
@@ -102,6 +112,15 @@ async def publish(producer: Any, rate: float, seconds: float) -> None:
         await asyncio.sleep(max(sent / rate - (loop.time() - began_s), 0))
 
 
+async def quiet(seen: Orders | Echoes) -> None:
+    """Wait until no more orders come."""
+    last_s, count = time.monotonic(), -1
+    while time.monotonic() - last_s < _DRAIN_S:
+        await asyncio.sleep(_DRAIN_S / 20)
+        if seen.count != count:
+            last_s, count = time.monotonic(), seen.count
+
+
 async def main(kind: str, bootstrap: str, rate: float, seconds: float) -> None:
     """Publish, watch, print."""
     topics, make = WATCHED[kind]
@@ -122,7 +141,7 @@ async def main(kind: str, bootstrap: str, rate: float, seconds: float) -> None:
     watching = asyncio.create_task(watch(consumer, seen))
     since_ns = time.time_ns() + round(_WARM_UP_S * 1e9)
     await publish(producer, rate, _WARM_UP_S + seconds)
-    await asyncio.sleep(_DRAIN_S)
+    await quiet(seen)
     watching.cancel()
     await producer.stop()
     await consumer.stop()

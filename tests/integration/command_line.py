@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -72,19 +73,24 @@ class Background:
         """Return whether it has not ended."""
         return self._process.poll() is None
 
-    def until(self, text: str, bound_s: float = BOUND_S) -> None:
-        """Wait until it has said something."""
-        deadline_s = time.monotonic() + bound_s
-        while text not in self.said():
+    def until(self, text: str, times: int = 1) -> None:
+        """Wait until it has said something so many times."""
+        deadline_s = time.monotonic() + BOUND_S
+        while self.said().count(text) < times:
             assert self.is_running(), self.said()
             assert time.monotonic() < deadline_s, self.said()
             time.sleep(0.1)
+
+    def interrupt(self) -> int:
+        """Press Ctrl-C; return its exit status."""
+        self._process.send_signal(signal.SIGINT)
+        return self.wait()
 
     def stop(self) -> int:
         """Ask it to end; return its exit status."""
         self._process.terminate()
         return self.wait()
 
-    def wait(self, bound_s: float = BOUND_S) -> int:
+    def wait(self) -> int:
         """Wait for its end; return its exit status."""
-        return self._process.wait(bound_s)
+        return self._process.wait(BOUND_S)

@@ -1,25 +1,63 @@
-"""The Kafka benchmarks run and print their tables: on a few trades, and nothing about time."""
+"""The Kafka benchmarks run: on a few trades, and nothing about time."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import asyncio
+from collections.abc import Iterator
 
 import pytest
 
-from tests.benchmarks import kafka
-from tests.benchmarks.kafka import Counts, run_kafka
+from infra.kafka.node import Node
+from tests.benchmarks.kafka import (
+    READERS,
+    Counts,
+    measure_latencies,
+    measure_readers,
+    measure_workers,
+    show_latencies,
+    show_rates,
+    show_workers,
+)
+from tests.benchmarks.kafka_runs import empty, fill
 from tests.integration.conftest import JARS
 
+COUNTS = Counts(trades=2000, rounds=1, seconds=1.0, rate=100.0)
 
-def test_every_case_of_the_kafka_benchmarks_runs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Give a broker of its own: topics are deleted."""
+    node = Node(tmp_path_factory.mktemp("bench") / "node", jars=JARS)
+    running = node.start()
+    try:
+        asyncio.run(empty(running.address, keep_trades=False))
+        yield running.address
+    finally:
+        node.kill()
+
+
+@pytest.mark.parametrize("name", ["raw", "batches", "market,venue,account,strategy"])
+def test_way_of_reading_takes_all_trades(
+    address: str, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # The one framework that is no dependency of ours would come from the network.
-    monkeypatch.setattr(kafka, "READERS", [w for w in kafka.READERS if w.name != "faststream"])
-    run_kafka(tmp_path, Counts(trades=2000, rounds=1, seconds=1.0, rate=100.0), JARS)
-    printed = capsys.readouterr().out
-    for way in kafka.READERS:
-        assert way.label in printed
-    assert "aiokafka echo chain" in printed
-    assert "2 worker processes, all stages" in printed
-    assert "nan" not in printed
+    asyncio.run(empty(address, keep_trades=False))
+    asyncio.run(fill(address, 0, COUNTS.trades))
+    (way,) = (way for way in READERS if way.name == name)
+    rates = measure_readers(address, [way], COUNTS)
+    show_rates(rates)
+    assert min(rates[way.label]) > 0
+    assert way.label in capsys.readouterr().out
+
+
+def test_orders_come_back_over_the_chain_and_over_a_worker(
+    address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = measure_latencies(address, COUNTS)
+    show_latencies(found, COUNTS)
+    assert {kind: len(rounds) for kind, rounds in found.items()} == {"echo": 1, "worker": 1}
+    assert "aiokafka echo chain" in capsys.readouterr().out
+
+
+def test_two_workers_share_the_trades(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    show_workers(measure_workers(address, COUNTS))
+    assert "2 worker processes, all stages" in capsys.readouterr().out

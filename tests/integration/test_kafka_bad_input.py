@@ -249,7 +249,6 @@ async def test_record_of_a_newer_schema_version_stops_the_stage_behind_the_good_
     topic, key = (MARKET_EVENTS, SHARE) if stage == "market" else (ACCOUNT_INPUTS, "paper")
     home = partition_of(key, 4)
     words = cluster.words("worker", "--stages", stage, "--run", f"newer-{stage}")
-    before = len(await cluster.records(SYSTEM_DEAD_LETTERS))
     (at,) = await cluster.write(
         Outgoing(topic, key.encode(), b'{"type":"of tomorrow","schema_version":2}', home)
     )
@@ -260,6 +259,7 @@ async def test_record_of_a_newer_schema_version_stops_the_stage_behind_the_good_
         assert f"offset {at} of {topic}/{home} has a newer schema version" in last
         assert "upgrade Millrace" in last
         assert "Traceback" not in worker.said()
-    assert len(await cluster.records(SYSTEM_DEAD_LETTERS)) == before
+    letters = await cluster.records(SYSTEM_DEAD_LETTERS)
+    assert (topic, home, at) not in {(item.topic, item.partition, item.offset) for item in letters}
     line = refusal(*cluster.words("record", str(tmp_path / "recording")))
     assert "newer schema version" in line

@@ -12,16 +12,18 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from schemas.codec import decode
 from schemas.errors import ConfigError, StorageError
 from schemas.market_data import Trade
-from schemas.topics import MARKET_EVENTS
+from schemas.topics import MARKET_EVENTS, SYSTEM_SNAPSHOTS, TOPIC_BY_NAME
 from streams.kafka.connection import Connection
 from streams.kafka.publisher import Outgoing, Publisher, outgoing, partition_of
+from streams.kafka.reading import read_to_end
+from streams.kafka.topics import settings_of
 
 
-async def new_topic(bootstrap: str, partitions: int) -> str:
+async def new_topic(bootstrap: str, partitions: int, settings: dict[str, str] | None = None) -> str:
     name = f"publisher.{uuid.uuid4().hex[:8]}"
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
-    await admin.create_topics([NewTopic(name, partitions, 1)])
+    await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=settings)])
     await admin.close()
     return name
 
@@ -94,6 +96,15 @@ async def test_record_that_kafka_refuses_is_an_error(bootstrap: str) -> None:
         with pytest.raises(StorageError, match="could not be written"):
             await publisher.publish([Outgoing(topic, b"", b"x" * 2_000_000, 0)])
         assert await publisher.publish([Outgoing(topic, b"", b"small", 0)]) == [0]
+
+
+async def test_state_larger_than_kafkas_default_is_written_and_read(bootstrap: str) -> None:
+    wanted = settings_of(TOPIC_BY_NAME[SYSTEM_SNAPSHOTS])
+    topic = await new_topic(bootstrap, 1, wanted)
+    connection, value = Connection(bootstrap=bootstrap), b"x" * 5_000_000
+    async with Publisher(connection) as publisher:
+        assert await publisher.publish([Outgoing(topic, b"k", value, 0)]) == [0]
+    assert [item.value async for item in read_to_end(connection, topic)] == [value]
 
 
 async def test_no_broker_is_told_within_the_deadline() -> None:

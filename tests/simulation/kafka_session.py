@@ -86,8 +86,8 @@ parameters = {{ fast = 8, slow = 30, weight = 0.2 }}
 """
 _ORDERS_FIRST = 6
 _SETTLE_TIMEOUT_S = 400.0
-_START_TIMEOUT_S = 60.0
-_STOP_TIMEOUT_S = 40.0
+_START_TIMEOUT_S = 180.0
+_STOP_TIMEOUT_S = 90.0
 _ADDRESS = re.compile(r"http://(127\.0\.0\.1:\d+)")
 
 
@@ -140,7 +140,7 @@ class Process:
         _, text = await self.fetch("/metrics")
         return metric(text, name, **labels)
 
-    async def reaches(self, name: str, value: float, timeout_s: float = 120, **labels: str) -> None:
+    async def reaches(self, name: str, value: float, timeout_s: float = 300, **labels: str) -> None:
         """Wait until a metric is at least ``value``."""
         async with asyncio.timeout(timeout_s):
             while True:
@@ -196,7 +196,7 @@ class Commands:
     def start_worker(self, *arguments: str, label: str = "") -> Process:
         """Start a worker process of all stages, for which ``kill`` cares."""
         worker = self.start(
-            "worker", "--wait", "60", "--config", str(self.config), *arguments, label=label
+            "worker", "--wait", "120", "--config", str(self.config), *arguments, label=label
         )
         self.workers.append(worker)
         return worker

@@ -187,8 +187,14 @@ class Workers:
     def _sample(self, number: int) -> Sample:
         words = self._logs[number].read_text().split()
         address = next(word for word in words if word.startswith("http://"))
-        with urllib.request.urlopen(f"{address}/metrics", timeout=_TELL_S) as answer:
-            text = answer.read().decode()
+        try:
+            with urllib.request.urlopen(f"{address}/metrics", timeout=_TELL_S) as answer:
+                text = answer.read().decode()
+        except OSError:
+            # It is about to end, and says why.
+            self.processes[number].wait(_STOP_TIMEOUT_S)
+            self.check_alive()
+            raise
         totals = {"millrace_lag_messages": 0.0, "millrace_records_consumed_total": 0.0}
         for family in text_string_to_metric_families(text):
             for item in family.samples:

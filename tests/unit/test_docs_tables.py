@@ -8,11 +8,16 @@ from typing import get_args
 
 import msgspec
 import pytest
+from prometheus_client import Counter
+from prometheus_client.metrics import MetricWrapperBase
 
 from agents.domain import indicators
 from agents.domain.metrics import Metrics
+from agents.runners.kafka.meters import Meters
 from agents.strategy.api import Strategy
 from agents.venue.models import Fee, Slippage
+from infra.kafka.settings import KafkaSettings
+from infra.settings import EXAMPLE
 from schemas.risk import LimitSet
 from tests.source_tree import ROOT
 
@@ -70,6 +75,24 @@ def test_every_metric_has_a_formula() -> None:
         told |= named("metrics.md", heading, 0)
     fields = {field.name for field in msgspec.structs.fields(Metrics)}
     assert told == fields, "bring docs/metrics.md up to agents/domain/metrics.py"
+
+
+def test_every_meter_of_a_worker_is_explained_with_its_labels() -> None:
+    told = {
+        name: set(re.findall(r"`([^`]+)`", labels))
+        for name, labels, _ in rows("kafka.md", "Health and metrics")[2:]
+    }
+    meters = [meter for meter in vars(Meters()).values() if isinstance(meter, MetricWrapperBase)]
+    shown = {
+        f"`{meter._name}{'_total' if isinstance(meter, Counter) else ''}`": set(meter._labelnames)
+        for meter in meters
+    }
+    assert told == shown, "bring docs/kafka.md up to agents/runners/kafka/meters.py"
+
+
+def test_every_setting_of_kafka_is_in_the_example() -> None:
+    for field in msgspec.structs.fields(KafkaSettings):
+        assert re.search(rf"^(# )?{field.name} = ", EXAMPLE, re.MULTILINE), field.name
 
 
 def test_every_hook_and_call_of_a_strategy_is_explained() -> None:

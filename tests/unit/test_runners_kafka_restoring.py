@@ -8,7 +8,14 @@ import msgspec
 import pytest
 
 from agents.runners.kafka.parts.part import Part
-from agents.runners.kafka.restoring import Saved, check_kept, check_tail, restore_newest
+from agents.runners.kafka.restoring import (
+    Saved,
+    check_kept,
+    check_tail,
+    packed,
+    restore_newest,
+    unpacked,
+)
 from agents.strategy.builtin import BUILTIN
 from schemas.codec import encode
 from schemas.control import StageSnapshot
@@ -129,3 +136,16 @@ def test_what_has_to_be_consumed_again_has_to_be_there() -> None:
     check_tail("venue/2", {place: 50}, {place: 50})
     with pytest.raises(ConfigError, match=r"venue/2 .* records 50 to 59 .* retention"):
         check_tail("venue/2", {place: 50}, {place: 60})
+
+
+def test_large_state_is_packed_and_comes_back_to_the_byte() -> None:
+    small, large = b'{"orders":[]}', b'{"orders":[' + b'{"id":"order"},' * 100_000 + b"0]}"
+    assert bytes(packed(small)) == small
+    assert len(bytes(packed(large))) < len(large) // 20
+    assert [unpacked(packed(state)) for state in (small, large)] == [small, large]
+
+
+def test_packed_state_that_cannot_be_read_is_told(everyone: list[Consumer], make: Makers) -> None:
+    part = part_of(everyone, "venue").part
+    with pytest.raises(RecordError, match="change VERSION"):
+        restore_newest([saved(part, state=b'"bm90IHBhY2tlZA=="')], [make["venue"](part.partition)])

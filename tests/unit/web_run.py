@@ -35,6 +35,7 @@ from streams.log import Published
 from streams.memory_log import MemoryLog
 from tests.unit.web_stage import ANSWERS, receipt
 from web.app import WebSettings, create_app
+from web.operations import Operations
 from web.runs import RunStore
 
 START_NS = 1_381_152_600_000_000_000
@@ -54,11 +55,14 @@ class Run:
         has_stage: bool = True,
         log: MemoryLog | None = None,
         runs: RunStore | None = None,
+        operations: Operations | None = None,
     ) -> None:
         self._ticks = count()
         numbers = count(1)
         self.log = log or MemoryLog("run-1", lambda: START_NS)
-        self.app = create_app(self.log, settings, lambda: f"id-{next(numbers)}", runs=runs)
+        self.app = create_app(
+            self.log, settings, lambda: f"id-{next(numbers)}", runs=runs, operations=operations
+        )
         self.context = self.app.state.context
         if has_stage:
             self.log.listen(FakeStage(self.log))

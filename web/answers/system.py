@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
+
+from web.operations import Component, StorageState, Version
 
 
 class Health(msgspec.Struct):
@@ -10,6 +14,15 @@ class Health(msgspec.Struct):
 
     status: str
     reasons: list[str]
+
+
+class SystemHealth(msgspec.Struct):
+    """The worst state of all components, and each of them."""
+
+    status: str
+    components: list[Component]
+    time: str
+    time_ns: int
 
 
 class Setting(msgspec.Struct):
@@ -30,6 +43,13 @@ class Config(msgspec.Struct):
     settings: dict[str, Setting]
 
 
+class SystemConfig(msgspec.Struct):
+    """The settings of the process, secrets masked, and what was changed while it ran."""
+
+    settings: dict[str, Any]
+    changes: dict[str, Setting]
+
+
 class TopicState(msgspec.Struct):
     """One topic of the catalogue and how far it has come."""
 
@@ -39,23 +59,116 @@ class TopicState(msgspec.Struct):
     description: str
 
 
-class DeadLetter(msgspec.Struct):
-    """A record that could not be used."""
+class TopicDetail(msgspec.Struct):
+    """One topic of the catalogue as it is defined, and how far it has come."""
 
+    name: str
+    key: str
+    records: list[str]
+    partitions: int
+    retention_ms: int
+    is_compacted: bool
+    producer: str
+    websocket: str
+    description: str
+    end_offset: int
+    newest: str | None
+    newest_ns: int | None
+
+
+class Topics(msgspec.Struct):
+    """The topics of the catalogue."""
+
+    topics: list[TopicDetail]
+
+
+class TopicLag(msgspec.Struct):
+    """How far behind a topic is: in records not taken in yet, and in time since its newest."""
+
+    topic: str
+    behind_records: int
+    newest: str
+    newest_ns: int
+    age_s: float
+
+
+class Lag(msgspec.Struct):
+    """How far the read models are behind the log; ages count from ``time``, the log's own."""
+
+    time: str
+    time_ns: int
+    behind_records: int
+    topics: list[TopicLag]
+
+
+class DeadLetter(msgspec.Struct):
+    """A record that could not be used; ``event_id`` names the letter."""
+
+    event_id: str
     topic: str
     partition: int
     offset: int
     reason: str
+    value: str
     time: str
     time_ns: int
+
+
+class DeadLetters(msgspec.Struct):
+    """Records that could not be used, the newest first; ``count`` is how many there were in all."""
+
+    dead_letters: list[DeadLetter]
+    count: int
+    next_cursor: str | None
+
+
+class Retried(msgspec.Struct):
+    """A record that was written again; if it still cannot be used, a new letter says why."""
+
+    event_id: str
+    topic: str
+    status: str
+
+
+class Job(msgspec.Struct):
+    """A scheduled job."""
+
+    name: str
+    description: str
+    schedule: str
+    is_running: bool
+    next_run: str | None
+    next_run_ns: int | None
+    last_started: str | None
+    last_started_ns: int | None
+    last_duration_s: float | None
+    last_status: str
+    last_result: str
 
 
 class Scheduler(msgspec.Struct):
     """Scheduled jobs; a run without a scheduler says so."""
 
     is_running: bool
-    jobs: list[dict[str, str]]
+    jobs: list[Job]
     detail: str
+
+
+class Run(msgspec.Struct):
+    """A run that can be asked about by its id."""
+
+    run_id: str
+    mode: str
+    began: str
+    began_ns: int
+    output_hash: str
+
+
+class Runs(msgspec.Struct):
+    """The runs that can be asked about; ``current`` is the running one."""
+
+    current: str
+    runs: list[Run]
 
 
 class SystemAnswer(msgspec.Struct):
@@ -70,6 +183,8 @@ class SystemAnswer(msgspec.Struct):
     instruments: int
     websocket_clients: int
     scheduler: Scheduler
+    storage: StorageState
+    version: Version
     topics: list[TopicState]
     data_quality: dict[str, int]
     dead_letter_count: int

@@ -108,7 +108,7 @@ ROUTES = (
         body=ApprovalRequest,
         answers={202: answers.OrderPending},
         errors=(400, 404, 409, 413, 503),
-        example="/api/approvals/o-4/approve",
+        example="/api/approvals/wait-1/approve",
         example_body={"reason": "looks right"},
     ),
     Route(
@@ -123,7 +123,7 @@ ROUTES = (
         body=ApprovalRequest,
         answers={202: answers.OrderPending},
         errors=(400, 404, 409, 413, 503),
-        example="/api/approvals/o-5/reject",
+        example="/api/approvals/wait-2/reject",
         example_body={"reason": "too large"},
     ),
 )

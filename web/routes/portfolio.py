@@ -156,7 +156,9 @@ async def get_equity(context: Context, call: Call[CurveQuery, None]) -> answers.
     return answers.EquityCurve(account_id, call.query.strategy_id, points)
 
 
-async def get_history(context: Context, call: Call[EquityQuery, None]) -> answers.EquityHistory:
+async def get_equity_history(
+    context: Context, call: Call[EquityQuery, None]
+) -> answers.EquityHistory:
     """Return equity over time: the last value of each time frame, over a period."""
     query, views = call.query, context.views
     account_id = _account_id(context, query.account_id)
@@ -316,7 +318,7 @@ ROUTES = (
     Route(
         "GET",
         "/api/portfolio/history",
-        get_history,
+        get_equity_history,
         answers.EquityHistory,
         READ,
         "Equity over time",

@@ -1,14 +1,28 @@
-"""Health, configuration and the state of the run itself."""
+"""Health, readiness, lag, topics, version: the state of the process and of its run."""
 
 from __future__ import annotations
 
-from schemas.topics import CATALOGUE
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+from schemas.enums import BreakerState, StrategyStatus
+from schemas.errors import MillraceError
+from schemas.topics import CATALOGUE, MARKET_EVENTS
 from streams.log import Log
 from web.answers import system as answers
 from web.context import Context
-from web.problems import unavailable
+from web.operations import Component, StorageState, Version
+from web.problems import ProblemError, unavailable
 from web.route_table import Call, NoQuery, Route
+from web.routes.dead_letters import letter_answer
+from web.routes.jobs import scheduler_answer
+from web.scopes import PUBLIC, READ
 from web.times import format_time
+
+_NS = 1_000_000_000
+_SHOWN = 100
+_SEVERITY = ("pass", "warn", "fail")
 
 
 async def healthz(context: Context, call: Call[NoQuery, None]) -> answers.Health:
@@ -17,24 +31,124 @@ async def healthz(context: Context, call: Call[NoQuery, None]) -> answers.Health
 
 
 async def readyz(context: Context, call: Call[NoQuery, None]) -> answers.Health:
-    """Say whether the read models hold what the log holds; 503 with the reason if not."""
+    """Say whether the app can do its work; 503 with the reasons if not.
+
+    A part that it can do without, such as the database, makes it ``degraded``.
+    """
     if not context.is_loaded:
         raise unavailable("the read models are not loaded yet; try again", code="not_ready")
-    return answers.Health("ready", [])
+    failed = [c for c in _components(context) if c.status == "fail"]
+    reasons = [f"{c.name}: {c.detail}" for c in failed]
+    if any(c.is_required for c in failed):
+        raise unavailable("; ".join(reasons), code="not_ready")
+    return answers.Health("degraded" if reasons else "ready", reasons)
 
 
-async def get_config(context: Context, call: Call[NoQuery, None]) -> answers.Config:
-    """Return how the run is set up and which settings were changed while it ran."""
-    settings = {
-        name: answers.Setting(c.value, c.operator, format_time(c.ts_event_ns), c.ts_event_ns)
-        for name, c in sorted(context.views.system.settings.items())
-    }
-    return answers.Config(
-        context.settings.is_paper_trading,
-        context.views.risk.autonomy_mode,
-        context.settings.mode,
-        settings,
+async def get_health(context: Context, call: Call[NoQuery, None]) -> answers.SystemHealth:
+    """Return the health of every component, and the worst of all."""
+    components = list(_components(context))
+    worst = max(components, key=lambda c: _SEVERITY.index(c.status))
+    now_ns = context.log.now_ns()
+    return answers.SystemHealth(worst.status, components, format_time(now_ns), now_ns)
+
+
+def _components(context: Context) -> Iterator[Component]:
+    views = context.views
+    yield Component(
+        "read models",
+        "pass" if context.is_loaded else "fail",
+        "" if context.is_loaded else "are being loaded",
+        is_required=True,
     )
+    state = views.risk.strictest()
+    yield Component(
+        "breaker", "pass" if state is BreakerState.ACTIVE else "warn", f"strictest state {state}"
+    )
+    failed = [n for n, s in views.strategies.states.items() if s.status is StrategyStatus.FAILED]
+    yield Component(
+        "strategies",
+        "warn" if failed else "pass",
+        f"failed: {', '.join(sorted(failed))}" if failed else f"{len(views.strategies.states)}",
+    )
+    newest_ns = views.newest_ns.get(MARKET_EVENTS)
+    yield Component(
+        "market data",
+        "pass" if newest_ns else "warn",
+        f"newest event {format_time(newest_ns)}" if newest_ns else "no event yet",
+    )
+    letters = views.system.dead_letter_count
+    yield Component("dead letters", "warn" if letters else "pass", str(letters))
+    yield Component("websockets", "pass", f"{context.hub.client_count} clients")
+    jobs = context.operations.jobs
+    bad = [j.name for j in jobs.states() if j.last_status == "failed"] if jobs else []
+    yield Component(
+        "scheduler", "warn" if bad else "pass", f"failed: {', '.join(bad)}" if bad else ""
+    )
+    storage = context.operations.storage()
+    is_away = storage.tier != "none" and not storage.is_available
+    yield Component("database", "fail" if is_away else "pass", f"{storage.tier}: {storage.detail}")
+    for probe in context.operations.components:
+        yield probe()
+
+
+async def get_lag(context: Context, call: Call[NoQuery, None]) -> answers.Lag:
+    """Return how far the read models are behind the log, by topic."""
+    log, views, now_ns = context.log, context.views, context.log.now_ns()
+    topics = []
+    for topic, newest_ns in sorted(views.newest_ns.items()):
+        taken = sum(views.next_offsets(topic).values())
+        behind = max(0, log.end_offset(topic) - taken)
+        age_s = max(0, now_ns - newest_ns) / _NS
+        topics.append(answers.TopicLag(topic, behind, format_time(newest_ns), newest_ns, age_s))
+    total = sum(item.behind_records for item in topics)
+    return answers.Lag(format_time(now_ns), now_ns, total, topics)
+
+
+async def get_topics(context: Context, call: Call[NoQuery, None]) -> answers.Topics:
+    """Return the topics of the catalogue and how far each has come."""
+    newest = context.views.newest_ns
+    return answers.Topics(
+        [
+            answers.TopicDetail(
+                t.name,
+                t.key,
+                [str(value.__struct_config__.tag) for value in t.values],
+                t.partitions,
+                t.retention_ms,
+                t.is_compacted,
+                t.producer,
+                t.websocket,
+                t.description,
+                context.log.end_offset(t.name),
+                format_time(newest[t.name]) if t.name in newest else None,
+                newest.get(t.name),
+            )
+            for t in CATALOGUE
+        ]
+    )
+
+
+async def get_version(context: Context, call: Call[NoQuery, None]) -> Version:
+    """Return which program answers."""
+    return context.operations.version
+
+
+async def get_storage(context: Context, call: Call[NoQuery, None]) -> StorageState:
+    """Return what history is kept in, and whether it answers."""
+    return context.operations.storage()
+
+
+async def get_runs(context: Context, call: Call[NoQuery, None]) -> answers.Runs:
+    """Return the recorded runs that every read route can be asked about by ``run_id``."""
+    try:
+        found = await asyncio.to_thread(context.runs.store.runs)
+    except MillraceError as error:
+        raise ProblemError(500, "runs_unreadable", f"the runs cannot be read: {error}") from error
+    runs = [
+        answers.Run(r.run_id, r.mode, format_time(r.began_ns), r.began_ns, r.output_hash)
+        for r in found
+    ]
+    return answers.Runs(context.log.run_id, runs)
 
 
 def _end_of(log: Log, topic: str) -> int:
@@ -49,12 +163,7 @@ async def get_system(context: Context, call: Call[NoQuery, None]) -> answers.Sys
         answers.TopicState(t.name, _end_of(log, t.name), t.websocket, t.description)
         for t in CATALOGUE
     ]
-    letters = [
-        answers.DeadLetter(
-            d.topic, d.partition, d.offset, d.reason, format_time(d.ts_event_ns), d.ts_event_ns
-        )
-        for d in reversed(system.dead_letters)
-    ]
+    letters = [letter_answer(item) for item in reversed(system.dead_letters)][:_SHOWN]
     now_ns = log.now_ns()
     return answers.SystemAnswer(
         answers.Health("ok" if context.is_loaded else "loading", []),
@@ -65,7 +174,9 @@ async def get_system(context: Context, call: Call[NoQuery, None]) -> answers.Sys
         now_ns,
         len(context.views.market.instruments),
         context.hub.client_count,
-        answers.Scheduler(False, [], "this run has no scheduled jobs"),
+        scheduler_answer(context),
+        context.operations.storage(),
+        context.operations.version,
         topics,
         system.quality_by_kind,
         system.dead_letter_count,
@@ -73,13 +184,19 @@ async def get_system(context: Context, call: Call[NoQuery, None]) -> answers.Sys
     )
 
 
+def _read(path: str, handler: Any, answer: Any, summary: str, scope: str = READ) -> Route:
+    errors = (503,) if handler is readyz else ()
+    return Route("GET", path, handler, answer, scope, summary, "system", errors=errors)
+
+
 ROUTES = (
-    Route("GET", "/healthz", healthz, answers.Health, "public", "Is the process alive", "system"),
-    Route(
-        "GET", "/readyz", readyz, answers.Health, "public", "Is it ready", "system", errors=(503,)
-    ),
-    Route("GET", "/api/config", get_config, answers.Config, "read", "Configuration", "system"),
-    Route(
-        "GET", "/api/system", get_system, answers.SystemAnswer, "read", "State of the run", "system"
-    ),
+    _read("/healthz", healthz, answers.Health, "Is the process alive", PUBLIC),
+    _read("/readyz", readyz, answers.Health, "Is it ready", PUBLIC),
+    _read("/api/system", get_system, answers.SystemAnswer, "State of the run"),
+    _read("/api/system/health", get_health, answers.SystemHealth, "Health by component"),
+    _read("/api/system/lag", get_lag, answers.Lag, "How far behind"),
+    _read("/api/system/topics", get_topics, answers.Topics, "Topics"),
+    _read("/api/system/version", get_version, Version, "Version"),
+    _read("/api/system/storage", get_storage, StorageState, "Where history is kept"),
+    _read("/api/system/runs", get_runs, answers.Runs, "Recorded runs"),
 )

@@ -2,15 +2,52 @@
 
 from __future__ import annotations
 
+from collections import deque
+from typing import Any
+
 from schemas.enums import InstrumentState
 from schemas.instruments import Instrument
-from schemas.market_data import Bar, InstrumentStatus, Quote, Trade
+from schemas.market_data import Bar, BookDelta, BookSnapshot, InstrumentStatus, Quote, Trade
+
+_BOOK_LEVELS_MAX = 5_000
+_BARS_MAX = 5_000
+_TICKS_MAX = 2_000
+
+
+class Book:
+    """The book of one instrument: a snapshot with the deltas since, sizes by price."""
+
+    __slots__ = ("asks", "bids", "ts_ns")
+
+    def __init__(self, snapshot: BookSnapshot) -> None:
+        self.bids = {level.price: level.size for level in snapshot.bids}
+        self.asks = {level.price: level.size for level in snapshot.asks}
+        self.ts_ns = snapshot.ts_event_ns
+
+    def apply(self, delta: BookDelta) -> None:
+        """Take in levels that changed; a size of 0 removes one."""
+        for side, levels in ((self.bids, delta.bids), (self.asks, delta.asks)):
+            for level in levels:
+                if level.size:
+                    side[level.price] = level.size
+                else:
+                    side.pop(level.price, None)
+        self.ts_ns = delta.ts_event_ns
+
+    def levels(self, depth: int) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+        """Return the best bids and asks."""
+        bids = sorted(self.bids.items(), reverse=True)[:depth]
+        return bids, sorted(self.asks.items())[:depth]
 
 
 class Market:
-    """The newest of everything by instrument."""
+    """The newest of everything by instrument, and the last bars, quotes and trades."""
 
     def __init__(self) -> None:
+        self.books: dict[str, Book] = {}
+        self.series: dict[tuple[str, str], dict[int, Bar]] = {}
+        self.last_quotes: dict[str, deque[Quote]] = {}
+        self.last_trades: dict[str, deque[Trade]] = {}
         self.instruments: dict[str, Instrument] = {}
         self.quotes: dict[str, Quote] = {}
         self.trades: dict[str, Trade] = {}
@@ -25,12 +62,40 @@ class Market:
         """Take in a record of ``market.events`` or ``market.bars``; others are passed over."""
         if isinstance(event, Trade):
             self.trades[event.instrument_id] = event
+            self._last(self.last_trades, event.instrument_id).append(event)
         elif isinstance(event, Quote):
             self.quotes[event.instrument_id] = event
+            self._last(self.last_quotes, event.instrument_id).append(event)
         elif isinstance(event, Bar):
-            self.bars[event.instrument_id] = event
+            self._on_bar(event)
+        elif isinstance(event, BookSnapshot):
+            self.books[event.instrument_id] = Book(event)
+        elif isinstance(event, BookDelta):
+            book = self.books.get(event.instrument_id)
+            if book is not None:
+                book.apply(event)
+                if len(book.bids) + len(book.asks) > _BOOK_LEVELS_MAX:
+                    # What cannot be kept whole is not shown in part: the next snapshot begins anew.
+                    del self.books[event.instrument_id]
         elif isinstance(event, InstrumentStatus):
             self.states[event.instrument_id] = event.state
+
+    def _on_bar(self, bar: Bar) -> None:
+        known = self.bars.get(bar.instrument_id)
+        if known is None or bar.ts_event_ns >= known.ts_event_ns:
+            self.bars[bar.instrument_id] = bar
+        series = self.series.setdefault((bar.instrument_id, bar.interval), {})
+        # A correction takes the place of its bar; bars come in order but for these.
+        series[bar.ts_event_ns] = bar
+        if len(series) > _BARS_MAX:
+            del series[next(iter(series))]
+
+    @staticmethod
+    def _last(kept: dict[str, deque[Any]], instrument_id: str) -> deque[Any]:
+        found = kept.get(instrument_id)
+        if found is None:
+            found = kept[instrument_id] = deque(maxlen=_TICKS_MAX)
+        return found
 
     def resolve(self, symbol: str) -> list[str]:
         """Return the ids of the instruments that ``symbol`` may mean.

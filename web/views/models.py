@@ -12,6 +12,7 @@ from typing import Any
 
 from schemas import topics as t
 from schemas.commands import SubmitOrder
+from schemas.control import RunManifest
 from schemas.enums import AutonomyMode
 from schemas.instruments import CorporateAction
 from schemas.order_events import Fill
@@ -20,6 +21,7 @@ from schemas.risk import SetAutonomy
 from streams.log import Log, Published
 from web.views.backtests import Backtests
 from web.views.causes import Causes
+from web.views.configured import configured
 from web.views.lots import Lots
 from web.views.market import Market
 from web.views.orders import OrderBook
@@ -42,6 +44,7 @@ class Views:
     ) -> None:
         self._history_max = history_max
         self._next_offsets: dict[tuple[str, int], int] = {}
+        self.newest_ns: dict[str, int] = {}
         self.recent = RecentRecords()
         self.orders = OrderBook(history_max)
         self.causes = Causes(history_max)
@@ -57,6 +60,7 @@ class Views:
             t.ORDER_FILLS: self._on_fill,
             t.RISK_DECISIONS: self.risk.on_decision,
             t.STRATEGY_SIGNALS: self.strategies.on_signal,
+            t.SYSTEM_DEAD_LETTERS: self.system.on_dead_letter,
         }
 
     def _fold_table(self) -> dict[str, Callable[[Any], None]]:
@@ -80,8 +84,7 @@ class Views:
             t.BACKTEST_PROGRESS: self.backtests.on_progress,
             t.BACKTEST_RESULTS: self.backtests.on_result,
             t.CONTROL_CONFIG: self.system.on_config,
-            t.SYSTEM_RUNS: self.system.on_manifest,
-            t.SYSTEM_DEAD_LETTERS: self.system.on_dead_letter,
+            t.SYSTEM_RUNS: self._on_manifest,
         }
 
     def load(self, log: Log) -> None:
@@ -110,6 +113,9 @@ class Views:
             if item.offset < self._next_offsets.get(place, 0):
                 continue
             self._next_offsets[place] = item.offset + 1
+            ts_ns = _time_of(item)
+            if ts_ns > self.newest_ns.get(item.topic, 0):
+                self.newest_ns[item.topic] = ts_ns
             self.recent.apply(item)
             self.causes.apply(item)
             fold = self._folds.get(item.topic)
@@ -127,6 +133,12 @@ class Views:
             for (name, partition), offset in self._next_offsets.items()
             if name == topic
         }
+
+    def _on_manifest(self, manifest: RunManifest) -> None:
+        self.system.on_manifest(manifest)
+        mode = configured(manifest).accounts.autonomy
+        if mode is not None:
+            self.risk.on_configured(mode)
 
     def _on_fill(self, item: Published) -> None:
         self.orders.on_fill(item)

@@ -17,6 +17,7 @@ class Risk:
 
     def __init__(self, autonomy_mode: AutonomyMode, decisions_max: int) -> None:
         self.autonomy_mode = autonomy_mode
+        self._is_told = False
         self.breakers: dict[ScopeKey, BreakerChanged] = {}
         self.limits: dict[ScopeKey, SetLimits] = {}
         self.decisions: deque[Published] = deque(maxlen=decisions_max)
@@ -34,6 +35,12 @@ class Risk:
     def on_autonomy(self, command: SetAutonomy) -> None:
         """Take in another mode."""
         self.autonomy_mode = command.mode
+        self._is_told = True
+
+    def on_configured(self, mode: AutonomyMode) -> None:
+        """Take in the mode that a run began with; what an operator said since then holds."""
+        if not self._is_told:
+            self.autonomy_mode = mode
 
     def on_decision(self, published: Published) -> None:
         """Take in a decision of the gate."""

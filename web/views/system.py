@@ -10,8 +10,9 @@ from schemas.control import (
     RunManifest,
 )
 from schemas.market_data import DataQuality
+from streams.log import Published
 
-_DEAD_LETTERS_MAX = 100
+_DEAD_LETTERS_MAX = 1_000
 
 
 class System:
@@ -19,7 +20,7 @@ class System:
 
     def __init__(self) -> None:
         self.quality_by_kind: dict[str, int] = {}
-        self.dead_letters: deque[DeadLetter] = deque(maxlen=_DEAD_LETTERS_MAX)
+        self.dead_letters: deque[Published] = deque(maxlen=_DEAD_LETTERS_MAX)
         self.dead_letter_count = 0
         self.settings: dict[str, ConfigChanged] = {}
         self.manifest: RunManifest | None = None
@@ -29,10 +30,11 @@ class System:
         kind = quality.kind.value
         self.quality_by_kind[kind] = self.quality_by_kind.get(kind, 0) + quality.count
 
-    def on_dead_letter(self, letter: DeadLetter) -> None:
+    def on_dead_letter(self, item: Published) -> None:
         """Take in a record that could not be used."""
-        self.dead_letters.append(letter)
-        self.dead_letter_count += 1
+        if isinstance(item.record, DeadLetter):
+            self.dead_letters.append(item)
+            self.dead_letter_count += 1
 
     def on_config(self, change: ConfigChanged) -> None:
         """Take in a changed setting."""

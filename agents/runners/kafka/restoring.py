@@ -9,6 +9,7 @@ retention took records that a part still has to read, nothing may go on from the
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -23,7 +24,23 @@ from streams.kafka.connection import Connection
 from streams.kafka.ranges import Place
 from streams.kafka.reading import read_to_end
 
+_PLAIN_MAX_BYTES = 65_536
 _log = logging.getLogger(__name__)
+
+
+def packed(state: bytes) -> msgspec.Raw:
+    """Return a part's state as it stands in a snapshot: a large one compressed, as base64."""
+    if len(state) <= _PLAIN_MAX_BYTES:
+        return msgspec.Raw(state)
+    return msgspec.Raw(msgspec.json.encode(zlib.compress(state, 1)))
+
+
+def unpacked(value: msgspec.Raw) -> bytes:
+    """Return the state that ``packed`` took; raises DecodeError or zlib.error for anything else."""
+    state = bytes(value)
+    if not state.startswith(b'"'):
+        return state
+    return zlib.decompress(msgspec.json.decode(state, type=bytes))
 
 
 class Saved(NamedTuple):
@@ -31,6 +48,19 @@ class Saved(NamedTuple):
 
     key: bytes
     value: bytes
+
+
+def snapshot_of(part: Part) -> StageSnapshot:
+    """Return the state of a part as it goes on its topic."""
+    return StageSnapshot(
+        event_id=f"snapshot:{part.instance}:{sum(part.offsets.values())}",
+        ts_event_ns=max(part.clock_ns, 0),
+        stage=part.STAGE,
+        instance=part.instance,
+        processor_version=part.VERSION,
+        offsets=dict(part.offsets),
+        states={part.STAGE: packed(part.snapshot())},
+    )
 
 
 async def read_snapshots(connection: Connection) -> list[Saved]:
@@ -81,8 +111,8 @@ def restore_newest(saved: Iterable[Saved], parts: Iterable[Part]) -> set[str]:
 
 def _restore(part: Part, snapshot: StageSnapshot) -> None:
     try:
-        part.restore(bytes(snapshot.states[part.STAGE]))
-    except (msgspec.DecodeError, KeyError) as error:
+        part.restore(unpacked(snapshot.states[part.STAGE]))
+    except (msgspec.DecodeError, zlib.error, KeyError) as error:
         raise RecordError(
             f"the snapshot of {part.instance} is of this version and cannot be read: {error}",
             field="processor_version",

@@ -20,27 +20,28 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-import msgspec
 from faust.types import TP
 
-from agents.runners.kafka.app import REBALANCE_TIMEOUT_S, new_app
+from agents.runners.kafka.app import POLL_RECORDS_MAX, REBALANCE_TIMEOUT_S, new_app
+from agents.runners.kafka.arrivals import Arrival, Job, Result, Waiting, check_place, consume
 from agents.runners.kafka.meters import Meters
 from agents.runners.kafka.order_log import Note, OrderLog, SupersededError, superseded
 from agents.runners.kafka.parts.part import Part
-from agents.runners.kafka.progress import Progress
+from agents.runners.kafka.progress import Progress, stalled
 from agents.runners.kafka.restoring import (
     check_kept,
     check_tail,
     read_snapshots,
     restore_newest,
+    snapshot_of,
 )
 from agents.runners.kafka.stages import StageSpec
-from agents.runners.kafka.turns import Arrival, Arrivals, Job, Result, check_place, process
-from schemas.control import OrderLogEntry, StageSnapshot
+from schemas.control import OrderLogEntry
 from schemas.errors import MillraceError
 from schemas.instruments import Instrument, Universe
 from schemas.topics import (
     CATALOGUE,
+    MARKET_EVENTS,
     SYSTEM_SNAPSHOTS,
 )
 from streams.kafka.connection import Connection
@@ -82,7 +83,8 @@ class StageWorker:
         self.is_ready = False
         self.is_over = False
         self._now_ns = now_ns
-        self.progress = Progress(spec.name, self.meters, now_ns, stall_timeout_s)
+        self._stall_timeout_s = stall_timeout_s
+        self._progress = Progress(spec.name, self.meters)
         self.app = new_app(
             f"{group}-{spec.name}", connection, data_folder, self._positions, self._revoked
         )
@@ -97,7 +99,7 @@ class StageWorker:
         self._order_log: OrderLog | None = None
         self._saved_at_s: dict[int, float] = {}
         self._following: asyncio.Task[None] | None = None
-        self._arrivals = Arrivals()
+        self._waiting = Waiting()
         self._lock = asyncio.Lock()
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
@@ -115,7 +117,7 @@ class StageWorker:
 
     async def run(self) -> None:
         """Work until ``stop``; raises what ended the work before."""
-        self.progress.moved()
+        self._progress.made()
         try:
             await self._run()
         finally:
@@ -161,19 +163,24 @@ class StageWorker:
         while not self._stop.is_set():
             waiting = 0
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.progress.stall_timeout_s):
+                async with asyncio.timeout(self._stall_timeout_s):
                     waiting = await self._count_waiting()
                     if not waiting and not self._lock.locked() and self._is_heard():
-                        self.progress.moved()
-            stall = self.progress.stall(waiting)
-            if stall is not None:
-                self._fail(stall)
+                        self._progress.made()
+            self.meters.standstill_seconds.labels(self.spec.name).set(self.standstill_s)
+            if self.standstill_s > self._stall_timeout_s:
+                self._fail(stalled(self.spec.name, self._stall_timeout_s, waiting))
             if self._lost and loop.time() - self._lost[0] > REBALANCE_TIMEOUT_S:
                 # The group still counts on this worker for a part that another works on.
                 self._fail(self._lost[1])
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_WATCH_S):
                     await self._stop.wait()
+
+    @property
+    def standstill_s(self) -> float:
+        """For how long nothing has gone on although there is something to do (s)."""
+        return self._progress.standstill_s
 
     def _is_heard(self) -> bool:
         """Return whether Kafka has answered lately; nothing can wait where nobody is asked."""
@@ -185,8 +192,9 @@ class StageWorker:
         """Return how many records the parts have not taken, and show it."""
         waiting = sum([await self._measure(tp) for tp in self._assigned()])
         followed = {place for part in self.parts.values() for place in part.follows}
-        for place, count in (await self._follower.waiting(followed)).items():
-            self.progress.show_lag(place, count)
+        for place, unread in (await self._follower.waiting(followed)).items():
+            count = unread + self._waiting.count(place)
+            self._progress.show_lag(place, count, self._now_ns())
             waiting += count
         return waiting
 
@@ -206,7 +214,7 @@ class StageWorker:
         # Behind the last record there may be a transaction's marker, which nobody ever takes.
         if end and (not consumer.commits.is_idle(tp) or await consumer.position(tp) < end):
             waiting = max(end - part.offsets.get(f"{tp.topic}/{tp.partition}", 0), 0)
-        self.progress.show_lag((tp.topic, tp.partition), waiting)
+        self._progress.show_lag((tp.topic, tp.partition), waiting, self._now_ns())
         return waiting
 
     # ---- batches
@@ -232,15 +240,15 @@ class StageWorker:
     async def _consume(self, stream: Any) -> None:
         async for event in stream.noack().events():
             message = event.message
-            await self._arrivals.put(Arrival(message.tp, message.value.records, message))
+            await self._waiting.put(Arrival(message.tp, message.value.records, message))
 
     async def _run_turns(self) -> None:
         """Work on what is waiting, for ever; after a failure nothing more is taken."""
         try:
             while True:
-                await self._arrivals.any()
+                await self._waiting.wait()
                 async with self._turn():
-                    await self._take(self._arrivals.take())
+                    await self._take(self._waiting.next(POLL_RECORDS_MAX))
         except Exception as error:  # noqa: BLE001 - it is raised by run
             # Faust would restart the agent behind the batch.
             self._fail(error)
@@ -260,7 +268,7 @@ class StageWorker:
             results = []
             for job in jobs:
                 await asyncio.sleep(0)
-                results.append(self._process(job))
+                results.append(self._process(*job))
                 if results[-1].error is not None:
                     break
         finally:
@@ -272,7 +280,7 @@ class StageWorker:
         ]
         await self._publish([result for _, result in done])
         for job, _ in done:
-            self.progress.finished(job, began_s)
+            self._progress.see(job.part, job.place, job.records, began_s, self._now_ns())
         for arrival in arrivals:
             if arrival.message is not None:
                 self.app.consumer.ack(arrival.message)
@@ -329,18 +337,11 @@ class StageWorker:
         self.parts.pop(part.partition, None)
         self._lost = self._lost or (asyncio.get_running_loop().time(), error)
 
-    def _process(self, job: Job) -> Result:
-        """Let a part consume records, and tell of what it has passed over."""
-        part, stage, meters = job.part, self.spec.name, self.meters
-        duplicates = part.duplicates
-        result = process(job, self._counts)
-        meters.duplicates.labels(stage).inc(part.duplicates - duplicates)
-        meters.gaps.labels(stage).inc(len(part.gaps))
-        for gap in part.gaps:
-            _log.warning("%s: records of %s are missing in front of %d (after %d)",
-                         gap.source, gap.producer, gap.seen, gap.last)  # fmt: skip
-        part.gaps.clear()
-        return result
+    def _process(self, part: Part, place: Place, arrived: Sequence[Any]) -> Result:
+        """Let a part consume records; return what has to be published."""
+        # Several stages read market events; one of them tells of what cannot be read.
+        tells = place[0] != MARKET_EVENTS or self.spec.name == "market"
+        return consume(part, place, arrived, self._counts[place[0]], self.meters, tells=tells)
 
     async def _publish(self, results: Sequence[Result]) -> None:
         """Publish what parts made and have it acknowledged."""
@@ -363,7 +364,7 @@ class StageWorker:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         # What is waiting was read from where the follower stood before.
-        self._arrivals.drop_followed()
+        self._waiting.drop_followed()
         if places:
             await self._follower.put(places)
             self._following = asyncio.create_task(self._run_follower())
@@ -372,7 +373,7 @@ class StageWorker:
         try:
             while True:
                 for place, records in (await self._follower.follow()).items():
-                    await self._arrivals.put(Arrival(place, records))
+                    await self._waiting.put(Arrival(place, records))
         except Exception as error:  # noqa: BLE001 - it is raised by run
             self._fail(error)
 
@@ -383,15 +384,7 @@ class StageWorker:
 
     async def _save(self, part: Part) -> None:
         """Publish the state of a part, then allow commits up to where it stands."""
-        snapshot = StageSnapshot(
-            event_id=f"snapshot:{part.instance}:{sum(part.offsets.values())}",
-            ts_event_ns=max(part.clock_ns, 0),
-            stage=part.STAGE,
-            instance=part.instance,
-            processor_version=part.VERSION,
-            offsets=dict(part.offsets),
-            states={part.STAGE: msgspec.Raw(part.snapshot())},
-        )
+        snapshot = snapshot_of(part)
         value = outgoing(SYSTEM_SNAPSHOTS, snapshot)
         await self._publisher.publish([value])
         self.meters.snapshots.labels(self.spec.name).inc()
@@ -427,7 +420,7 @@ class StageWorker:
                     at = part.offsets.get(f"{place[0]}/{place[1]}", 0)
                     places[place] = min(at, places.get(place, at))
             await self._follow(places)
-            self.progress.moved()
+            self._progress.made()
             self.is_ready = True
             return {
                 tp: self.parts[tp.partition].offsets.get(f"{tp.topic}/{tp.partition}", 0)
@@ -450,8 +443,6 @@ class StageWorker:
 
     async def _restored(self, partitions: set[int]) -> dict[int, Part]:
         """Return the parts as their snapshots and the order log left them."""
-        if not partitions:
-            return {}
         parts = {
             p: self.spec.make(p, Universe(self._instruments), self._counts)
             for p in sorted(partitions)
@@ -493,8 +484,8 @@ class StageWorker:
                 place = (entry.topic, entry.partition)
                 arrived = await reader.read(place, entry.last_offset + 1)
                 if arrived:
-                    await self._publish([self._process(Job(part, place, arrived))])
+                    await self._publish([self._process(part, place, arrived)])
                 # A rebuild may take long, and goes on all the while.
-                self.progress.moved()
+                self._progress.made()
         if loop.time() - began_s > self._interval_s:
             await self._save(part)

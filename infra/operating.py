@@ -1,0 +1,110 @@
+"""What a process that serves the API tells of itself: health, settings, version, jobs."""
+
+from __future__ import annotations
+
+import platform
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agents.runners.local import LocalRunner
+from infra.backtest_agent import BacktestAgent
+from infra.identity import identity
+from infra.jobs import jobs
+from infra.scheduler import Scheduler
+from infra.settings import Settings
+from schemas.envelope import SCHEMA_VERSION
+from streams.history import Storage
+from web.context import Context
+from web.operations import Component, Operations, StorageState, Version
+
+_SECRET = re.compile(r"password|secret|token|credential|api_?key|^key$|dsn", re.IGNORECASE)
+_MASK = "***"
+
+
+def operations(settings: Settings, storage: Storage | None = None) -> Operations:
+    """Return what is known before the app is made: settings, secrets masked, version, storage."""
+    known = identity()
+    version = Version(
+        known.engine_version, known.code_hash, SCHEMA_VERSION, platform.python_version()
+    )
+    known_settings = masked(msgspec.to_builtins(settings))
+    if storage is None:
+        return Operations(settings=known_settings, version=version)
+    return Operations(
+        settings=known_settings,
+        version=version,
+        storage=lambda: _storage_state(storage),
+        components=[lambda: _database(storage)],
+    )
+
+
+def _storage_state(storage: Storage) -> StorageState:
+    state = storage.state()
+    detail = f"{state.status}, {state.lag:,} records not stored yet"
+    if state.last_error:
+        detail += f"; {state.last_error}"
+    return StorageState(state.tier, state.is_ready, detail)
+
+
+def _database(storage: Storage) -> Component:
+    state = _storage_state(storage)
+    return Component("database", "pass" if state.is_available else "fail", state.detail)
+
+
+def masked(values: Any) -> Any:
+    """Return settings with every value of a secret's name masked, an empty one as it is."""
+    if isinstance(values, list):
+        return [masked(item) for item in values]
+    if not isinstance(values, dict):
+        return values
+    return {
+        key: _MASK if _is_secret(key, value) else masked(value) for key, value in values.items()
+    }
+
+
+def _is_secret(name: str, value: Any) -> bool:
+    return bool(_SECRET.search(name) and value) and not isinstance(value, dict)
+
+
+class Operating:
+    """The scheduler and the probes of a process, begun with ``start`` and ended with ``stop``."""
+
+    def __init__(
+        self,
+        context: Context,
+        agent: BacktestAgent,
+        settings: Settings,
+        *,
+        runner: LocalRunner | None,
+        reports: Path,
+        root: Path,
+    ) -> None:
+        days = settings.run.retention_days
+        self._scheduler = Scheduler(jobs(context, runner, reports, root, days), time.time_ns)
+        context.operations.jobs = self._scheduler
+        context.operations.components.append(lambda: _agent(agent))
+        if runner is not None:
+            context.operations.components.append(lambda: _engine(runner))
+
+    def start(self) -> None:
+        """Begin to run jobs."""
+        self._scheduler.start()
+
+    async def stop(self) -> None:
+        """Stop them."""
+        await self._scheduler.stop()
+
+
+def _agent(agent: BacktestAgent) -> Component:
+    running = agent.running or "nothing"
+    return Component("backtests", "pass", f"{running} runs, {agent.waiting} wait")
+
+
+def _engine(runner: LocalRunner) -> Component:
+    if runner.is_stopped:
+        return Component("engine", "fail", "has stopped", is_required=True)
+    return Component("engine", "pass", f"{runner.engine.events:,} events", is_required=True)

@@ -1,0 +1,204 @@
+"""Market data over HTTP: books, series as columns, instruments, clock and calendar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from schemas import topics as t
+from schemas.envelope import Header
+from schemas.errors import StorageError
+from schemas.market_data import BookDelta, BookLevel, BookSnapshot
+from streams.history import BarSeries, Window
+from tests.unit.web_run import START_NS, Run, bar, filled_run, instrument, problem, trade
+
+MINUTE_NS = 60 * 10**9
+
+
+@pytest.fixture
+def run() -> Run:
+    """Return a run with a little session."""
+    run = Run()
+    run.log.append(filled_run())
+    return run
+
+
+@pytest.fixture
+def client(run: Run) -> Iterator[TestClient]:
+    """Give a client of ``run``."""
+    with run.client() as client:
+        yield client
+
+
+# ---- books
+
+
+def test_book_is_the_best_quote_where_there_is_no_other(client: TestClient) -> None:
+    answer = client.get("/api/orderbook/SPY").json()
+
+    assert (answer["depth"], answer["bids"]) == ("top", [{"price": 165.09, "size": 300.0}])
+    assert client.get("/api/orderbook/IBM").json()["depth"] == "none"
+    problem(client.get("/api/orderbook/QQQ"), 404)
+
+
+def test_book_is_a_snapshot_with_the_changes_since(run: Run, client: TestClient) -> None:
+    def levels(*pairs: tuple[float, float]) -> list[BookLevel]:
+        return [BookLevel(*pair) for pair in pairs]
+
+    run.append(
+        client,
+        [
+            (t.MARKET_EVENTS, BookSnapshot(
+                event_id="s", ts_event_ns=START_NS + 1, instrument_id="SPY.ARCX",
+                bids=levels((10.0, 1.0), (9.0, 2.0)), asks=levels((11.0, 3.0)))),
+            (t.MARKET_EVENTS, BookDelta(
+                event_id="d", ts_event_ns=START_NS + 2, instrument_id="SPY.ARCX",
+                bids=levels((10.0, 0.0), (9.5, 4.0)), asks=levels((10.5, 5.0)))),
+        ],
+    )  # fmt: skip
+
+    answer = client.get("/api/orderbook/SPY?depth=1").json()
+
+    assert answer["depth"] == "full"
+    assert answer["bids"] == [{"price": 9.5, "size": 4.0}]
+    assert answer["asks"] == [{"price": 10.5, "size": 5.0}]
+    assert answer["time_ns"] == START_NS + 2
+
+
+# ---- series
+
+
+def bars(count: int) -> list[tuple[str, Header]]:
+    """Return minute bars."""
+    return [(t.MARKET_BARS, bar(100.0 + n, at=n * MINUTE_NS)) for n in range(count)]
+
+
+def test_bars_are_columns_with_the_newest_last_and_a_way_back(run: Run, client: TestClient) -> None:
+    run.append(client, bars(5))
+
+    last = client.get("/api/bars?symbol=SPY&limit=2").json()
+    before = client.get(f"/api/bars?symbol=SPY&limit=2&cursor={last['next_cursor']}").json()
+    first = client.get(f"/api/bars?symbol=SPY&limit=2&cursor={before['next_cursor']}").json()
+
+    assert [last["close"], before["close"], first["close"]] == [
+        [103.0, 104.0],
+        [101.0, 102.0],
+        [100.0],
+    ]
+    assert (last["source"], first["next_cursor"]) == ("memory", None)
+    assert client.get("/api/bars?symbol=SPY&interval=5m").json()["close"] == []
+
+
+def test_correction_takes_the_place_of_its_bar(run: Run, client: TestClient) -> None:
+    run.append(client, bars(3))
+    correction = msgspec.structs.replace(bar(200.0, at=MINUTE_NS), revision=1)
+    run.append(client, [(t.MARKET_BARS, correction)])
+
+    assert client.get("/api/bars?symbol=SPY").json()["close"] == [100.0, 200.0, 102.0]
+
+
+def test_bars_are_bounded_in_time(run: Run, client: TestClient) -> None:
+    run.append(client, bars(5))
+
+    path = "/api/bars?symbol=SPY&after=2013-10-07T13:31:00Z&until=2013-10-07T13:32:00Z"
+
+    assert client.get(path).json()["close"] == [101.0, 102.0]
+
+
+def test_quotes_and_ticks_are_columns_and_an_instant_is_not_torn(
+    run: Run, client: TestClient
+) -> None:
+    run.append(client, [(t.MARKET_EVENTS, trade(1.0 + n, at=5)) for n in range(3)])
+    run.append(client, [(t.MARKET_EVENTS, trade(9.0, at=6))])
+
+    ticks = client.get("/api/ticks?symbol=SPY&limit=2").json()
+    quotes = client.get("/api/quotes?symbol=SPY").json()
+
+    assert ticks["price"] == [1.0, 2.0, 3.0, 9.0]
+    assert ticks["next_cursor"] == str(START_NS + 5)
+    assert (quotes["bid_price"], quotes["ask_size"]) == ([165.09], [400.0])
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "symbol=", "symbol=QQQ", "symbol=SPY&interval=2m", "symbol=SPY&cursor=x",
+     "symbol=SPY&limit=0", "symbol=SPY&after=noon"],
+)  # fmt: skip
+def test_wrong_series_is_refused(client: TestClient, query: str) -> None:
+    problem(client.get(f"/api/bars?{query}"), 422)
+
+
+class StoredBars:
+    """A database with two bars, newest first as they are asked for; or one that is away."""
+
+    def __init__(self, *, is_away: bool = False) -> None:
+        self.is_away = is_away
+
+    async def bars(self, window: Window, instrument_id: str, interval: str) -> BarSeries:
+        """Return the bars."""
+        if self.is_away:
+            raise StorageError("no connection")
+        assert window.is_newest_first
+        ts, p = np.array([START_NS + 2, START_NS + 1]), np.array([2.0, 1.0])
+        counts = np.array([7, 6])
+        return BarSeries(interval, "bars", ts, ts, p, p, p, p, p, p, counts, "older")
+
+
+def test_bars_come_from_the_database_where_there_is_one(run: Run, client: TestClient) -> None:
+    run.context.history = StoredBars()
+
+    answer = client.get("/api/bars?symbol=SPY").json()
+
+    assert (answer["close"], answer["trade_count"]) == ([1.0, 2.0], [6, 7])
+    assert (answer["source"], answer["next_cursor"]) == ("database", "older")
+    run.context.history = StoredBars(is_away=True)
+    assert problem(client.get("/api/bars?symbol=SPY"), 503)["code"] == "history_unavailable"
+
+
+# ---- instruments, clock, calendar
+
+
+def test_instruments_are_listed_and_filtered(client: TestClient) -> None:
+    everything = client.get("/api/instruments").json()
+    one = client.get("/api/instruments/SPY").json()
+
+    assert [i["instrument_id"] for i in everything["instruments"]] == ["IBM.XNYS", "SPY.ARCX"]
+    assert (one["price_increment"], one["last_price"]) == (0.01, 165.1)
+    assert client.get("/api/instruments?venue=XNYS").json()["count"] == 1
+    problem(client.get("/api/instruments/QQQ"), 404)
+
+
+def test_clock_knows_the_session_of_its_calendar(run: Run, client: TestClient) -> None:
+    listed = msgspec.structs.replace(instrument(), calendar="XNYS")
+    plain = client.get("/api/clock").json()
+    run.append(client, [(t.REFERENCE_INSTRUMENTS, listed)])
+
+    answer = client.get("/api/clock").json()
+
+    assert (plain["time_ns"], plain["is_open"]) == (START_NS, None)
+    assert (answer["calendar"], answer["is_open"]) == ("XNYS", True)
+    assert answer["next_close"] == "2013-10-07T20:00:00.000000000Z"
+    assert answer["next_open"] == "2013-10-08T13:30:00.000000000Z"
+
+
+def test_calendar_has_the_sessions_of_its_days(client: TestClient) -> None:
+    answer = client.get("/api/calendar?calendar=XNYS&start=2013-11-27&end=2013-11-30").json()
+
+    assert [(s["day"], s["close"][11:16]) for s in answer["sessions"]] == [
+        ("2013-11-27", "21:00"),
+        ("2013-11-29", "18:00"),
+    ]
+    problem(client.get("/api/calendar?calendar=NOPE"), 404)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["calendar=XNYS&start=2013-11-30&end=2013-11-29", "calendar=XNYS&start=1000-01-01",
+     "calendar=XNYS&start=2013-01-01&end=2099-01-01", "calendar=../x", ""],
+)  # fmt: skip
+def test_wrong_calendar_is_refused(client: TestClient, query: str) -> None:
+    problem(client.get(f"/api/calendar?{query}"), 422)

@@ -1,0 +1,234 @@
+"""The process over HTTP: health, readiness, lag, jobs, dead letters, settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from schemas import topics as t
+from schemas.codec import encode
+from schemas.control import DeadLetter
+from schemas.enums import AutonomyMode, BreakerState
+from schemas.errors import ConflictError
+from schemas.risk import SetAutonomy
+from tests.unit.web_examples import FakeJobs
+from tests.unit.web_run import START_NS, Run, breaker, filled_run, problem, submit
+from tests.unit.web_runs import FakeRuns
+from web.operations import Component, JobState, Operations, StorageState, Version
+
+
+@pytest.fixture
+def run() -> Run:
+    """Return a run with a little session and things around it."""
+    operations = Operations(
+        jobs=FakeJobs(),
+        settings={"kafka": {"password_file": "***"}},
+        version=Version("0.1.0", "hash", 1, "3.11.7"),
+    )
+    run = Run(operations=operations, runs=FakeRuns(backtest_1=filled_run()))
+    run.log.append(filled_run())
+    return run
+
+
+@pytest.fixture
+def client(run: Run) -> Iterator[TestClient]:
+    """Give a client of ``run``."""
+    with run.client() as client:
+        yield client
+
+
+# ---- health
+
+
+def component(client: TestClient, name: str) -> dict[str, Any]:
+    """Return one component of the health."""
+    found = client.get("/api/system/health").json()["components"]
+    return next(item for item in found if item["name"] == name)
+
+
+def test_health_is_the_worst_of_all_components(run: Run, client: TestClient) -> None:
+    assert client.get("/api/system/health").json()["status"] == "pass"
+
+    run.append(client, [(t.RISK_BREAKER, breaker(BreakerState.HALTED))])
+
+    assert component(client, "breaker")["status"] == "warn"
+    assert client.get("/api/system/health").json()["status"] == "warn"
+
+
+def test_database_that_is_away_makes_the_app_degraded_but_ready(
+    run: Run, client: TestClient
+) -> None:
+    run.context.operations.storage = lambda: StorageState("postgresql", False, "no connection")
+
+    assert component(client, "database")["status"] == "fail"
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+    assert answer.json()["reasons"] == ["database: postgresql: no connection"]
+    assert client.get("/api/system").json()["storage"]["tier"] == "postgresql"
+
+
+def test_required_part_that_fails_makes_the_app_not_ready(run: Run, client: TestClient) -> None:
+    stopped = Component("engine", "fail", "has stopped", is_required=True)
+    run.context.operations.components.append(lambda: stopped)
+
+    content = problem(client.get("/readyz"), 503)
+
+    assert (content["code"], content["detail"]) == ("not_ready", "engine: has stopped")
+
+
+def test_lag_counts_records_and_time(client: TestClient) -> None:
+    answer = client.get("/api/system/lag").json()
+
+    topics = {item["topic"]: item for item in answer["topics"]}
+    assert answer["behind_records"] == 0
+    assert topics[t.ORDER_FILLS]["newest_ns"] == START_NS + 2
+    assert topics[t.ORDER_FILLS]["age_s"] == 0.0
+
+
+def test_topics_version_runs_and_settings_are_shown(client: TestClient) -> None:
+    topics = {item["name"]: item for item in client.get("/api/system/topics").json()["topics"]}
+
+    assert topics[t.ORDER_FILLS]["records"] == ["fill"]
+    assert topics[t.ORDER_FILLS]["end_offset"] == 2
+    assert client.get("/api/system/version").json()["python"] == "3.11.7"
+    assert client.get("/api/system/storage").json()["tier"] == "none"
+    runs = client.get("/api/system/runs").json()
+    assert (runs["current"], [r["run_id"] for r in runs["runs"]]) == ("run-1", ["backtest-1"])
+    settings = client.get("/api/system/config").json()["settings"]
+    assert settings == {"kafka": {"password_file": "***"}}
+
+
+# ---- jobs
+
+
+def test_jobs_are_shown_and_run(client: TestClient) -> None:
+    before = client.get("/api/system/scheduler").json()
+    done = client.post("/api/system/scheduler/reconcile/run").json()
+
+    assert (before["is_running"], before["jobs"][0]["last_status"]) == (True, "")
+    assert before["jobs"][0]["next_run"] == "2013-10-07T13:30:00.000000000Z"
+    assert (done["last_status"], done["last_result"]) == ("ok", "nothing differs")
+    problem(client.post("/api/system/scheduler/nope/run"), 404)
+
+
+class BusyJobs(FakeJobs):
+    """A job that runs already."""
+
+    async def run_now(self, name: str) -> JobState:
+        """Refuse."""
+        raise ConflictError("the job is running", field="name", value=name)
+
+
+def test_job_that_runs_already_is_a_conflict(run: Run, client: TestClient) -> None:
+    run.context.operations.jobs = BusyJobs()
+
+    assert problem(client.post("/api/system/scheduler/reconcile/run"), 409)["code"] == (
+        "already_running"
+    )
+
+
+def test_process_without_jobs_says_so() -> None:
+    with Run().client() as client:
+        assert client.get("/api/system/scheduler").json()["is_running"] is False
+        problem(client.post("/api/system/scheduler/reconcile/run"), 404)
+
+
+# ---- dead letters
+
+
+def letter(name: str, topic: str = t.ACCOUNT_INPUTS, value: bytes = b"") -> tuple[str, DeadLetter]:
+    """Return a dead letter."""
+    return t.SYSTEM_DEAD_LETTERS, DeadLetter(
+        event_id=name,
+        ts_event_ns=START_NS,
+        topic=topic,
+        partition=0,
+        offset=7,
+        reason="broken",
+        value=value,
+    )
+
+
+def test_letters_are_listed_newest_first_and_filtered(run: Run, client: TestClient) -> None:
+    run.append(client, [letter("a"), letter("b", t.MARKET_EVENTS), letter("c")])
+
+    first = client.get("/api/system/deadletters?limit=2").json()
+    rest = client.get(f"/api/system/deadletters?limit=2&cursor={first['next_cursor']}").json()
+    filtered = client.get(f"/api/system/deadletters?topic={t.MARKET_EVENTS}").json()
+
+    assert [item["event_id"] for item in first["dead_letters"]] == ["c", "b"]
+    assert [item["event_id"] for item in rest["dead_letters"]] == ["a"]
+    assert [item["event_id"] for item in filtered["dead_letters"]] == ["b"]
+    assert first["count"] == 3
+
+
+def test_letter_is_written_again_to_its_topic(run: Run, client: TestClient) -> None:
+    order = submit("again")
+    run.append(client, [letter("a", value=encode(order))])
+    before = run.log.end_offset(t.ACCOUNT_INPUTS)
+
+    answer = client.post("/api/system/deadletters/retry", json={"event_id": "a"}).json()
+
+    assert answer == {"event_id": "a", "topic": t.ACCOUNT_INPUTS, "status": "written"}
+    assert run.log.read(t.ACCOUNT_INPUTS, before, 1)[0].record == order
+
+
+@pytest.mark.parametrize(
+    ("value", "status", "code"),
+    [(b"", 409, "record_not_kept"), (b"{", 422, "record_unusable")],
+)
+def test_letter_that_cannot_be_used_is_not_written(
+    run: Run, client: TestClient, value: bytes, status: int, code: str
+) -> None:
+    run.append(client, [letter("a", value=value)])
+    before = run.log.end_offset(t.ACCOUNT_INPUTS)
+
+    response = client.post("/api/system/deadletters/retry", json={"event_id": "a"})
+
+    assert problem(response, status)["code"] == code
+    assert run.log.end_offset(t.ACCOUNT_INPUTS) == before
+    problem(client.post("/api/system/deadletters/retry", json={"event_id": "nope"}), 404)
+
+
+# ---- configuration
+
+
+def test_autonomy_is_changed_by_a_command(run: Run, client: TestClient) -> None:
+    response = client.put(
+        "/api/config",
+        json={"autonomy_mode": "SEMI_AUTOMATIC", "approval_timeout_s": 60, "reason": "new"},
+    )
+
+    assert (response.status_code, response.json()["autonomy_mode"]) == (200, "SEMI_AUTOMATIC")
+    command = run.log.read(t.ACCOUNT_INPUTS, 3, 1)[0].record
+    assert isinstance(command, SetAutonomy)
+    assert (command.mode, command.approval_timeout_s) == (AutonomyMode.SEMI_AUTOMATIC, 60.0)
+
+
+def test_paper_trading_cannot_be_left(run: Run, client: TestClient) -> None:
+    left = client.put("/api/config", json={"paper_trading": False})
+    kept = client.put("/api/config", json={"paper_trading": True})
+
+    assert problem(left, 409)["code"] == "paper_trading_only"
+    assert (kept.status_code, kept.json()["paper_trading"]) == (200, True)
+    assert run.log.end_offset(t.ACCOUNT_INPUTS) == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "pointer"),
+    [
+        ({}, ""),
+        ({"autonomy_mode": "WILD"}, "/autonomy_mode"),
+        ({"autonomy_mode": "AUTOMATIC", "approval_timeout_s": 0}, "/approval_timeout_s"),
+        ({"speed": 60}, "/speed"),
+    ],
+)
+def test_wrong_configuration_is_refused(
+    client: TestClient, content: dict[str, Any], pointer: str
+) -> None:
+    errors = problem(client.put("/api/config", json=content), 422)["errors"]
+
+    assert [error["pointer"] for error in errors] == [pointer]

@@ -1,0 +1,115 @@
+"""Records that could not be used: listed, and written again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from schemas.codec import decode
+from schemas.control import DeadLetter
+from schemas.errors import RecordError
+from streams.log import Published
+from web.answers import system as answers
+from web.context import Context
+from web.problems import FieldError, ProblemError, invalid, not_found
+from web.route_table import Call, NoQuery, Route
+from web.routes.pages import offset_cursor, older_than, page
+from web.scopes import ADMIN, READ
+from web.times import format_time
+
+_VALUE_SHOWN = 4_000
+
+
+class LettersQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Filters of the list; the page ends before offset ``cursor`` of ``system.dead-letters``."""
+
+    topic: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=500)] = 50
+    cursor: str | None = None
+
+
+class RetryRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The letter whose record is to be written again."""
+
+    event_id: Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+async def list_letters(context: Context, call: Call[LettersQuery, None]) -> answers.DeadLetters:
+    """List records that could not be used, the newest first, with the reasons."""
+    query, system = call.query, context.views.system
+    found = (
+        item
+        for item in older_than(reversed(system.dead_letters), query.cursor)
+        if isinstance(item.record, DeadLetter) and query.topic in (None, item.record.topic)
+    )
+    letters, cursor = page(found, query.limit, offset_cursor)
+    return answers.DeadLetters(
+        [letter_answer(item) for item in letters], system.dead_letter_count, cursor
+    )
+
+
+async def retry_letter(context: Context, call: Call[NoQuery, RetryRequest]) -> answers.Retried:
+    """Write the record of a letter to its topic again, if it can be read by now."""
+    context.check_is_present()
+    event_id = call.body.event_id
+    letters = (item.record for item in reversed(context.views.system.dead_letters))
+    letter = next((r for r in letters if getattr(r, "event_id", "") == event_id), None)
+    if not isinstance(letter, DeadLetter):
+        remedy = "GET /api/system/deadletters lists those that are kept"
+        raise not_found("dead letter", event_id, remedy)
+    if not letter.value:
+        detail = "the letter does not hold its record; ask the record's source for it again"
+        raise ProblemError(409, "record_not_kept", detail)
+    try:
+        record = decode(letter.topic, letter.value)
+    except RecordError as error:
+        field = FieldError("/event_id", error.message, error.remedy)
+        raise invalid([field], code="record_unusable") from error
+    await context.publish(letter.topic, record, "GET /api/system/deadletters shows what failed")
+    return answers.Retried(event_id, letter.topic, "written")
+
+
+def letter_answer(item: Published) -> answers.DeadLetter:
+    """Return a dead letter as an answer."""
+    letter = item.record
+    assert isinstance(letter, DeadLetter)
+    return answers.DeadLetter(
+        letter.event_id,
+        letter.topic,
+        letter.partition,
+        letter.offset,
+        letter.reason,
+        letter.value[:_VALUE_SHOWN].decode(errors="replace"),
+        format_time(letter.ts_event_ns),
+        letter.ts_event_ns,
+    )
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/api/system/deadletters",
+        list_letters,
+        answers.DeadLetters,
+        READ,
+        "Records that could not be used",
+        "system",
+        query=LettersQuery,
+        is_of_run=True,
+        example="/api/system/deadletters?limit=20",
+    ),
+    Route(
+        "POST",
+        "/api/system/deadletters/retry",
+        retry_letter,
+        answers.Retried,
+        ADMIN,
+        "Write one again",
+        "system",
+        body=RetryRequest,
+        errors=(400, 404, 409, 413, 503),
+        example_body={"event_id": "letter-1"},
+    ),
+)

@@ -22,7 +22,7 @@ from web.answers import ENCODER
 from web.context import Context
 from web.decoding import decode_body, decode_query
 from web.problems import ProblemError
-from web.security.gatekeeper import EVERYBODY, Caller
+from web.security.gatekeeper import EVERYBODY, NOBODY, Caller
 
 Q = TypeVar("Q")
 B = TypeVar("B")
@@ -131,7 +131,8 @@ def _endpoint(
 async def _reply(request: Request, context: Context, route: Route, visit: Visit) -> Reply:
     if context.gate is not None:
         address = request.client.host if request.client is not None else ""
-        visit.caller = context.gate.admit(request.method, request.headers, address, route.scope)
+        visit.caller = context.gate.identify(request.headers, address)
+        context.gate.authorize(visit.caller, request.method, request.headers, route.scope)
     params, scene = request.query_params, context
     if route.is_of_run:
         params, place = _place(params)
@@ -154,7 +155,7 @@ class Visit:
     def __init__(self, request: Request, context: Context) -> None:
         self._request = request
         self._context = context
-        self.caller = EVERYBODY
+        self.caller = EVERYBODY if context.gate is None else NOBODY
         self.body = b""
 
     def answered(self, status: int, code: str) -> None:
@@ -164,7 +165,7 @@ class Visit:
         whose number is bounded.
         """
         context, request = self._context, self._request
-        is_known = context.gate is None or bool(self.caller.client.name) or code == "key_refused"
+        is_known = bool(self.caller.client.name) or code == "key_refused"
         if request.method not in UNSAFE or not is_known or status == 429:
             return
         context.audit(

@@ -88,38 +88,39 @@ class Gatekeeper:
 
     # ---- HTTP
 
-    def admit(self, method: str, headers: Mapping[str, str], address: str, scope: str) -> Caller:
-        """Return who may use a route of ``scope``.
+    def authorize(
+        self, caller: Caller, method: str, headers: Mapping[str, str], scope: str
+    ) -> None:
+        """Let a caller use a route of ``scope``, or raise ProblemError.
 
-        Raises ProblemError: 401 without a good key, 403 without the scope or the token of the
-        page, 429 for too many requests, 503 if the keys cannot be read.
+        401 without a key, 403 without the scope or the token of the page, 429 for too many
+        requests.
         """
-        caller = self.identify(headers, address)
-        if caller is None and scope != PUBLIC:
+        if caller.key_id:
+            self._spend(caller.key_id)
+        if scope == PUBLIC:
+            return
+        if not caller.client.name:
             raise ProblemError(
                 401,
                 "key_missing",
                 "this needs a key; send it as 'Authorization: Bearer mr_…' (`millrace keys make`)",
                 headers=_CHALLENGE,
             )
-        if caller is None:
-            return NOBODY
-        if caller.key_id:
-            self._spend(caller.key_id)
         if caller.cookie and method not in _SAFE:
             self._check_token(caller.cookie, headers)
-        if scope != PUBLIC and not caller.client.may(scope):
+        if not caller.client.may(scope):
             raise ProblemError(
                 403,
                 "scope_missing",
                 f"key {caller.client.name!r} lacks the scope {scope}; use a key that has it",
             )
-        return caller
 
-    def identify(self, headers: Mapping[str, str], address: str) -> Caller | None:
-        """Return who shows a key or a session; None if nobody and not open.
+    def identify(self, headers: Mapping[str, str], address: str) -> Caller:
+        """Return who shows a key or a session; without one everybody if open, else nobody.
 
-        Raises ProblemError for a key or session that is not good, and for too many of them.
+        Raises ProblemError: 401 for a key or session that is not good, 429 for too many wrong keys
+        of one address, 503 if the keys cannot be read.
         """
         shown = _key_of(headers)
         if shown:
@@ -134,7 +135,7 @@ class Gatekeeper:
                 raise ProblemError(
                     401, "session_ended", "the session has ended; sign in again", headers=_CHALLENGE
                 )
-        return EVERYBODY if self.is_open else None
+        return EVERYBODY if self.is_open else NOBODY
 
     def caller_of(self, key_id: str) -> Caller | None:
         """Return whom a key belongs to, None if it may not be used."""
@@ -199,7 +200,7 @@ class Gatekeeper:
             caller = self.identify(headers, "")
         except ProblemError:
             return None
-        return caller.client if caller is not None else None
+        return caller.client if caller.client.name else None
 
     async def by_secret(self, secret: str) -> Client | None:
         """Return the client that a key or a ticket belongs to, None if nobody's."""

@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 import ssl
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,13 +36,15 @@ class Place(NamedTuple):
     authority: Path
     env: dict[str, str]
 
-    def ask(self, port: int, method: str, path: str, key: str = "") -> http.client.HTTPResponse:
-        """Send one request over TLS."""
+    def ask(self, port: int, method: str, path: str, key: str = "") -> tuple[int, bytes]:
+        """Send one request over TLS; return status and body."""
         context = ssl.create_default_context(cafile=str(self.authority))
         connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=20, context=context)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        connection.request(method, path, headers=headers)
-        return connection.getresponse()
+        with closing(connection):
+            connection.request(method, path, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
 
 
 @pytest.fixture
@@ -65,15 +68,15 @@ def test_it_starts_with_keys_alone_and_serves_who_has_one(place: Place, tmp_path
     with Background(tmp_path / "log", "run", "--config", place.config, env=place.env) as run:
         run.until("serving https://")
         port = int(re.search(r"https://0\.0\.0\.0:(\d+)", run.said())[1])  # type: ignore[index]
-        answer = place.ask(port, "GET", "/api/portfolio")
-        assert (answer.status, json.load(answer)["code"]) == (401, "key_missing")
-        assert place.ask(port, "GET", "/api/portfolio", key).status == 200
-        assert place.ask(port, "DELETE", "/api/orders", key).status == 403
-        assert place.ask(port, "GET", "/login").status == 200
-        plain = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-        plain.request("GET", "/api/portfolio")
-        with pytest.raises((OSError, http.client.HTTPException)):
-            plain.getresponse()
+        status, body = place.ask(port, "GET", "/api/portfolio")
+        assert (status, json.loads(body)["code"]) == (401, "key_missing")
+        assert place.ask(port, "GET", "/api/portfolio", key)[0] == 200
+        assert place.ask(port, "DELETE", "/api/orders", key)[0] == 403
+        assert place.ask(port, "GET", "/login")[0] == 200
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as plain:
+            plain.request("GET", "/api/portfolio")
+            with pytest.raises((OSError, http.client.HTTPException)):
+                plain.getresponse()
         assert "ada" in millrace("keys", "list", env=place.env).stdout
         assert millrace("keys", "revoke", "ada", env=place.env).returncode == 0
         assert _refused(place, port, key)
@@ -83,7 +86,7 @@ def test_it_starts_with_keys_alone_and_serves_who_has_one(place: Place, tmp_path
 
 def _refused(place: Place, port: int, key: str) -> bool:
     """Ask until the key is refused; the file of keys is looked at once a second."""
-    return any(place.ask(port, "GET", "/api/portfolio", key).status == 401 for _ in range(200))
+    return any(place.ask(port, "GET", "/api/portfolio", key)[0] == 401 for _ in range(200))
 
 
 def test_other_interfaces_are_refused_without_tls(place: Place, tmp_path: Path) -> None:

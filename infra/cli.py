@@ -21,6 +21,7 @@ from infra.backtests import BATCH_EVENTS, BacktestSpec, run_backtest
 from infra.cli_api import api_app
 from infra.cli_db import db_app, sink
 from infra.cli_kafka import kafka_app
+from infra.cli_keys import add_keys_commands
 from infra.cli_letters import letters_app
 from infra.cli_recording import add_recording_commands
 from infra.cli_topics import topics_app
@@ -61,6 +62,7 @@ for sub in (
 add_worker_commands(app)
 app.command(sink)
 add_recording_commands(app)
+add_keys_commands(app)
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import math
 import signal
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ from agents.runners.live_feed import LiveFeed
 from agents.runners.local import LocalRunner
 from agents.runners.parity import engine_config, read_manifest
 from agents.runners.replay import MANIFEST, manifest_of
+from infra.access import access_of
 from infra.backtest_agent import BacktestAgent
 from infra.composition import Setup, compose
 from infra.data import open_whole
@@ -40,7 +41,7 @@ from schemas.control import RunManifest, StrategyStateChanged
 from schemas.enums import StrategyStatus
 from schemas.errors import ConfigError, ConflictError, MillraceError, NotFoundError
 from schemas.instruments import Universe
-from schemas.topics import REFERENCE_INSTRUMENTS, SYSTEM_RUNS
+from schemas.topics import REFERENCE_INSTRUMENTS, SYSTEM_AUDIT, SYSTEM_RUNS
 from streams.database.journals import JournalSource
 from streams.feeds import FeedAdapter, one_line
 from streams.history import Storage
@@ -245,7 +246,7 @@ def run_engine(
     )
     listen = settings.run.port if port is None else port
     check_port(listen)
-    check_host(settings.run.host)
+    access_of(settings, settings.run.host)  # before anything is opened
     live = open_run(settings, target, target.name)
 
     async def announce(stop: asyncio.Event) -> None:
@@ -324,21 +325,6 @@ class _Refusals:
             )
 
 
-def check_host(host: str) -> None:
-    """Raise ConfigError for an interface that others can reach: there are no keys and no TLS."""
-    try:
-        is_local = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_local = False
-    if not is_local:
-        raise ConfigError(
-            "the API is served on this machine only, because it asks nobody for a key",
-            field="run.host",
-            value=host,
-            remedy="use 127.0.0.1, ::1 or localhost, and a tunnel from elsewhere",
-        )
-
-
 def check_port(port: int) -> None:
     """Raise ConfigError for a number that is no port."""
     if not 0 <= port <= _PORT_MAX:
@@ -364,6 +350,7 @@ async def serve(
     ``work`` gets the event that a signal sets; ``storage`` answers what the run has forgotten. Stop
     within 2 s. Raises ConfigError for an address that cannot be used.
     """
+    access = access_of(settings, host)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -372,7 +359,9 @@ async def serve(
     agent = BacktestAgent(runner)
     runs = JournalRuns(data_folder(), {runner.run_id: runner.folder})
     web_settings = WebSettings(
-        autonomy_mode=settings.risk.autonomy, default_account_id=settings.account.account_id
+        autonomy_mode=settings.risk.autonomy,
+        default_account_id=settings.account.account_id,
+        allowed_hosts=access.allowed_hosts,
     )
     app = create_app(
         runner,
@@ -381,6 +370,8 @@ async def serve(
         runs=runs,
         history=storage.history if storage is not None else None,
         operations=operations(settings, storage),
+        gate=access.gate,
+        audit=partial(runner.publish_side, SYSTEM_AUDIT),
     )
     operating = Operating(
         app.state.context,
@@ -390,10 +381,10 @@ async def serve(
         reports=runner.folder.parent / "reports",
         root=data_folder(),
     )
-    web = WebServer(app, host, port)
+    web = WebServer(app, host, port, tls=access.tls, proxies=access.proxies)
     await web.start()
     operating.start()
-    console.print(f"serving http://{host}:{web.port}  (API docs at /docs)")
+    console.print(f"serving {access.scheme}://{host}:{web.port}  (API docs at /docs)")
     running = asyncio.create_task(runner.run())
     working = asyncio.create_task(_as_task(work, stop))
     feeding = asyncio.create_task(_feed(live, stop))

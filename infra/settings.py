@@ -12,7 +12,7 @@ import os
 import tomllib
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -51,6 +51,25 @@ class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     feed: str = ""
     options: dict[str, Any] = {}
     lateness_s: float = LATENESS_S
+
+
+class WebAccess(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who may use the API, and how it is reached.
+
+    ``access`` "auto" asks for keys on every interface but loopback, "keys" everywhere.
+    ``behind_proxy``: a proxy in front of us speaks TLS with the clients; only ``proxies`` are
+    believed who the client is. ``allowed_hosts``: further names by which browsers reach us.
+    """
+
+    access: Literal["auto", "keys"] = "auto"
+    keys_file: str = ""
+    tls_certificate: str = ""
+    tls_key: str = ""
+    behind_proxy: bool = False
+    proxies: tuple[str, ...] = ("127.0.0.1",)
+    allowed_hosts: tuple[str, ...] = ()
+    requests_per_s: float = 50.0
+    requests_burst: int = 200
 
 
 class AccountSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -110,6 +129,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """All settings of a run; ``accounts`` are those beside ``account``."""
 
     run: RunSettings = RunSettings()
+    web: WebAccess = WebAccess()
     source: SourceSettings = SourceSettings()
     account: AccountSettings = AccountSettings()
     accounts: tuple[AccountSettings, ...] = ()
@@ -209,6 +229,16 @@ port = 8000                    # [8000] HTTP and WebSocket; loopback only
 snapshot_interval_s = 10       # [10] how often the state is saved for a quick restart
 sync_interval_s = 1            # [1] what a power cut may lose; a killed process loses nothing
 retention_days = 0             # [0] how long finished backtests are kept; 0 for ever
+
+[web]
+access = "auto"                # ["auto"] keys on every interface but loopback; "keys" everywhere
+# keys_file = "keys.json"      # [in the data folder] written by `millrace keys make`
+# tls_certificate = "web.pem"  # needed, with tls_key, on every interface but loopback
+# tls_key = "web-key.pem"
+# behind_proxy = true          # [false] instead: a proxy speaks TLS in front of us
+# proxies = ["127.0.0.1"]      # ["127.0.0.1"] whose word on the client's address counts
+# allowed_hosts = ["desk.lan"] # [none] names by which browsers reach us, besides loopback's
+requests_per_s = 50            # [50] of one key; requests_burst [200] at once
 
 [source]
 data = "demo"                  # ["demo"] a bundled set, a file, an imported folder, a run

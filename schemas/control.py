@@ -157,6 +157,22 @@ class RunManifest(Incoming, gc=False, omit_defaults=True, tag="run_manifest", kw
     reference_offsets: dict[str, int] = {}
 
 
+class ApiWrite(Incoming, gc=False, omit_defaults=True, tag="api_write", kw_only=True):
+    """Tell who asked for a change over HTTP, and what the answer was.
+
+    ``key_id`` is empty where no key is asked for; ``body_hash`` names the body without showing it.
+    """
+
+    operator: str
+    key_id: str = ""
+    method: str
+    path: str
+    status: int
+    code: str = ""
+    address: str = ""
+    body_hash: str = ""
+
+
 class OrderLogEntry(Incoming, gc=False, omit_defaults=True, tag="order_log_entry", kw_only=True):
     """Which offsets of which partition a stage consumed next.
 

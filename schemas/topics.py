@@ -101,6 +101,7 @@ SYSTEM_RUNS = "system.runs.v1"
 SYSTEM_ORDER_LOG = "system.order-log.v1"
 SYSTEM_SNAPSHOTS = "system.snapshots.v1"
 SYSTEM_DEAD_LETTERS = "system.dead-letters.v1"
+SYSTEM_AUDIT = "system.audit.v1"
 
 _WEEK = 7 * DAY_MS
 _KEEP = -1
@@ -440,6 +441,17 @@ CATALOGUE: tuple[Topic, ...] = (
         "all stages",
         "complete",
         "Records that could not be used, with the reason.",
+    ),
+    Topic(
+        SYSTEM_AUDIT,
+        "operator",
+        (control.ApiWrite,),
+        1,
+        _KEEP,
+        False,
+        "web app",
+        "complete",
+        "Every change that somebody asked for over HTTP, refused ones too.",
     ),
 )
 

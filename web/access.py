@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
-from schemas.topics import SYSTEM_ORDER_LOG, SYSTEM_SNAPSHOTS
+from schemas.topics import SYSTEM_AUDIT, SYSTEM_ORDER_LOG, SYSTEM_SNAPSHOTS
+from web.scopes import ADMIN, READ
 
-READ = "read"
-OPERATE = "risk"
 _ALL = "*"
-_INTERNAL = frozenset({SYSTEM_ORDER_LOG, SYSTEM_SNAPSHOTS})
+_INTERNAL = frozenset({SYSTEM_ORDER_LOG, SYSTEM_SNAPSHOTS, SYSTEM_AUDIT})
 
 
 class Client(NamedTuple):
-    """Somebody who may do what ``scopes`` name; ``*`` is everything."""
+    """Somebody who may do what ``scopes`` name, ``*`` being everything; by a key, or nobody's."""
 
     name: str
     scopes: frozenset[str]
+    key_id: str = ""
 
     def may(self, scope: str) -> bool:
         """Return whether the client has ``scope``."""
@@ -39,6 +39,10 @@ class Authenticator(Protocol):
         """Return the client that a key or a ticket belongs to, None if nobody's."""
         ...
 
+    async def is_good(self, client: Client) -> bool:
+        """Return whether a client that was let in may stay: its key may have been revoked."""
+        ...
+
 
 class OpenAccess:
     """Takes everybody for the person at the machine."""
@@ -54,10 +58,14 @@ class OpenAccess:
         """Return the person at the machine."""
         return self._everybody
 
+    async def is_good(self, client: Client) -> bool:
+        """Return True: nobody is asked for a key."""
+        return True
+
 
 def scope_of(topic: str) -> str:
     """Return the scope that reading a topic takes.
 
-    States of stages and their order logs are what operators repair with.
+    States of stages, their order logs and the audit are for those who run the engine.
     """
-    return OPERATE if topic in _INTERNAL else READ
+    return ADMIN if topic in _INTERNAL else READ

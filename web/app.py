@@ -17,6 +17,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
+from schemas.control import ApiWrite
 from schemas.enums import AutonomyMode
 from schemas.envelope import SCHEMA_VERSION
 from streams.history import History
@@ -26,9 +27,10 @@ from web.guards import Guards
 from web.openapi import document
 from web.operations import Operations
 from web.problems import ProblemError, problem_response
-from web.route_table import Admission, starlette_routes
+from web.route_table import starlette_routes
 from web.routes import TABLE
 from web.runs import RunStore
+from web.security.gatekeeper import Gatekeeper
 from web.settings import WebSettings
 from web.views.models import Views
 
@@ -45,21 +47,22 @@ def create_app(
     runs: RunStore | None = None,
     history: History | None = None,
     operations: Operations | None = None,
-    admission: Admission | None = None,
+    gate: Gatekeeper | None = None,
+    audit: Callable[[ApiWrite], None] = lambda _: None,
 ) -> Starlette:
     """Return the app over ``log``; ``ids`` gives a new unique id with every call.
 
     ``runs`` are the recorded runs that can be asked about, ``history`` is what a database holds,
-    ``operations`` what stands around the app; ``admission`` decides who may use which
-    route, without it everybody may use all.
+    ``operations`` what stands around the app. ``gate`` decides who may use which route and topic,
+    without it everybody may use all; ``audit`` takes a record of every write.
 
     At its start the app folds what the log holds into its read models, then follows what is
     published.
     """
     views = Views(settings.history_max, AutonomyMode(settings.autonomy_mode))
-    context = Context(log, settings, ids, views, runs, history, operations)
+    context = Context(log, settings, ids, views, runs, history, operations, gate, audit)
     app = Starlette(
-        routes=_routes(context, admission),
+        routes=_routes(context),
         lifespan=partial(_lifespan, context),
         middleware=[Middleware(Guards, allowed_hosts=settings.allowed_hosts)],
         exception_handlers={ProblemError: _problem, HTTPException: _http_error, Exception: _fault},
@@ -91,7 +94,7 @@ def _document() -> bytes:
     return msgspec.json.encode(document(TABLE, f"1.{SCHEMA_VERSION}"))
 
 
-def _routes(context: Context, admission: Admission | None) -> list[BaseRoute]:
+def _routes(context: Context) -> list[BaseRoute]:
     openapi = _document()
 
     async def get_openapi(request: Request) -> Response:
@@ -100,13 +103,17 @@ def _routes(context: Context, admission: Admission | None) -> list[BaseRoute]:
     async def get_page(request: Request) -> Response:
         return FileResponse(STATIC / "index.html")
 
+    async def get_login(request: Request) -> Response:
+        return FileResponse(STATIC / "login.html")
+
     async def get_docs(request: Request) -> Response:
         return FileResponse(STATIC / "docs.html")
 
     return [
-        *starlette_routes(TABLE, context, admission),
+        *starlette_routes(TABLE, context),
         Route("/openapi.json", get_openapi),
         Route("/docs", get_docs),
+        Route("/login", get_login),
         Route("/", get_page),
         WebSocketRoute("/ws", context.hub.serve),
         Mount("/static", StaticFiles(directory=STATIC)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
+from schemas.control import ApiWrite
 from schemas.envelope import Header
 from schemas.errors import StorageError
 from streams.history import History
@@ -13,6 +14,7 @@ from web.hub import Hub
 from web.operations import Operations
 from web.problems import ProblemError, unavailable
 from web.runs import FoldedRuns, NoRuns, RunStore, parse_place
+from web.security.gatekeeper import Gatekeeper
 from web.settings import WebSettings
 from web.views.models import Views
 from web.waiting import Waiters
@@ -22,7 +24,8 @@ class Context:
     """The app's state; ``is_loaded`` once the read models hold what the log held at the start.
 
     ``place`` says which run and instant the read models are of, empty for the present one.
-    ``history`` is what a database holds of runs, None where there is none.
+    ``history`` is what a database holds of runs, None where there is none. ``gate`` knows who may
+    do what, None lets everybody do all; ``audit`` takes the record of every write.
     """
 
     def __init__(
@@ -34,13 +37,17 @@ class Context:
         runs: RunStore | None = None,
         history: History | None = None,
         operations: Operations | None = None,
+        gate: Gatekeeper | None = None,
+        audit: Callable[[ApiWrite], None] = lambda _: None,
     ) -> None:
         self.log = log
         self.settings = settings
         self.ids = ids
         self.views = views
         self.waiters = Waiters()
-        self.hub = Hub(log, settings, ids, views)
+        self.gate = gate
+        self.audit = audit
+        self.hub = Hub(log, settings, ids, views, gate)
         self.is_loaded = False
         self.place = ""
         self.history = history

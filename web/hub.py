@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket
 from streams.log import Log, Published
 from web.access import Authenticator, OpenAccess
 from web.bundle import parts_of
-from web.connection import TRY_LATER, Connection, Ending
+from web.connection import TRY_LATER, UNKNOWN_CLIENT, Connection, Ending
 from web.filters import Matcher
 from web.frames import Frame, FrameMaker
 from web.links import link_of
@@ -70,6 +70,7 @@ class Hub:
         self._flush_after_s = 0.0
         self._is_writing = False
         self._beating: asyncio.TimerHandle | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     @property
     def client_count(self) -> int:
@@ -110,10 +111,20 @@ class Hub:
         """Look after idle and stalled clients, as long as there are clients."""
         for client in list(self._clients):
             client.beat()
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look_for_revoked())
         loop = asyncio.get_running_loop()
         self._beating = (
             loop.call_later(self._settings.heartbeat_s / 2, self._beat) if self._clients else None
         )
+
+    async def _look_for_revoked(self) -> None:
+        """End the connections of clients whose keys are good no more."""
+        for client in list(self._clients):
+            known = client.client
+            if known is not None and not await self.access.is_good(known):
+                detail = "the key was revoked or has expired; connect with another"
+                client.end(Ending(UNKNOWN_CLIENT, "key_refused", detail))
 
     # ---- groups
 

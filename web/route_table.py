@@ -8,7 +8,7 @@ and ``as_of``; its handler is given a context whose read models are those of tha
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 from starlette.datastructures import QueryParams
@@ -16,18 +16,21 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
+from schemas.control import ApiWrite
+from schemas.identifiers import content_hash
 from web.answers import ENCODER
 from web.context import Context
 from web.decoding import decode_body, decode_query
 from web.problems import ProblemError
+from web.security.gatekeeper import EVERYBODY, NOBODY, Caller
 
 Q = TypeVar("Q")
 B = TypeVar("B")
 
 RUN_ID = "run_id"
 AS_OF = "as_of"
-LOCAL_OPERATOR = "api"
-"""Who acts where no key is asked for."""
+_PATH_MAX = 300
+UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
 class NoQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -35,17 +38,24 @@ class NoQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Call(Generic[Q, B]):
-    """One decoded request; ``operator`` names who sent it."""
+    """One decoded request, and who sent it."""
 
-    __slots__ = ("body", "operator", "path", "query")
+    __slots__ = ("body", "caller", "path", "query")
 
-    def __init__(
-        self, path: dict[str, str], query: Q, body: B, operator: str = LOCAL_OPERATOR
-    ) -> None:
+    def __init__(self, path: dict[str, str], query: Q, body: B, caller: Caller = EVERYBODY) -> None:
         self.path = path
         self.query = query
         self.body = body
-        self.operator = operator
+        self.caller = caller
+
+    @property
+    def operator(self) -> str:
+        """The name that stands in the records that follow."""
+        return self.caller.client.name
+
+    def named(self, operator: str) -> str:
+        """Return who acts: whoever the key belongs to, else the name that was given."""
+        return self.operator if self.caller.key_id else operator or self.operator
 
 
 class Reply(NamedTuple):
@@ -84,56 +94,94 @@ class Route(NamedTuple):
     example_body: Mapping[str, Any] | None = None
 
 
-class Admission(Protocol):
-    """Decides who may use which route."""
-
-    async def admit(self, request: Request, route: Route) -> str:
-        """Return the name of who sent ``request``.
-
-        Raises ProblemError (401, 403, 429) if the request may not use ``route``.
-        """
-        ...
-
-
-def starlette_routes(
-    table: Sequence[Route], context: Context, admission: Admission | None = None
-) -> list[StarletteRoute]:
+def starlette_routes(table: Sequence[Route], context: Context) -> list[StarletteRoute]:
     """Return the table as routes of Starlette, joined by path: other methods get 405."""
     by_path: dict[str, dict[str, Route]] = {}
     for route in table:
         by_path.setdefault(route.path, {})[route.method] = route
     return [
-        StarletteRoute(path, _endpoint(methods, context, admission), methods=list(methods))
+        StarletteRoute(path, _endpoint(methods, context), methods=list(methods))
         for path, methods in by_path.items()
     ]
 
 
 def _endpoint(
-    methods: dict[str, Route], context: Context, admission: Admission | None
+    methods: dict[str, Route], context: Context
 ) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         # Starlette lets HEAD through wherever GET is allowed.
         route = methods["GET" if request.method == "HEAD" else request.method]
-        operator = LOCAL_OPERATOR
-        if admission is not None:
-            operator = await admission.admit(request, route)
-        params, scene = request.query_params, context
-        if route.is_of_run:
-            params, place = _place(params)
-            scene = await context.at(place.run_id, place.as_of)
-        query = decode_query(params, route.query)
-        body = None
-        if route.body is not None:
-            body = decode_body(await _read(request, context.settings.body_max_bytes), route.body)
-        call = Call(dict(request.path_params), query, body, operator)
-        reply = await route.handler(scene, call)
-        if not isinstance(reply, Reply):
-            reply = Reply(200, reply)
+        visit = Visit(request, context)
+        try:
+            reply = await _reply(request, context, route, visit)
+        except ProblemError as error:
+            visit.answered(error.status, error.code)
+            raise
+        except Exception:
+            visit.answered(500, "internal_error")
+            raise
+        visit.answered(reply.status, "")
         return Response(
             ENCODER.encode(reply.body), reply.status, reply.headers, media_type="application/json"
         )
 
     return endpoint
+
+
+async def _reply(request: Request, context: Context, route: Route, visit: Visit) -> Reply:
+    if context.gate is not None:
+        address = request.client.host if request.client is not None else ""
+        visit.caller = context.gate.identify(request.headers, address)
+        context.gate.authorize(visit.caller, request.method, request.headers, route.scope)
+    params, scene = request.query_params, context
+    if route.is_of_run:
+        params, place = _place(params)
+        scene = await context.at(place.run_id, place.as_of)
+    query = decode_query(params, route.query)
+    body = None
+    if route.body is not None:
+        data = await _read(request, context.settings.body_max_bytes)
+        visit.body = data
+        body = decode_body(data, route.body)
+    reply = await route.handler(scene, Call(dict(request.path_params), query, body, visit.caller))
+    return reply if isinstance(reply, Reply) else Reply(200, reply)
+
+
+class Visit:
+    """One request as the audit tells of it: who came, what for, and how it ended."""
+
+    __slots__ = ("_context", "_request", "body", "caller")
+
+    def __init__(self, request: Request, context: Context) -> None:
+        self._request = request
+        self._context = context
+        self.caller = EVERYBODY if context.gate is None else NOBODY
+        self.body = b""
+
+    def answered(self, status: int, code: str) -> None:
+        """Write down a request for a change.
+
+        Those of nobody we know are left out, or anybody could fill the log; but for wrong keys,
+        whose number is bounded.
+        """
+        context, request = self._context, self._request
+        is_known = bool(self.caller.client.name) or code == "key_refused"
+        if request.method not in UNSAFE or not is_known or status == 429:
+            return
+        context.audit(
+            ApiWrite(
+                event_id=f"audit:{context.ids()}",
+                ts_event_ns=context.log.now_ns(),
+                operator=self.caller.client.name,
+                key_id=self.caller.key_id,
+                method=request.method,
+                path=request.url.path[:_PATH_MAX],
+                status=status,
+                code=code,
+                address=request.client.host if request.client is not None else "",
+                body_hash=content_hash(self.body) if self.body else "",
+            )
+        )
 
 
 class PlaceQuery(msgspec.Struct):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -31,11 +33,28 @@ class _Server(uvicorn.Server):
         yield
 
 
+class Tls(NamedTuple):
+    """The files of a certificate and its key, PEM."""
+
+    certificate: str
+    key: str
+
+
 class WebServer:
-    """One app on one address; ``port`` 0 picks a free one."""
+    """One app on one address; ``port`` 0 picks a free one.
+
+    With ``tls`` it speaks nothing else. ``proxies`` are believed what they say of their clients.
+    """
 
     def __init__(
-        self, app: ASGIApp, host: str, port: int, protocol: type[BoundedProtocol] | None = None
+        self,
+        app: ASGIApp,
+        host: str,
+        port: int,
+        protocol: type[BoundedProtocol] | None = None,
+        *,
+        tls: Tls | None = None,
+        proxies: tuple[str, ...] = (),
     ) -> None:
         self.host = host
         self.port = port
@@ -56,7 +75,20 @@ class WebServer:
             log_level="error",
             server_header=False,
             timeout_graceful_shutdown=1,
+            ssl_certfile=tls.certificate if tls is not None else None,
+            ssl_keyfile=tls.key if tls is not None else None,
+            proxy_headers=bool(proxies),
+            forwarded_allow_ips=list(proxies),
         )
+        try:
+            config.load()
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(
+                f"the certificate or its key cannot be used: {error}",
+                field="web.tls_certificate",
+                value=tls.certificate if tls is not None else "",
+                remedy="give PEM files that belong together and that this user can read",
+            ) from error
         self._server = _Server(config)
         self._task: asyncio.Task[None] | None = None
 

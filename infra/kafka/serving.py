@@ -14,11 +14,13 @@ import subprocess
 import sys
 import time
 import uuid
+from functools import partial
 from pathlib import Path
 
 import msgspec
 from rich.console import Console
 
+from infra.access import access_of
 from infra.backtest_agent import BacktestAgent
 from infra.kafka.node import Node, free_port
 from infra.kafka.publishing import publish_definitions, publish_recording
@@ -26,8 +28,9 @@ from infra.kafka.settings import connection_of
 from infra.kafka.working import wait_for_topics
 from infra.operating import Operating, operations
 from infra.run_store import JournalRuns
-from infra.serve import check_host, check_port
+from infra.serve import check_port
 from infra.settings import Settings, data_folder, load_settings
+from schemas.topics import SYSTEM_AUDIT
 from streams.kafka.connection import Connection
 from streams.kafka.log import KafkaLog
 from streams.kafka.topics import ClusterTopics
@@ -81,7 +84,7 @@ async def serve_web(
     wait_s: float = 0.0,
 ) -> None:
     """Serve the API over a cluster until ``stop``; raises MillraceError if it cannot."""
-    check_host(settings.run.host)
+    access = access_of(settings, settings.run.host)
     check_port(port)
     connection = connection_of(settings.kafka)
     await wait_for_topics(connection, settings, wait_s)
@@ -89,7 +92,9 @@ async def serve_web(
     async with log:
         await log.load()
         web_settings = WebSettings(
-            autonomy_mode=settings.risk.autonomy, default_account_id=settings.account.account_id
+            autonomy_mode=settings.risk.autonomy,
+            default_account_id=settings.account.account_id,
+            allowed_hosts=access.allowed_hosts,
         )
         runs = JournalRuns(data_folder())
         app = create_app(
@@ -98,8 +103,10 @@ async def serve_web(
             lambda: uuid.uuid4().hex,
             runs=runs,
             operations=operations(settings),
+            gate=access.gate,
+            audit=partial(log.publish_side, SYSTEM_AUDIT),
         )
-        web = WebServer(app, settings.run.host, port)
+        web = WebServer(app, settings.run.host, port, tls=access.tls, proxies=access.proxies)
         await web.start()
         agent = BacktestAgent(log, uuid.uuid4().hex)
         operating = Operating(
@@ -113,7 +120,9 @@ async def serve_web(
         operating.start()
         following = asyncio.create_task(log.run())
         stopping = asyncio.create_task(stop.wait())
-        console.print(f"serving http://{settings.run.host}:{web.port}  (API docs at /docs)")
+        console.print(
+            f"serving {access.scheme}://{settings.run.host}:{web.port}  (API docs at /docs)"
+        )
         try:
             await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -240,6 +240,7 @@ FLOWS = (
             (t.ACCOUNT_INPUTS, _ACTS),
             (t.STRATEGY_INPUTS, (control.StrategyCommand,)),
             (t.CONTROL_CONFIG, (control.ConfigChanged,)),
+            (t.SYSTEM_AUDIT, (control.ApiWrite,)),
         ),
     ),
     Flow(

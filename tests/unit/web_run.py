@@ -14,7 +14,13 @@ from starlette.testclient import TestClient
 
 from schemas import topics as t
 from schemas.commands import CancelOrder, SubmitOrder
-from schemas.control import BacktestRequest, BacktestResult, StrategySignal, StrategyStateChanged
+from schemas.control import (
+    ApiWrite,
+    BacktestRequest,
+    BacktestResult,
+    StrategySignal,
+    StrategyStateChanged,
+)
 from schemas.enums import (
     BreakerState,
     LiquiditySide,
@@ -37,6 +43,7 @@ from tests.unit.web_stage import ANSWERS, receipt
 from web.app import WebSettings, create_app
 from web.operations import Operations
 from web.runs import RunStore
+from web.security.gatekeeper import Gatekeeper
 
 START_NS = 1_381_152_600_000_000_000
 """9:30 in New York on 7 October 2013."""
@@ -56,12 +63,20 @@ class Run:
         log: MemoryLog | None = None,
         runs: RunStore | None = None,
         operations: Operations | None = None,
+        gate: Gatekeeper | None = None,
     ) -> None:
+        self.audit: list[ApiWrite] = []
         self._ticks = count()
         numbers = count(1)
         self.log = log or MemoryLog("run-1", lambda: START_NS)
         self.app = create_app(
-            self.log, settings, lambda: f"id-{next(numbers)}", runs=runs, operations=operations
+            self.log,
+            settings,
+            lambda: f"id-{next(numbers)}",
+            runs=runs,
+            operations=operations,
+            gate=gate,
+            audit=self.audit.append,
         )
         self.context = self.app.state.context
         if has_stage:

@@ -50,7 +50,7 @@ async def kill(context: Context, call: Call[NoQuery, KillRequest]) -> answers.Ki
         action,
         request.scope,
         scope_id,
-        request.operator or call.operator,
+        call.named(request.operator),
         request.reason,
     )
     await context.publish(ACCOUNT_INPUTS, command, "GET /api/risk shows what stands")

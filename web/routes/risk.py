@@ -166,7 +166,7 @@ async def put_limits(
         request.scope,
         scope_id,
         request.limits,
-        request.operator or call.operator,
+        call.named(request.operator),
         request.reason,
     )
     with context.waiters.expect(RISK_LIMITS, event_id) as answer:
@@ -230,14 +230,15 @@ async def trip_breaker(
     if call.body.state is BreakerState.ACTIVE:
         remedy = "choose REDUCING or HALTED, or POST /api/risk/breaker/reset"
         raise invalid([FieldError("/state", "does not trip anything", remedy, "ACTIVE")])
-    return await _change(context, call.body, call.body.state, call.operator)
+    return await _change(context, call.body, call.body.state, call.named(call.body.operator))
 
 
 async def reset_breaker(
     context: Context, call: Call[NoQuery, ResetRequest]
 ) -> answers.CircuitBreaker | Reply:
     """Reset the breaker; a reason is required."""
-    return await _change(context, call.body, BreakerState.ACTIVE, call.operator)
+    operator = call.named(call.body.operator)
+    return await _change(context, call.body, BreakerState.ACTIVE, operator)
 
 
 async def _change(
@@ -255,7 +256,7 @@ async def _change(
         request.scope,
         scope_id,
         state,
-        request.operator or operator,
+        operator,
         request.reason,
     )
     with context.waiters.expect(RISK_BREAKER, event_id) as answer:

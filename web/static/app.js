@@ -233,6 +233,7 @@ function fold(topic, record) {
 
 async function get(path) {
   const answer = await fetch(path);
+  if (answer.status === 401) location.assign("/login");
   if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
   return answer.json();
 }

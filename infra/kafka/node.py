@@ -101,14 +101,24 @@ class Node:
     def start(self) -> Running:
         """Start the node and return when it answers; a running one is returned as it is.
 
-        Raises ConfigError for a missing Java, Maven or a port in use, StorageError if it ends.
+        Raises ConfigError for a missing Java or Maven, a folder or a port that cannot be used,
+        StorageError if it ends.
         """
         known = self.running()
         if known is not None:
             return known
         java = find_java()
-        jars = jars_folder(self._jars, java)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            jars = jars_folder(self._jars, java)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.log_file.touch()
+        except OSError as error:
+            raise ConfigError(
+                f"the folder of Kafka cannot be written: {error.strerror or error}",
+                field="folder",
+                value=str(self.folder),
+                remedy="choose a folder that this user can write to",
+            ) from error
         port = self._port or _kept_port(self.folder) or free_port()
         _check_free(port)
         properties = self._write_properties(port, free_port())

@@ -15,6 +15,12 @@ from schemas.errors import ConfigError
 from streams.kafka.connection import Connection
 
 
+_TIMEOUT_MIN_S = 6.0
+"""Brokers take no member of a group that promises signs of life more often than that."""
+
+_TIMEOUT_MAX_S = 300.0
+
+
 class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the cluster is, how to reach it, how its topics are kept, and how workers work.
 
@@ -44,6 +50,13 @@ def connection_of(settings: KafkaSettings, bootstrap: str | None = None) -> Conn
 
     Raises ConfigError for a password file that cannot be read or settings that do not go together.
     """
+    if not _TIMEOUT_MIN_S <= settings.request_timeout_s <= _TIMEOUT_MAX_S:
+        raise ConfigError(
+            "a worker cannot live with this timeout",
+            field="kafka.request_timeout_s",
+            value=settings.request_timeout_s,
+            remedy=f"give {_TIMEOUT_MIN_S:g} to {_TIMEOUT_MAX_S:g} seconds",
+        )
     return Connection(
         bootstrap=bootstrap or os.environ.get("MILLRACE_KAFKA_BOOTSTRAP") or settings.bootstrap,
         protocol=settings.protocol,

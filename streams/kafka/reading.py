@@ -42,8 +42,8 @@ async def read_to_end(
     )
     loop = asyncio.get_running_loop()
     deadline = loop.time() + deadline_s
-    await start_client(consumer, connection)
     try:
+        await start_client(consumer, connection)
         async with asyncio.timeout_at(deadline):
             ends = await _ends(consumer, topic, partitions)
         while any(at < end for at, end in (await _positions(consumer, ends)).values()):

@@ -16,6 +16,7 @@ from aiokafka.errors import (
     IllegalSaslStateError,
     KafkaError,
     SaslAuthenticationFailed,
+    UnknownTopicOrPartitionError,
     UnsupportedSaslMechanismError,
     for_code,
 )
@@ -33,14 +34,22 @@ async def start_client(client: Any, connection: Connection) -> None:
     """Start a producer, consumer or admin client of aiokafka; one that cannot start is closed.
 
     Raises ConfigError for settings that the cluster does not accept (protocol, credentials,
-    certificates), StorageError if it does not answer.
+    certificates), StorageError if it does not answer, and UnknownTopicOrPartitionError of the
+    client for one that was made for a topic which is not there.
     """
     try:
         async with asyncio.timeout(_START_TIMEOUT_S):
             await client.start()
+    except UnknownTopicOrPartitionError:
+        await _close(client)
+        raise  # it has answered
     except (KafkaError, OSError, TimeoutError) as error:
-        await (client.stop() if hasattr(client, "stop") else client.close())
+        await _close(client)
         raise await reason(connection, error) from error
+
+
+async def _close(client: Any) -> None:
+    await (client.stop() if hasattr(client, "stop") else client.close())
 
 
 async def reason(connection: Connection, error: BaseException) -> MillraceError:

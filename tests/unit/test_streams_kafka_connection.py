@@ -75,3 +75,10 @@ def test_password_comes_from_its_file_else_from_the_environment(
     missing = KafkaSettings(protocol="SASL_SSL", username="ann", password_file=str(file) + "x")
     with pytest.raises(ConfigError, match="password"):
         connection_of(missing)
+
+
+@pytest.mark.parametrize("timeout_s", [0.0, 5.9, 301.0, float("nan")])
+def test_timeout_that_no_worker_can_live_with_is_refused(timeout_s: float) -> None:
+    with pytest.raises(ConfigError) as caught:
+        connection_of(KafkaSettings(request_timeout_s=timeout_s))
+    assert caught.value.field == "kafka.request_timeout_s"

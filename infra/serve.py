@@ -31,6 +31,7 @@ from infra.backtest_agent import BacktestAgent
 from infra.composition import Setup, compose
 from infra.data import open_whole
 from infra.database.service import StorageService
+from infra.database.settings import is_wanted
 from infra.feeds import open_feed
 from infra.identity import identity
 from infra.operating import Operating, operations
@@ -294,7 +295,7 @@ def storage_of(settings: Settings, journal: Path) -> StorageService | None:
 
     Raises ConfigError for settings of the database that do not fit.
     """
-    if not settings.database.enabled:
+    if not is_wanted(settings.database):
         return None
     return StorageService(
         settings.database,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from infra.database.settings import DatabaseSettings, dsn_of, pools_of
+from infra.database.settings import DatabaseSettings, dsn_of, is_wanted, pools_of
 from schemas.control import BacktestResult
 from schemas.enums import RunStatus
 from schemas.errors import ConfigError, MillraceError, StorageError
@@ -326,10 +326,10 @@ async def _current(database: Database) -> Server:
 
 def refuse_disabled(settings: DatabaseSettings) -> None:
     """Raise ConfigError if the settings switch the database off."""
-    if not settings.enabled:
+    if not is_wanted(settings):
         raise ConfigError(
             "the database is switched off",
             field="database.enabled",
             value=False,
-            remedy="take it out of the settings",
+            remedy="take it out of the settings, and `off` out of MILLRACE_DATABASE_DSN",
         )

@@ -1,6 +1,6 @@
 """The ``[database]`` table of the settings, and the connection that it and the environment make.
 
-MILLRACE_DATABASE_DSN wins over the table. A DSN with a password comes from there or from a file,
+MILLRACE_DATABASE_DSN wins over the table; its value ``off`` switches the database off. A DSN with a password comes from there or from a file,
 never from the settings, which are shown. Without a DSN the database is the embedded one.
 """
 
@@ -33,6 +33,14 @@ class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     keep_days: dict[str, float] = {}
 
 
+_OFF = "off"
+
+
+def is_wanted(settings: DatabaseSettings) -> bool:
+    """Return whether history is stored; MILLRACE_DATABASE_DSN=off switches it off as well."""
+    return settings.enabled and os.environ.get("MILLRACE_DATABASE_DSN") != _OFF
+
+
 def dsn_of(settings: DatabaseSettings) -> str:
     """Return the DSN; empty for the embedded database.
 
@@ -40,7 +48,7 @@ def dsn_of(settings: DatabaseSettings) -> str:
     the settings.
     """
     given = os.environ.get("MILLRACE_DATABASE_DSN", "")
-    if given:
+    if given and given != _OFF:
         return _checked(given, "MILLRACE_DATABASE_DSN")
     if settings.dsn_file:
         try:

@@ -7,12 +7,14 @@ timescale-community  hypertables, columnstore, continuous aggregates, retention 
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from schemas.errors import ConfigError
 
 POSTGRES_MIN = 15
+TIMESCALE_MIN = (2, 20)
 
 
 class Tier(StrEnum):
@@ -57,6 +59,13 @@ async def detect(connection: Any) -> Server:
     )
     if version is None:
         return Server(Tier.PLAIN, postgres, "")
+    if tuple(int(part) for part in re.findall(r"\d+", str(version))[:2]) < TIMESCALE_MIN:
+        raise ConfigError(
+            "this TimescaleDB is too old",
+            field="database.dsn",
+            value=str(version),
+            remedy=f"use TimescaleDB {'.'.join(map(str, TIMESCALE_MIN))} or newer",
+        )
     # The setting exists once the library is loaded, which any call of the extension does.
     licence = await connection.fetchval("SELECT current_setting('timescaledb.license', true)")
     tier = Tier.COMMUNITY if licence == "timescale" else Tier.APACHE

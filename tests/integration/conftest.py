@@ -12,6 +12,10 @@ from infra.kafka.node import Node
 from streams.database.connecting import Database
 from tests.database_case import Servers, tiers
 
+# Runs that tests start as programs keep no history: a server for each would cost minutes. Tests of
+# the storage make their own.
+os.environ.setdefault("MILLRACE_DATABASE_DSN", "off")
+
 JARS = Path(__file__).resolve().parents[2] / "data" / "kafka"
 """Where the jars stay between sessions; git does not see it."""
 

@@ -16,9 +16,12 @@ from agents.domain.metrics import Metrics
 from agents.runners.kafka.meters import Meters
 from agents.strategy.api import Strategy
 from agents.venue.models import Fee, Slippage
+from infra.database.settings import DatabaseSettings
 from infra.kafka.settings import KafkaSettings
 from infra.settings import EXAMPLE
 from schemas.risk import LimitSet
+from streams.database.tables import FLOW_BY_SOURCE, SERIES_BY_SOURCE
+from streams.database.tiers import Tier
 from tests.source_tree import ROOT
 
 
@@ -113,3 +116,26 @@ def test_every_indicator_is_explained() -> None:
     assert told == public - {"Indicator", "NotRescalableError"}, (
         "bring the table of docs/strategies.md up to agents.domain.indicators"
     )
+
+
+def test_every_table_of_the_storage_is_explained_with_its_topics() -> None:
+    known: dict[str, set[str]] = {}
+    for (topic, _), series in SERIES_BY_SOURCE.items():
+        known.setdefault(series.relation, set()).add(topic)
+    for (topic, _), flow in FLOW_BY_SOURCE.items():
+        known.setdefault(flow.relation, set()).add(topic)
+    told = {
+        row[0].strip("`"): set(re.findall(r"`([^`]+)`", row[2]))
+        for row in rows("storage.md", "Tables")[2:]
+    }
+    assert told == known, "bring the table of docs/storage.md up to streams/database/tables.py"
+
+
+def test_every_setting_of_the_database_is_in_its_document() -> None:
+    fields = {f"database.{field.name}" for field in msgspec.structs.fields(DatabaseSettings)}
+    told = {row[0].strip("`") for row in rows("storage.md", "Settings")[2:]}
+    assert told == fields, "bring the table of docs/storage.md up to DatabaseSettings"
+
+
+def test_every_tier_is_in_its_document() -> None:
+    assert {row[0].strip("`") for row in rows("storage.md", "Tiers")[2:]} == set(Tier)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +16,8 @@ from streams.memory_log import MemoryLog
 from tests.integration.test_websocket import Site, all_places, events, served, trades, until
 from tests.unit.web_run import START_NS
 
-SCRIPT = Path(__file__).with_name("watching.mjs")
+HERE = Path(__file__).parent
+CLIENT = HERE.parents[1] / "web" / "static" / "client.js"
 
 
 class Script:
@@ -43,16 +46,21 @@ class Script:
 @asynccontextmanager
 async def script(site: Site, count: int, **options: Any) -> AsyncIterator[Script]:
     """Give a running client."""
-    process = await asyncio.create_subprocess_exec(
-        "node", str(SCRIPT), site.url, str(count), json.dumps(options),
-        stdout=asyncio.subprocess.PIPE, limit=2**24,
-    )  # fmt: skip
-    try:
-        yield Script(process)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+    with tempfile.TemporaryDirectory() as folder:
+        # Not every node takes a file for a module unless its name says so.
+        shutil.copy(CLIENT, Path(folder) / "client.mjs")
+        for name in ("watching.mjs", "socket.mjs"):
+            shutil.copy(HERE / name, folder)
+        process = await asyncio.create_subprocess_exec(
+            "node", f"{folder}/watching.mjs", site.url, str(count), json.dumps(options),
+            stdout=asyncio.subprocess.PIPE, limit=2**24,
+        )  # fmt: skip
+        try:
+            yield Script(process)
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
 
 
 def places(items: list[Any]) -> list[tuple[int, int]]:

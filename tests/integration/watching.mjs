@@ -1,6 +1,6 @@
 // Prints what the JavaScript client gives, one JSON text a line, until it has given COUNT updates;
 // then its cursor. node watching.mjs URL COUNT OPTIONS
-import { watch } from "../../web/static/client.js";
+import { watch } from "./client.mjs";
 import { Socket } from "./socket.mjs";
 
 const [url, count, options] = process.argv.slice(2);

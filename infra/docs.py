@@ -9,8 +9,8 @@ import inspect
 import json
 from typing import Any
 
-from infra.schema_export import plain_text, wire_schemas
 from schemas.envelope import Record
+from schemas.json_schema import plain_text, wire_schemas
 from schemas.topics import CATALOGUE, DAY_MS, Topic
 
 _COMMON_FIELDS = {"type", *Record.__struct_fields__}

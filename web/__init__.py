@@ -11,8 +11,14 @@
     routes        the handlers
     waiting       waits for the record that answers a command
     keys          which records of a topic are one thing at different times
-    filters, frames, outbox, connection, hub
-                  the WebSocket: subscriptions, frames, one client's queue, one client, all of them
+    filters, frames, server_frames
+                  the WebSocket: what clients ask for and are sent (docs/websocket.md)
+    access        who may read which topics
+    subscription, catching_up, outbox, connection, hub
+                  one client's topics, its way to their ends, its queue, one client, all of them
+    bundle, links, direct
+                  frames joined for many clients, and written straight into their transports
+    asyncapi      the document of topics and WebSocket
 
 It reads and writes topics like any client, and knows nothing of stages.
 """

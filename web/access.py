@@ -25,7 +25,7 @@ class Client(NamedTuple):
 
     def may(self, scope: str) -> bool:
         """Return whether the client has ``scope``."""
-        return _ALL in self.scopes or scope in self.scopes
+        return scope in self.scopes
 
 
 class Authenticator(Protocol):
@@ -48,7 +48,7 @@ class OpenAccess:
     """Takes everybody for the person at the machine."""
 
     def __init__(self) -> None:
-        self._everybody = Client("local", frozenset({_ALL}))
+        self._everybody = Client("local", frozenset(SCOPES))
 
     async def by_headers(self, headers: Mapping[str, str]) -> Client | None:
         """Return the person at the machine."""

@@ -22,6 +22,7 @@ from schemas.enums import AutonomyMode
 from schemas.envelope import SCHEMA_VERSION
 from streams.history import History
 from streams.log import Log, Published
+from web.asyncapi import document as async_document
 from web.context import Context
 from web.guards import Guards
 from web.openapi import document
@@ -94,11 +95,19 @@ def _document() -> bytes:
     return msgspec.json.encode(document(TABLE, f"1.{SCHEMA_VERSION}"))
 
 
+@cache
+def _async_document() -> bytes:
+    return msgspec.json.encode(async_document(f"1.{SCHEMA_VERSION}"))
+
+
 def _routes(context: Context) -> list[BaseRoute]:
-    openapi = _document()
+    openapi, asyncapi = _document(), _async_document()
 
     async def get_openapi(request: Request) -> Response:
         return Response(openapi, media_type="application/json")
+
+    async def get_asyncapi(request: Request) -> Response:
+        return Response(asyncapi, media_type="application/json")
 
     async def get_page(request: Request) -> Response:
         return FileResponse(STATIC / "index.html")
@@ -112,6 +121,7 @@ def _routes(context: Context) -> list[BaseRoute]:
     return [
         *starlette_routes(TABLE, context),
         Route("/openapi.json", get_openapi),
+        Route("/asyncapi.json", get_asyncapi),
         Route("/docs", get_docs),
         Route("/login", get_login),
         Route("/", get_page),

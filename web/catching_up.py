@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from streams.log import Log, Published, page_of
-from web.frames import FrameMaker, Text, gap
+from web.frames import FrameMaker, Text, control
+from web.server_frames import Gap
 from web.settings import WebSettings
 from web.subscription import Subscription, expired
 
@@ -62,7 +63,7 @@ class CatchingUp:
         Raises Expired, and StorageError if the log cannot be read.
         """
         for partition, first, last in self._subscription.skipped:
-            self._client.offer(gap(self._topic, partition, first, last, "no_longer_kept"))
+            self._tell_gap(partition, first, last)
         while self._is_wanted():
             await self._client.room()
             far = [p for p in self._partitions if self._at(p) < self._log.at_hand(self._topic, p)]
@@ -111,4 +112,10 @@ class CatchingUp:
         """Say that what was to come next has gone while older records were being sent."""
         if self._subscription.keeps_all:
             raise Expired(expired(self._topic, partition, at, start))
-        self._client.offer(gap(self._topic, partition, at, start - 1, "no_longer_kept"))
+        self._tell_gap(partition, at, start - 1)
+
+    def _tell_gap(self, partition: int, first: int, last: int) -> None:
+        gap = Gap(
+            topic=self._topic, partition=partition, first=first, last=last, reason="no_longer_kept"
+        )
+        self._client.offer(control(gap))

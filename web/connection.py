@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 from starlette.websockets import WebSocket
 
+from schemas.codec import encode
 from schemas.errors import StorageError
-from schemas.topics import CATALOGUE, TOPIC_BY_NAME
-from streams.log import Log, Published
+from streams.log import Log
 from web import frames
 from web.access import Authenticator, Client
 from web.bundle import PART_BYTES, PART_FRAMES, Part, part_of
@@ -23,6 +23,21 @@ from web.catching_up import CatchingUp, Expired
 from web.frames import REQUESTS, Auth, Cursor, Ping, Subscribe, Text, TopicPlace, Unsubscribe
 from web.links import Link
 from web.outbox import Outbox
+from web.server_frames import (
+    CLASSES,
+    Authenticated,
+    Disconnect,
+    Error,
+    Heartbeat,
+    Held,
+    Hello,
+    Limits,
+    Pong,
+    ServerFrame,
+    Snapshot,
+    Subscribed,
+    Unsubscribed,
+)
 from web.settings import WebSettings
 from web.subscription import Subscription, SubscriptionError, open_subscriptions
 from web.times import format_time
@@ -132,13 +147,8 @@ class Connection:
 
     async def _say_goodbye(self, ending: Ending) -> None:
         """Send the last frame, with the cursor behind everything that was sent, and close."""
-        frame = {
-            "op": "error" if ending.close_code in _FAULTS else "disconnect",
-            "id": "",
-            "code": ending.code,
-            "detail": ending.detail,
-            "cursor": self.cursor(),
-        }
+        kind = Error if ending.close_code in _FAULTS else Disconnect
+        frame = kind(id="", code=ending.code, detail=ending.detail, cursor=self.cursor())
         self._link.send(part_of([frames.control(frame)], is_batched=self.is_batched))
         await self._link.close(ending.close_code, ending.code, self._settings.goodbye_timeout_s)
 
@@ -206,38 +216,34 @@ class Connection:
         if self._link.is_ready:
             self._ready_at_s = now_s
             if now_s - self._sent_at_s >= self._settings.heartbeat_s:
-                self._tell({"op": "heartbeat", **self._time()})
+                self._tell(Heartbeat(**self._time()))
         elif now_s - self._ready_at_s > self._settings.stall_timeout_s:
             detail = "the client takes nothing; connect again and subscribe from the cursor"
             self.end(Ending(SLOW, "stalled", detail))
 
-    def _tell(self, content: dict[str, object]) -> None:
-        self.offer(frames.control(content))
+    def _tell(self, frame: ServerFrame) -> None:
+        self.offer(frames.control(frame))
 
-    def _time(self) -> dict[str, object]:
+    def _time(self) -> dict[str, Any]:
         now_ns = self._log.now_ns()
         return {"server_time": format_time(now_ns), "server_time_ns": now_ns}
 
-    def _hello(self) -> dict[str, object]:
+    def _hello(self) -> Hello:
         s = self._settings
-        limits = {
-            "inbound_max_bytes": s.inbound_max_bytes,
-            "inbound_ops_per_s": s.inbound_ops_per_s,
-            "outbox_max_frames": s.outbox_max_frames,
-            "outbox_max_bytes": s.outbox_max_bytes,
-        }
-        return {
-            "op": "hello",
-            "session": self._session,
-            "run_id": self._log.run_id,
-            "epoch": self._log.epoch,
+        limits = Limits(
+            s.inbound_max_bytes, s.inbound_ops_per_s, s.outbox_max_frames, s.outbox_max_bytes
+        )
+        return Hello(
+            session=self._session,
+            run_id=self._log.run_id,
+            epoch=self._log.epoch,
+            is_authenticated=self.client is not None,
+            auth_timeout_ms=round(1000 * s.auth_timeout_s),
+            heartbeat_ms=round(1000 * s.heartbeat_s),
+            limits=limits,
+            topics=CLASSES,
             **self._time(),
-            "is_authenticated": self.client is not None,
-            "auth_timeout_ms": round(1000 * s.auth_timeout_s),
-            "heartbeat_ms": round(1000 * s.heartbeat_s),
-            "limits": limits,
-            "topics": {topic.name: topic.websocket for topic in CATALOGUE},
-        }
+        )
 
     # ---- requests
 
@@ -288,7 +294,7 @@ class Connection:
         except (msgspec.DecodeError, RecursionError) as error:
             return Ending(POLICY, "malformed_frame", f"the frame is not JSON: {error}")
         if isinstance(request, Ping):
-            self._tell({"op": "pong", "id": request.id, **self._time()})
+            self._tell(Pong(id=request.id, **self._time()))
         elif isinstance(request, Auth):
             return await self._authenticate(request)
         elif self.client is None:
@@ -300,7 +306,7 @@ class Connection:
         return None
 
     def _error(self, request_id: str | int, code: str, detail: str) -> None:
-        self._tell({"op": "error", "id": request_id, "code": code, "detail": detail})
+        self._tell(Error(id=request_id, code=code, detail=detail))
 
     async def _authenticate(self, request: Auth) -> Ending | None:
         found = await self._access.by_secret(request.secret)
@@ -309,14 +315,14 @@ class Connection:
             return Ending(UNKNOWN_CLIENT, "unknown_secret", detail)
         self.client = found
         scopes = sorted(found.scopes)
-        self._tell({"op": "authenticated", "id": request.id, "name": found.name, "scopes": scopes})
+        self._tell(Authenticated(id=request.id, name=found.name, scopes=scopes))
         return None
 
     def _unsubscribe(self, request: Unsubscribe) -> None:
         self._groups.flush()
         gone = [topic for topic in request.topics if self.subscriptions.pop(topic, None)]
         self._changed()
-        self._tell({"op": "unsubscribed", "id": request.id, "topics": gone})
+        self._tell(Unsubscribed(id=request.id, topics=gone))
 
     async def _subscribe(self, request: Subscribe, client: Client) -> None:
         try:
@@ -348,16 +354,15 @@ class Connection:
             self._history.add(task)
             task.add_done_callback(self._history.discard)
 
-    def _subscribed(self, request: Subscribe, opened: list[Subscription]) -> dict[str, object]:
+    def _subscribed(self, request: Subscribe, opened: list[Subscription]) -> Subscribed:
         for item in opened:
             for partition, offset in enumerate(item.next_offsets):
                 self._sent[item.topic, partition] = offset
-        return {
-            "op": "subscribed",
-            "id": request.id,
-            "topics": {item.topic: TOPIC_BY_NAME[item.topic].websocket for item in opened},
-            "cursor": {item.topic: item.place(self._log.epoch_of(item.topic)) for item in opened},
-        }
+        return Subscribed(
+            id=request.id,
+            topics={item.topic: CLASSES[item.topic] for item in opened},
+            cursor={item.topic: item.place(self._log.epoch_of(item.topic)) for item in opened},
+        )
 
     def _changed(self) -> None:
         whole = [item.topic for item in self.subscriptions.values() if item.keeps_all]
@@ -370,9 +375,14 @@ class Connection:
         items = [item for item in kept if subscription.matcher.matches(item.record)]
         epoch = self._log.epoch_of(topic)
         for start in range(0, max(1, len(items)), _SNAPSHOT_PART):
-            part: list[Published] = items[start : start + _SNAPSHOT_PART]
+            held = [
+                Held(item.partition, item.offset, msgspec.Raw(encode(item.record)))
+                for item in items[start : start + _SNAPSHOT_PART]
+            ]
             is_last = start + _SNAPSHOT_PART >= len(items)
-            self.offer(frames.snapshot(request.id, topic, epoch, part, is_last=is_last))
+            self._tell(
+                Snapshot(id=request.id, topic=topic, epoch=epoch, records=held, is_last=is_last)
+            )
 
     async def _read_history(self, subscription: Subscription) -> None:
         """Send what was written since the cursor, then let the subscription go on live."""

@@ -7,13 +7,12 @@ to the bytes that go over the wire (RFC 6455: a server's frames are not masked).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from schemas.codec import encode
-from schemas.envelope import Header
 from schemas.topics import TOPIC_BY_NAME
 from streams.log import Published
 from web.filters import Filters
@@ -149,7 +148,7 @@ class FrameMaker:
         return Frame(topic, partition, offset, key, payload)
 
 
-def control(content: Any) -> Text:
+def control(content: msgspec.Struct) -> Text:
     """Return any other frame."""
     return Text(msgspec.json.encode(content))
 
@@ -157,41 +156,3 @@ def control(content: Any) -> Text:
 def array(payloads: Sequence[bytes]) -> Text:
     """Return frames as one: a JSON array of them."""
     return Text(b"[" + b",".join(payloads) + b"]")
-
-
-def gap(topic: str, partition: int, first: int, last: int, reason: str) -> Text:
-    """Return the frame that says: of the offsets ``first`` to ``last`` some were left out."""
-    return control(
-        {
-            "op": "gap",
-            "topic": topic,
-            "partition": partition,
-            "from": first,
-            "to": last,
-            "reason": reason,
-        }
-    )
-
-
-def snapshot(
-    request_id: str | int, topic: str, epoch: str, items: Sequence[Published], *, is_last: bool
-) -> Text:
-    """Return one part of a topic's snapshot."""
-    records: list[dict[str, Any]] = [
-        {"partition": item.partition, "offset": item.offset, "data": _raw(item.record)}
-        for item in items
-    ]
-    return control(
-        {
-            "op": "snapshot",
-            "id": request_id,
-            "topic": topic,
-            "epoch": epoch,
-            "records": records,
-            "is_last": is_last,
-        }
-    )
-
-
-def _raw(record: Header) -> msgspec.Raw:
-    return msgspec.Raw(encode(record))

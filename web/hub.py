@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 
 from starlette.websockets import WebSocket
 
@@ -31,9 +32,10 @@ Wants = tuple[bool, frozenset[tuple[str, Matcher]]]
 class _Pending:
     """A record that is to go out; its frame is made when the first client wants it."""
 
-    __slots__ = ("_frame", "item")
+    __slots__ = ("_frame", "item", "number")
 
-    def __init__(self, item: Published) -> None:
+    def __init__(self, number: int, item: Published) -> None:
+        self.number = number
         self.item = item
         self._frame: Frame | None = None
 
@@ -65,6 +67,7 @@ class Hub:
         self._wants: dict[Connection, Wants] = {}
         self._topics: dict[str, int] = {}
         self._pending: dict[str, list[_Pending]] = {}
+        self._number = 0
         self._maker = FrameMaker()
         self._flushing: asyncio.Handle | None = None
         self._flush_after_s = 0.0
@@ -161,7 +164,8 @@ class Hub:
             return
         for item in published:
             if item.topic in topics:
-                self._pending.setdefault(item.topic, []).append(_Pending(item))
+                self._number += 1
+                self._pending.setdefault(item.topic, []).append(_Pending(self._number, item))
         self._schedule()
 
     def _schedule(self) -> None:
@@ -184,9 +188,7 @@ class Hub:
         pending, self._pending = self._pending, {}
         begun_s = asyncio.get_running_loop().time()
         for (is_batched, wanted), clients in list(self._groups.items()):
-            frames: list[Frame] = []
-            for topic, matcher in wanted:
-                frames += self._frames(pending.get(topic, ()), matcher)
+            frames = self._frames(pending, wanted)
             if frames:
                 parts = parts_of(frames, is_batched=is_batched)
                 for client in list(clients):
@@ -207,8 +209,18 @@ class Hub:
         self._flush_after_s = now_s + min(now_s - begun_s, self._settings.join_max_s)
         self._schedule()
 
-    def _frames(self, pending: Sequence[_Pending], matcher: Matcher) -> list[Frame]:
+    def _frames(
+        self, pending: dict[str, list[_Pending]], wanted: frozenset[tuple[str, Matcher]]
+    ) -> list[Frame]:
+        """Return the frames that are wanted, in the order in which their records were told."""
+        entries: list[_Pending] = []
+        for topic, matcher in wanted:
+            of_topic = pending.get(topic, ())
+            if matcher.takes_all:
+                entries += of_topic
+            else:
+                entries += [entry for entry in of_topic if matcher.matches(entry.item.record)]
+        if len(wanted) > 1:
+            entries.sort(key=attrgetter("number"))
         maker, log = self._maker, self._log
-        if matcher.takes_all:
-            return [entry.frame(maker, log) for entry in pending]
-        return [entry.frame(maker, log) for entry in pending if matcher.matches(entry.item.record)]
+        return [entry.frame(maker, log) for entry in entries]

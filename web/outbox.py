@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Iterator
 
 from schemas.topics import TOPIC_BY_NAME
-from web.frames import Frame, Text, gap
+from web.frames import Frame, Text, control
 from web.keys import Key
+from web.server_frames import Gap
 
 _HOLES_MAX = 1024
 
@@ -138,4 +139,6 @@ class Outbox:
     def _take_gaps(self) -> Iterator[Text]:
         gaps, self._gaps = self._gaps, {}
         for (topic, partition), (first, last) in gaps.items():
-            yield gap(topic, partition, first, last, "slow_client")
+            yield control(
+                Gap(topic=topic, partition=partition, first=first, last=last, reason="slow_client")
+            )

@@ -362,7 +362,8 @@ async def test_frame_against_the_standard_closes_with_a_code(
     opcode: int, body: bytes, code: int
 ) -> None:
     async with served() as site:
-        client = shake_hands(site.port)
+        loop = asyncio.get_running_loop()
+        client = await loop.run_in_executor(None, shake_hands, site.port)
         rng = random.Random(1)
         mask = rng.randbytes(4)
         client.sendall(
@@ -372,7 +373,7 @@ async def test_frame_against_the_standard_closes_with_a_code(
         )
         client.setblocking(False)
         got = b""
-        while more := await asyncio.get_running_loop().sock_recv(client, 65_536):
+        while more := await loop.sock_recv(client, 65_536):
             got += more
         client.close()
 

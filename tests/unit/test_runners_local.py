@@ -67,3 +67,29 @@ def test_listeners_hear_what_the_journal_holds_at_the_same_offsets(tmp_path: Pat
     for item in heard:
         ((_, record),) = journal.read(item.topic, item.offset, 1)
         assert record == item.record
+
+
+def test_place_in_the_log_stays_over_a_restart(tmp_path: Path) -> None:
+    runner = runner_of(tmp_path / "one", 7)
+    told: list[Published] = []
+    runner.listen(told.extend)
+    play(runner, 40)
+    again = runner_of(tmp_path / "one", 7)
+    again.listen(told.extend)
+    play(again, 60)
+    last = runner_of(tmp_path / "one", 7)
+
+    assert runner.epoch == again.epoch == last.epoch
+    assert len({item.topic for item in told}) > 5
+    for item in told:
+        assert last.read(item.topic, item.offset, 1) == [item]
+    last.close()
+
+
+def test_another_journal_of_the_same_name_has_another_epoch(tmp_path: Path) -> None:
+    one, two = runner_of(tmp_path / "one"), runner_of(tmp_path / "two")
+
+    assert one.run_id == two.run_id
+    assert one.epoch != two.epoch
+    one.close()
+    two.close()

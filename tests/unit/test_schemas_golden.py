@@ -10,11 +10,12 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
-from infra.schema_export import DECIMAL_PATTERN, DIALECT, export_schemas, topic_schema
+from infra.schema_export import DIALECT, export_schemas, topic_schema
 from schemas.codec import decode, encode
 from schemas.enums import BreakerState, Scope
 from schemas.envelope import SCHEMA_VERSION, Header
 from schemas.errors import RecordError, StorageError
+from schemas.json_schema import DECIMAL_PATTERN
 from schemas.risk import BreakerChanged
 from schemas.topics import CATALOGUE, RISK_BREAKER, TOPIC_BY_NAME, Topic, key_of
 from tests.replay.wire_samples import COMMAND, FOLDER, has_every_field, record_types, samples

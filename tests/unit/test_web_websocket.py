@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
 import pytest
 from starlette.testclient import TestClient, WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
@@ -23,10 +24,14 @@ from tests.unit.web_run import (
     filled,
     filled_run,
     mark,
+    position,
     submit,
     submitted,
     trade,
 )
+from web.access import Client
+from web.scopes import READ
+from web.server_frames import AnyServerFrame, Gap, Heartbeat
 
 
 class Socket:
@@ -317,6 +322,126 @@ def test_cursor_behind_what_is_kept_is_an_error_on_complete_topics_and_a_gap_on_
     assert offsets(frames) == list(range(20, 30))
 
 
+def test_cursor_of_a_process_that_is_ahead_is_waited_for(run: Run, client: TestClient) -> None:
+    with connect(client) as socket:
+        socket.send(op="subscribe", topics=[t.ORDER_EVENTS], **{"from": at(t.ORDER_EVENTS, 7)})
+        run.append(client, events(4))
+
+        assert socket.receive()["op"] == "subscribed"
+        assert offsets(socket.drain()) == [7, 8]
+
+
+def test_cursor_far_ahead_is_an_error(client: TestClient) -> None:
+    with connect(client) as socket:
+        answer = socket.subscribe(t.ORDER_EVENTS, **{"from": at(t.ORDER_EVENTS, 999)})
+
+        assert answer["code"] == "bad_cursor"
+
+
+def test_partitions_are_resumed_each_from_its_own_offset() -> None:
+    log = MemoryLog("run-1", lambda: START_NS, counts={t.ORDER_EVENTS: 3})
+    run = Run(log=log)
+    orders = [submit(f"n-{i}", account_id=f"a-{i % 11}") for i in range(600)]
+    records: list[tuple[str, Header]] = [(t.ORDER_EVENTS, submitted(order)) for order in orders]
+    with run.client() as client:
+        run.append(client, records[:500])
+        ends = [log.end_offset(t.ORDER_EVENTS, partition) for partition in range(3)]
+        begins = [ends[0] - 1, 0, ends[2] - 3]
+        with connect(client) as socket:
+            socket.subscribe(t.ORDER_EVENTS, **{"from": at(t.ORDER_EVENTS, *begins)})
+            run.append(client, records[500:])
+            frames = socket.drain()
+
+    for partition in range(3):
+        seen = [frame["offset"] for frame in frames if frame["partition"] == partition]
+        assert seen == list(range(begins[partition], log.end_offset(t.ORDER_EVENTS, partition)))
+
+
+def test_several_topics_keep_the_order_in_which_they_were_published(
+    run: Run, client: TestClient
+) -> None:
+    with connect(client) as socket:
+        socket.subscribe(t.ORDER_EVENTS, t.MARKET_EVENTS, t.PORTFOLIO_EQUITY)
+        mixed = [
+            record
+            for i in range(20)
+            for record in (
+                (t.MARKET_EVENTS, trade(1.0, at=i)),
+                *events(1, start=i),
+                (t.PORTFOLIO_EQUITY, mark(1.0, at=i)),
+            )
+        ]
+        run.append(client, mixed)
+
+        assert [frame["topic"] for frame in socket.drain()] == [topic for topic, _ in mixed]
+
+
+# ---- who may read what
+
+
+class Keys:
+    """Knows two keys: one that may read, one that may do nothing."""
+
+    async def by_headers(self, headers: Mapping[str, str]) -> Client | None:
+        """Return the client of a key in the header."""
+        return await self.by_secret(headers.get("authorization", "").removeprefix("Bearer "))
+
+    async def by_secret(self, secret: str) -> Client | None:
+        """Return the client of a key."""
+        known = {"reader": Client("ada", frozenset({READ})), "nothing": Client("bob", frozenset())}
+        return known.get(secret)
+
+
+@pytest.fixture
+def guarded() -> Iterator[TestClient]:
+    """Give a client of an app that asks for keys, and waits only a moment for them."""
+    run = Run(fast(auth_timeout_s=0.3))
+    run.context.hub.access = Keys()
+    with run.client() as client:
+        yield client
+
+
+def test_client_without_a_key_is_told_and_closed_in_time(guarded: TestClient) -> None:
+    with connect(guarded) as socket:
+        assert socket.hello["is_authenticated"] is False
+        assert socket.subscribe(t.ORDER_EVENTS)["code"] == "not_authenticated"
+        assert socket.receive()["code"] == "auth_timeout"
+        assert socket.close_code() == 4401
+
+
+def test_unknown_key_is_closed(guarded: TestClient) -> None:
+    with connect(guarded) as socket:
+        assert socket.ask(op="auth", secret="stolen")["code"] == "unknown_secret"
+        assert socket.close_code() == 4401
+
+
+def test_known_key_may_read_what_its_scopes_say(guarded: TestClient) -> None:
+    with connect(guarded) as socket:
+        answer = socket.ask(op="auth", id=1, secret="reader")
+        refused = socket.subscribe(t.SYSTEM_SNAPSHOTS, t.ORDER_EVENTS)
+        given = socket.subscribe(t.ORDER_EVENTS)
+
+    assert answer == {"op": "authenticated", "id": 1, "name": "ada", "scopes": ["read"]}
+    assert (refused["op"], refused["code"]) == ("error", "forbidden")
+    assert given["op"] == "subscribed"
+
+
+def test_key_without_scopes_reads_no_topic(guarded: TestClient) -> None:
+    with connect(guarded) as socket:
+        socket.ask(op="auth", secret="nothing")
+        for topic in CATALOGUE:
+            assert socket.subscribe(topic.name)["code"] == "forbidden"
+
+
+def test_key_in_the_header_needs_no_auth_frame(guarded: TestClient) -> None:
+    headers = {"authorization": "Bearer reader"}
+    with guarded.websocket_connect("ws://localhost/ws", headers=headers) as session:
+        socket = Socket(session)
+
+        assert socket.hello["is_authenticated"] is True
+        assert socket.subscribe(t.ORDER_EVENTS)["op"] == "subscribed"
+
+
 # ---- requests that are wrong
 
 
@@ -456,6 +581,67 @@ def test_slow_client_of_a_conflated_topic_gets_the_newest_and_an_announced_gap()
     missing = set(range(40)) - set(left)
     assert missing <= {n for gap in gaps for n in range(gap["from"], gap["to"] + 1)}
     assert all(gap["reason"] == "slow_client" for gap in gaps)
+
+
+def test_mode_all_leaves_nothing_out_of_a_conflated_topic() -> None:
+    run = Run(fast(conflate_after_frames=10))
+    with run.client() as client, connect(client) as socket:
+        socket.subscribe(t.MARKET_EVENTS, mode="all")
+        trades = [(t.MARKET_EVENTS, trade(100.0 + i, at=i)) for i in range(40)]
+        run.in_one_turn(client, trades[:1], trades[1:])
+
+        assert offsets(socket.drain()) == list(range(40))
+
+
+def test_mode_all_is_cut_off_as_a_complete_topic_is() -> None:
+    run = Run(fast(outbox_max_frames=20))
+    with run.client() as client, connect(client) as socket:
+        socket.subscribe(t.MARKET_EVENTS, mode="all")
+        trades = [(t.MARKET_EVENTS, trade(100.0 + i, at=i)) for i in range(40)]
+        run.in_one_turn(client, trades[:1], trades[1:])
+        while (frame := socket.receive())["op"] == "data":
+            continue
+
+    assert frame["code"] == "slow_consumer"
+
+
+def test_slow_client_of_a_state_topic_gets_the_last_state_without_gaps() -> None:
+    run = Run()
+    with run.client() as client, connect(client) as socket:
+        socket.subscribe(t.PORTFOLIO_POSITIONS)
+        changes = [(t.PORTFOLIO_POSITIONS, position(str(i))) for i in range(40)]
+        run.in_one_turn(client, changes[:1], changes[1:])
+        frames = socket.drain()
+
+    assert [frame["data"]["quantity"] for frame in frames] == ["0", "39"]
+
+
+def test_frames_are_as_their_structs_say(run: Run, client: TestClient) -> None:
+    frames: list[str] = []
+    with client.websocket_connect("ws://localhost/ws") as session:
+        frames.append(session.receive_text())
+        for request in (
+            {"op": "auth", "secret": "any"},
+            {"op": "subscribe", "topics": [t.ORDER_EVENTS], "snapshot": True},
+            {"op": "ping"},
+            {"op": "unsubscribe", "topics": [t.ORDER_EVENTS]},
+            {"op": "nonsense"},
+        ):
+            session.send_text(json.dumps(request))
+            frames.append(session.receive_text())
+            if request["op"] == "subscribe":
+                frames.append(session.receive_text())
+                run.append(client, events(1))
+                frames.append(session.receive_text())
+        run.on_loop(client, run.context.hub.close)
+        frames.append(session.receive_text())
+
+    seen = {type(msgspec.json.decode(text, type=AnyServerFrame, strict=True)) for text in frames}
+    assert seen == set(get_args(AnyServerFrame)) - {Gap, Heartbeat}
+    for text in frames:
+        # Nothing is sent that the struct does not name.
+        decoded = msgspec.json.decode(text, type=AnyServerFrame)
+        assert {*decoded.__struct_encode_fields__, "op"} >= json.loads(text).keys()
 
 
 def test_clients_are_told_when_the_server_stops() -> None:

@@ -1,0 +1,135 @@
+"""The topics of a cluster as one log: places that mean the same to every process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+
+from schemas import topics as t
+from streams.kafka.connection import Connection
+from streams.kafka.log import KafkaLog
+from streams.kafka.publisher import Publisher, outgoing
+from streams.kafka.topics import ClusterTopics
+from streams.log import Published
+from tests.unit.web_run import START_NS, submit, submitted
+
+
+@pytest.fixture
+async def connection(own_bootstrap: str) -> Connection:
+    """Give a cluster with the topics of the catalogue, empty where this module writes."""
+    connection = Connection(bootstrap=own_bootstrap)
+    await ClusterTopics(connection).apply()
+    return connection
+
+
+@asynccontextmanager
+async def following(connection: Connection, history_max: int = 100_000) -> AsyncIterator[KafkaLog]:
+    """Give a log that follows the cluster."""
+    async with KafkaLog(connection, "run", lambda: START_NS, history_max=history_max) as log:
+        await log.load()
+        running = asyncio.create_task(log.run())
+        try:
+            async with asyncio.timeout(60):
+                yield log
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
+
+
+async def write(connection: Connection, topic: str, numbers: list[int], partition: int = 1) -> None:
+    """Write order events, numbered by their producer."""
+    records = []
+    for number in numbers:
+        record: Any = submitted(submit(f"n-{number}"))
+        record.producer, record.producer_seq = "stage", number
+        records.append(outgoing(topic, record, partition))
+    async with Publisher(connection) as publisher:
+        await publisher.publish(records)
+
+
+async def all_of(log: KafkaLog, topic: str, partition: int) -> list[tuple[int, str]]:
+    """Return offset and order of all records, read page by page from the beginning."""
+    found: list[Published] = []
+    at, end = 0, log.end_offset(topic, partition)
+    while at < end:
+        page = await log.fetch(topic, partition, at, 100)
+        found += page.records
+        at = page.next_offset
+    return [(item.offset, item.record.client_order_id) for item in found]  # type: ignore[attr-defined]
+
+
+async def until_end(log: KafkaLog, topic: str, partition: int, offset: int) -> None:
+    """Wait until the log has come so far."""
+    while log.end_offset(topic, partition) < offset:  # noqa: ASYNC110 - it tells of records only
+        await asyncio.sleep(0.02)
+
+
+async def test_every_process_passes_over_the_same_repeated_records(connection: Connection) -> None:
+    topic = t.ORDER_EVENTS
+    await write(connection, topic, [*range(1, 1501)])
+    # After a failure the producer writes some of it again: the same numbers at later offsets.
+    await write(connection, topic, [*range(1401, 1601)])
+    wanted = [(n - 1, f"n-{n}") for n in range(1, 1501)]
+    wanted += [(n + 99, f"n-{n}") for n in range(1501, 1601)]
+    async with following(connection) as early:
+        told: list[Published] = []
+        early.listen(told.extend)
+        await write(connection, topic, [*range(1551, 1701)])
+        await until_end(early, topic, 1, 1850)
+        wanted += [(n + 149, f"n-{n}") for n in range(1601, 1701)]
+        # One with everything in memory, one with almost nothing: the same.
+        async with following(connection, history_max=40) as late:
+            seen = [await all_of(log, topic, 1) for log in (early, late)]
+            assert late.at_hand(topic, 1) > 1800
+            assert early.at_hand(topic, 1) == 0
+
+    assert seen == [wanted, wanted]
+    assert [(item.offset, item.partition) for item in told] == [(at, 1) for at, _ in wanted[-100:]]
+
+
+async def test_epoch_is_the_same_in_every_process_and_changes_with_the_topic(
+    connection: Connection,
+) -> None:
+    topic = t.REFERENCE_ACTIONS
+    async with following(connection) as one, following(connection) as two:
+        before = {name.name: one.epoch_of(name.name) for name in t.CATALOGUE}
+        assert before == {name.name: two.epoch_of(name.name) for name in t.CATALOGUE}
+        assert one.epoch == two.epoch
+        epoch = one.epoch
+    admin = AIOKafkaAdminClient(bootstrap_servers=connection.bootstrap)
+    await admin.start()
+    await admin.delete_topics([topic])
+    while topic in await admin.list_topics():  # noqa: ASYNC110 - the cluster is asked
+        await asyncio.sleep(0.1)
+    await admin.close()
+    await ClusterTopics(connection).apply()
+    async with following(connection) as again:
+        changed = [name for name, known in before.items() if again.epoch_of(name) != known]
+        assert again.epoch != epoch
+
+    assert changed == [topic]
+
+
+async def test_what_retention_took_is_told(connection: Connection) -> None:
+    topic = t.STRATEGY_INPUTS
+    await write(connection, topic, [*range(1, 51)])
+    admin = AIOKafkaAdminClient(bootstrap_servers=connection.bootstrap)
+    await admin.start()
+    await admin.delete_records({TopicPartition(topic, 1): RecordsToDelete(before_offset=30)})
+    await admin.close()
+    async with following(connection, history_max=4) as log:
+        page = await log.fetch(topic, 1, 10, 100)
+
+    assert (page.start, page.next_offset) == (30, 50)
+    assert [item.offset for item in page.records] == [*range(30, 50)]
+
+
+async def test_place_that_is_not_written_yet_is_an_empty_page(connection: Connection) -> None:
+    async with following(connection) as log:
+        assert await log.fetch(t.RISK_DECISIONS, 3, 0, 10) == ([], 0, 0)

@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from schemas.topics import SYSTEM_AUDIT, SYSTEM_ORDER_LOG, SYSTEM_SNAPSHOTS
-from web.scopes import ADMIN, READ
+from web.scopes import ADMIN, READ, SCOPES
 
-_ALL = "*"
 _INTERNAL = frozenset({SYSTEM_ORDER_LOG, SYSTEM_SNAPSHOTS, SYSTEM_AUDIT})
 
 
 class Client(NamedTuple):
-    """Somebody who may do what ``scopes`` name, ``*`` being everything; by a key, or nobody's."""
+    """Somebody who may do what ``scopes`` name; ``key_id`` is empty where no key is asked for."""
 
     name: str
     scopes: frozenset[str]

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from schemas.errors import StorageError
 from web.access import Client
 from web.problems import ProblemError, unavailable
-from web.scopes import PUBLIC
+from web.scopes import PUBLIC, SCOPES
 from web.security.keys import ApiKey, KeyFile
 from web.security.rates import Rates
 from web.security.sessions import Sessions
@@ -26,7 +26,6 @@ SECURE_COOKIE = "__Host-millrace"
 LOCAL_OPERATOR = "api"
 """Who acts where no key is asked for."""
 
-_ALL = "*"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="millrace"'}
 
@@ -51,7 +50,7 @@ class Caller(NamedTuple):
     cookie: str = ""
 
 
-EVERYBODY = Caller(Client(LOCAL_OPERATOR, frozenset({_ALL})))
+EVERYBODY = Caller(Client(LOCAL_OPERATOR, frozenset(SCOPES)))
 """The person at the machine: whoever comes where no key is asked for."""
 
 NOBODY = Caller(Client("", frozenset()))

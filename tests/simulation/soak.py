@@ -46,6 +46,7 @@ cash = "1000000"
 intervals = ["1s", "1m"]
 [kafka]
 run = "soak"
+kinds = ["trade"]
 """
 _STRATEGY = """\
 [[strategies]]
@@ -58,7 +59,7 @@ parameters = {{ fast = 3, slow = 8, weight = 0.05 }}
 _STEP_S = 0.05
 _TELL_S = 10.0
 _READY_TIMEOUT_S = 90.0
-_DRAIN_TIMEOUT_S = 300.0
+_DRAIN_TIMEOUT_S = 240.0
 _STOP_TIMEOUT_S = 60.0
 _CLOSING_NS = 120_000_000_000
 _GROWTH_MAX = 0.1
@@ -280,6 +281,7 @@ async def _drain(workers: Workers, console: Console) -> None:
             if not now.lag and now.consumed == before.consumed:
                 break
             before = now
+            console.print(f"        draining: lag {now.lag:,.0f}, consumed {now.consumed:,.0f}")
     console.print(f"drained after {time.monotonic() - began_s:.0f} s")
 
 

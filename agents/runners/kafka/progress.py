@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 from agents.runners.kafka.meters import Meters
@@ -20,6 +20,7 @@ class Progress:
         self._meters = meters
         self._made_at_s = 0.0
         self._written_ms: dict[Place, int] = {}
+        self._shown: set[Place] = set()
 
     def made(self) -> None:
         """Note that something went on, or that there is nothing to do."""
@@ -46,12 +47,19 @@ class Progress:
     def show_lag(self, place: Place, waiting: int, now_ns: int) -> None:
         """Tell the meters how many records of a partition are waiting, and since when."""
         labels = (self._stage, *place)
+        self._shown.add(place)
         self._meters.lag_messages.labels(*labels).set(waiting)
         written_ms = self._written_ms.get(place)
         lag_s = 0.0
         if waiting and written_ms is not None:
             lag_s = max(now_ns / 1e9 - written_ms / 1e3, 0.0)
         self._meters.lag_seconds.labels(*labels).set(lag_s)
+
+    def keep_lag(self, places: Set[Place]) -> None:
+        """Show no lag of other places than these: other workers have them now."""
+        for place in self._shown - places:
+            self.show_lag(place, 0, 0)
+        self._shown &= places
 
 
 def stalled(stage: str, timeout_s: float, waiting: int) -> StorageError:

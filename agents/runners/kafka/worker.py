@@ -192,6 +192,7 @@ class StageWorker:
         """Return how many records the parts have not taken, and show it."""
         waiting = sum([await self._measure(tp) for tp in self._assigned()])
         followed = {place for part in self.parts.values() for place in part.follows}
+        self._progress.keep_lag({*self._assigned(), *followed})
         for place, unread in (await self._follower.waiting(followed)).items():
             count = unread + self._waiting.count(place)
             self._progress.show_lag(place, count, self._now_ns())

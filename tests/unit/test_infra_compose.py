@@ -1,4 +1,4 @@
-"""docker-compose.yml: every service that stays is looked after, and nobody creates topics unasked."""
+"""docker-compose.yml: each service that stays is looked after; nobody creates topics unasked."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_ports_are_open_on_this_machine_alone() -> None:
 
 def test_files_that_are_mounted_are_there_and_the_settings_are_good() -> None:
     for service in SERVICES.values():
-        for volume in service["volumes"] if "volumes" in service else []:
+        for volume in service.get("volumes", []):
             source = volume.partition(":")[0]
             assert not source.startswith(".") or (ROOT / source).exists()
     text = (ROOT / "infra" / "docker" / "millrace.toml").read_text()

@@ -14,7 +14,6 @@ import msgspec
 from schemas.errors import ConfigError
 from streams.kafka.connection import Connection
 
-
 _TIMEOUT_MIN_S = 6.0
 """Brokers take no member of a group that promises signs of life more often than that."""
 

@@ -37,7 +37,7 @@ async def connection(own_bootstrap: str) -> Connection:
     """Give a connection to a cluster with the topics of the catalogue and a record to take."""
     connection = Connection(bootstrap=own_bootstrap, request_timeout_s=REQUEST_TIMEOUT_S)
     assert await ClusterTopics(connection).apply() == []
-    async with Publisher(connection) as publisher:
+    async with Publisher(connection, deadline_s=60) as publisher:
         mark = Watermark(source="test", source_seq=1, ts_event_ns=1)
         await publisher.publish([outgoing(MARKET_EVENTS, mark, 0)])
     return connection
@@ -103,7 +103,13 @@ async def test_worker_without_a_partition_is_ready(connection: Connection, tmp_p
     """As the fifth of four, or all but one of the reference stage."""
     group = uuid.uuid4().hex
     workers = [
-        StageWorker(connection, SPEC, [], group=group, data_folder=str(tmp_path / str(number)))
+        StageWorker(
+            connection,
+            SPEC,
+            universe(("AA",)).instruments,
+            group=group,
+            data_folder=str(tmp_path / str(number)),
+        )
         for number in range(5)
     ]
     running = [asyncio.create_task(worker.run()) for worker in workers]

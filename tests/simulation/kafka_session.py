@@ -228,7 +228,7 @@ class Commands:
 
     async def publish(self, records: Iterable[tuple[str, Header]]) -> None:
         """Write records as the web app does."""
-        async with Publisher(self.connection) as publisher:
+        async with Publisher(self.connection, deadline_s=60) as publisher:
             counts = await publisher.counts(topic.name for topic in CATALOGUE)
             for topic, record in records:
                 await publisher.publish(addressed(topic, record, counts))

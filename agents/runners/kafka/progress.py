@@ -71,3 +71,13 @@ def stalled(stage: str, timeout_s: float, waiting: int) -> StorageError:
         value=timeout_s,
         remedy="look at Kafka and at this machine; a restart goes on where it was",
     )
+
+
+def stuck(stage: str, timeout_s: float) -> StorageError:
+    """Return what ends a stage that does not stop when it should."""
+    return StorageError(
+        f"the {stage} stage does not stop within {timeout_s:g} s",
+        field="stage",
+        value=stage,
+        remedy="look at Kafka and at this machine; a restart goes on where it was",
+    )

@@ -17,7 +17,7 @@ import msgspec
 
 from agents.runners.kafka.parts.part import Part
 from schemas.codec import decode
-from schemas.control import StageSnapshot
+from schemas.control import OrderLogEntry, StageSnapshot
 from schemas.errors import ConfigError, NewerSchemaError, RecordError
 from schemas.topics import SYSTEM_SNAPSHOTS
 from streams.kafka.connection import Connection
@@ -119,6 +119,19 @@ def _restore(part: Part, snapshot: StageSnapshot) -> None:
             value=snapshot.processor_version,
             remedy="change VERSION of the part when its state changes; it is rebuilt then",
         ) from error
+
+
+def places_of(part: Part, topics: Iterable[str]) -> set[Place]:
+    """Return all partitions that a part reads, those of ``topics`` by its own number."""
+    return {*((topic, part.partition) for topic in topics), *part.follows}
+
+
+def first_offsets(tail: Iterable[OrderLogEntry]) -> dict[Place, int]:
+    """Return where each partition stands at first in what has to be consumed again."""
+    starts: dict[Place, int] = {}
+    for entry in tail:
+        starts.setdefault((entry.topic, entry.partition), entry.first_offset)
+    return starts
 
 
 def check_kept(

@@ -27,10 +27,12 @@ from agents.runners.kafka.arrivals import Arrival, Job, Result, Waiting, check_p
 from agents.runners.kafka.meters import Meters
 from agents.runners.kafka.order_log import Note, OrderLog, SupersededError, superseded
 from agents.runners.kafka.parts.part import Part
-from agents.runners.kafka.progress import Progress, stalled
+from agents.runners.kafka.progress import Progress, stalled, stuck
 from agents.runners.kafka.restoring import (
     check_kept,
     check_tail,
+    first_offsets,
+    places_of,
     read_snapshots,
     restore_newest,
     snapshot_of,
@@ -133,21 +135,34 @@ class StageWorker:
             try:
                 await self.app.start()
                 await self._watch()
-                async with self._lock:
-                    await self._follow({})
-                    if self._is_sound:
-                        for part in self.parts.values():
-                            await self._save(part)
+                await self._end_well()
             finally:
-                self._stop.set()
-                self.is_ready = False
-                async with self._lock:
-                    await self._follow({})
-                working.cancel()
-                async with asyncio.timeout(_STOP_TIMEOUT_S):
-                    await self.app.stop()
+                await self._end(working)
         if self._failure is not None:
             raise self._failure
+
+    async def _end_well(self) -> None:
+        """Save all parts, unless a failure has left it open what they are."""
+        if self._failure is not None:
+            return
+        async with asyncio.timeout(_STOP_TIMEOUT_S), self._lock:
+            await self._follow({})
+            if self._is_sound:
+                for part in self.parts.values():
+                    await self._save(part)
+
+    async def _end(self, working: asyncio.Task[None]) -> None:
+        """Stop everything; what a stalled turn holds is not waited for."""
+        self._stop.set()
+        self.is_ready = False
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        for step in (self._unfollow, self.app.stop):
+            try:
+                async with asyncio.timeout(_STOP_TIMEOUT_S):
+                    await step()
+            except TimeoutError:
+                self._fail(stuck(self.spec.name, _STOP_TIMEOUT_S))
 
     def _fail(self, error: BaseException) -> None:
         if self._failure is None:
@@ -159,7 +174,6 @@ class StageWorker:
 
     async def _watch(self) -> None:
         """Measure until ``stop``; fail when nothing goes on although there is something to do."""
-        loop = asyncio.get_running_loop()
         while not self._stop.is_set():
             waiting = 0
             with contextlib.suppress(TimeoutError):
@@ -170,7 +184,8 @@ class StageWorker:
             self.meters.standstill_seconds.labels(self.spec.name).set(self.standstill_s)
             if self.standstill_s > self._stall_timeout_s:
                 self._fail(stalled(self.spec.name, self._stall_timeout_s, waiting))
-            if self._lost and loop.time() - self._lost[0] > REBALANCE_TIMEOUT_S:
+            now_s = asyncio.get_running_loop().time()
+            if self._lost and now_s - self._lost[0] > REBALANCE_TIMEOUT_S:
                 # The group still counts on this worker for a part that another works on.
                 self._fail(self._lost[1])
             with contextlib.suppress(TimeoutError):
@@ -194,15 +209,13 @@ class StageWorker:
         followed = {place for part in self.parts.values() for place in part.follows}
         self._progress.keep_lag({*self._assigned(), *followed})
         for place, unread in (await self._follower.waiting(followed)).items():
-            count = unread + self._waiting.count(place)
+            waiting += (count := unread + self._waiting.count(place))
             self._progress.show_lag(place, count, self._now_ns())
-            waiting += count
         return waiting
 
     def _assigned(self) -> list[TP]:
-        if not self.is_ready:
-            return []
-        return [TP(topic, p) for p in sorted(self.parts) for topic in self.spec.topics]
+        parts = sorted(self.parts) if self.is_ready else ()
+        return [TP(topic, p) for p in parts for topic in self.spec.topics]
 
     async def _measure(self, tp: TP) -> int:
         """Return how many records of a partition are not yet taken."""
@@ -370,6 +383,10 @@ class StageWorker:
             await self._follower.put(places)
             self._following = asyncio.create_task(self._run_follower())
 
+    async def _unfollow(self) -> None:
+        async with self._lock:
+            await self._follow({})
+
     async def _run_follower(self) -> None:
         try:
             while True:
@@ -459,34 +476,26 @@ class StageWorker:
             await self._repeat(part, tails.get(part.instance, []))
         if self._order_log is not None and tails:
             self._order_log.forget(list(parts.values()))
-        places = {part: self._places(part) for part in parts.values()}
+        places = {part: places_of(part, self.spec.topics) for part in parts.values()}
         wanted = {place for found in places.values() for place in found}
         if wanted:
             async with PlaceReader(self._connection) as reader:
                 check_kept(places, await reader.beginnings(wanted), begun)
         return parts
 
-    def _places(self, part: Part) -> set[Place]:
-        return {*((topic, part.partition) for topic in self.spec.topics), *part.follows}
-
     async def _repeat(self, part: Part, tail: Sequence[OrderLogEntry]) -> None:
         """Consume again what was consumed behind the snapshot, in the recorded order."""
-        starts: dict[Place, int] = {}
-        for entry in tail:
-            starts.setdefault((entry.topic, entry.partition), entry.first_offset)
-        if not starts:
+        if not (starts := first_offsets(tail)):
             return
-        loop = asyncio.get_running_loop()
-        began_s = loop.time()
+        began_s = asyncio.get_running_loop().time()
         async with PlaceReader(self._connection) as reader:
             check_tail(part.instance, starts, await reader.beginnings(starts))
             await reader.put(starts)
             for entry in tail:
                 place = (entry.topic, entry.partition)
-                arrived = await reader.read(place, entry.last_offset + 1)
-                if arrived:
+                if arrived := await reader.read(place, entry.last_offset + 1):
                     await self._publish([self._process(part, place, arrived)])
                 # A rebuild may take long, and goes on all the while.
                 self._progress.made()
-        if loop.time() - began_s > self._interval_s:
+        if asyncio.get_running_loop().time() - began_s > self._interval_s:
             await self._save(part)

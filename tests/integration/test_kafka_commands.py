@@ -131,7 +131,7 @@ async def test_supervised_worker_that_stalls_ends_with_the_reason_and_comes_back
 ) -> None:
     config = CONFIG.replace("snapshot_interval_s = 2", "stall_timeout_s = 15")
     commands = commands_of(node, tmp_path, config)
-    await commands.run("topics", "apply")
+    await commands.apply_topics()
     await commands.run("publish", *SLICE, "--speed", "0")
     worker = commands.start_worker("--supervise")
     try:
@@ -175,7 +175,7 @@ MOVED = (
 
 async def test_every_metric_moves(node: Node, tmp_path: Path) -> None:
     commands = commands_of(node, tmp_path)
-    await commands.run("topics", "apply")
+    await commands.apply_topics()
     await commands.run("publish", *SLICE, "--speed", "0")
     worker = commands.start_worker()
     seen: set[str] = set()

@@ -47,7 +47,7 @@ DEFINITIONS = 2
 async def commands(own_bootstrap: str, tmp_path: Path) -> AsyncIterator[Commands]:
     """Give the command line against a broker whose topics exist."""
     commands = Commands(own_bootstrap, tmp_path)
-    await commands.run("topics", "apply")
+    await commands.apply_topics()
     try:
         yield commands
     finally:
@@ -139,7 +139,7 @@ async def backtest(commands: Commands, *arguments: str) -> dict[str, Any]:
 async def check_offsets(commands: Commands) -> None:
     """A range of offsets replays those records and no others."""
     found = await on_cluster(commands.connection, MARKET_EVENTS)
-    first, stop = 10, 60
+    first, stop = 0, 60
     ranges = ",".join(f"{partition}={first}:{stop}" for partition in range(4))
     done = await backtest(commands, "--from-kafka", "--offsets", ranges)
     rows = {value for (_, offset), value in found.items() if first <= offset < stop}

@@ -42,7 +42,7 @@ def commands(tmp_path: Path) -> Iterator[Commands]:
 async def test_two_versions_work_side_by_side_and_each_ends_where_it_must(
     commands: Commands,
 ) -> None:
-    await commands.run("topics", "apply")
+    await commands.apply_topics()
     publishing = commands.start("publish", "demo", "--to", UNTIL, "--speed", "10")
     old = commands.start_worker()
     await old.says("ready")

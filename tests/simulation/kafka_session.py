@@ -32,6 +32,7 @@ from infra.times import parse_time
 from schemas.columns import MarketBatch
 from schemas.enums import BreakerState, Scope
 from schemas.envelope import Header
+from schemas.errors import StorageError
 from schemas.market_data import Watermark
 from schemas.risk import LimitSet, SetBreaker, SetLimits
 from schemas.topics import ACCOUNT_INPUTS, CATALOGUE, MARKET_EVENTS, SYSTEM_SNAPSHOTS
@@ -185,6 +186,17 @@ class Commands:
             "COLUMNS": "200",
         }
 
+    async def apply_topics(self) -> None:
+        """Make the topics, and wait until the broker leads them: a busy machine needs a while."""
+        await self.run("topics", "apply")
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            while True:
+                try:
+                    await self.ends()
+                except StorageError:
+                    continue
+                return
+
     def start(self, *arguments: str, label: str = "") -> Process:
         """Start a command in the background; ``label`` makes it one of another version."""
         log = self.folder / f"{arguments[0]}-{len(list(self.folder.glob('*.log')))}.log"
@@ -332,7 +344,7 @@ async def run_session(
     that the workers can follow.
     """
     play = ["publish", "demo", "--speed", f"{speed:g}", *(("--to", until) if until else ())]
-    await commands.run("topics", "apply")
+    await commands.apply_topics()
     if speed:
         await publish_definitions(commands.connection, "demo")
     else:

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""docker-compose.yml: every service that stays is looked after, nobody makes topics unasked."""
-=======
 """docker-compose.yml: each service that stays is looked after; nobody creates topics unasked."""
->>>>>>> session
 
 from __future__ import annotations
 

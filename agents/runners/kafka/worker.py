@@ -41,11 +41,7 @@ from agents.runners.kafka.stages import StageSpec
 from schemas.control import OrderLogEntry
 from schemas.errors import MillraceError
 from schemas.instruments import Instrument, Universe
-from schemas.topics import (
-    CATALOGUE,
-    MARKET_EVENTS,
-    SYSTEM_SNAPSHOTS,
-)
+from schemas.topics import CATALOGUE, MARKET_EVENTS, SYSTEM_SNAPSHOTS
 from streams.kafka.connection import Connection
 from streams.kafka.publisher import Publisher, outgoing
 from streams.kafka.ranges import Place, PlaceReader

@@ -237,7 +237,11 @@ async def run_soak(
             workers = Workers(config, connection.bootstrap, folder)
             await workers.ready()
             feeding = asyncio.create_task(feed.run(publisher, rate, minutes * 60))
-            samples = await _tell(workers, feed, feeding, console)
+            try:
+                samples = await _tell(workers, feed, feeding, console)
+            finally:
+                feeding.cancel()
+                await asyncio.wait({feeding})
             feeding.result()
             await _drain(workers, console)
         statuses = workers.stop()

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from infra.display import progress_bar
 from infra.kafka.settings import connection_of
-from infra.settings import Settings, load_settings
+from infra.settings import Settings, data_folder, load_settings
 from infra.times import parse_time
 from schemas.errors import ConflictError, InputError, MillraceError
 
@@ -176,13 +176,19 @@ def web(
     wait
         seconds to wait for Kafka and its topics before giving up
     """
+    from infra.database.service import StorageService
+    from infra.database.settings import is_wanted
     from infra.kafka.serving import serve_web, stop_on_signals
 
     settings = kafka_settings(config, bootstrap, run)
     listen = settings.run.port if port is None else port
+    storage = None
+    if is_wanted(settings.database):
+        # It only asks: `millrace sink` stores.
+        storage = StorageService(settings.database, data_folder() / "database")
 
     async def serve() -> None:
-        await serve_web(settings, listen, stop_on_signals(), console, wait_s=wait)
+        await serve_web(settings, listen, stop_on_signals(), console, wait_s=wait, storage=storage)
 
     uvloop.run(serve())
 

@@ -22,6 +22,7 @@ from rich.console import Console
 
 from infra.access import access_of
 from infra.backtest_agent import BacktestAgent
+from infra.database.service import StorageService
 from infra.kafka.node import Node, free_port
 from infra.kafka.publishing import publish_definitions, publish_recording
 from infra.kafka.settings import connection_of
@@ -82,8 +83,12 @@ async def serve_web(
     console: Console,
     *,
     wait_s: float = 0.0,
+    storage: StorageService | None = None,
 ) -> None:
-    """Serve the API over a cluster until ``stop``; raises MillraceError if it cannot."""
+    """Serve the API over a cluster until ``stop``; raises MillraceError if it cannot.
+
+    ``storage`` answers what the topics kept in memory have forgotten; it is started and stopped.
+    """
     access = access_of(settings, settings.run.host)
     check_port(port)
     connection = connection_of(settings.kafka)
@@ -102,7 +107,8 @@ async def serve_web(
             web_settings,
             lambda: uuid.uuid4().hex,
             runs=runs,
-            operations=operations(settings),
+            history=storage.history if storage is not None else None,
+            operations=operations(settings, storage),
             gate=access.gate,
             audit=partial(log.publish_side, SYSTEM_AUDIT),
         )
@@ -118,6 +124,8 @@ async def serve_web(
             root=data_folder(),
         )
         operating.start()
+        if storage is not None:
+            storage.start()
         following = asyncio.create_task(log.run())
         stopping = asyncio.create_task(stop.wait())
         console.print(
@@ -130,6 +138,9 @@ async def serve_web(
             await operating.stop()
             await agent.stop()
             await web.stop()
+            if storage is not None:
+                await storage.close()
+                await asyncio.to_thread(storage.stop)
             if not following.done():
                 following.cancel()
         with contextlib.suppress(asyncio.CancelledError):

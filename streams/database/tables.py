@@ -234,12 +234,13 @@ FLOWS = (
         "audit",
         (
             *("operator", "account_id", "strategy_id", "client_order_id", "scope", "scope_id"),
-            *("action", "reason"),
+            *("action", "reason", "method", "path", "status"),
         ),
         (
             (t.ACCOUNT_INPUTS, _ACTS),
             (t.STRATEGY_INPUTS, (control.StrategyCommand,)),
             (t.CONTROL_CONFIG, (control.ConfigChanged,)),
+            (t.SYSTEM_AUDIT, (control.ApiWrite,)),
             (t.SYSTEM_AUDIT, (control.ApiWrite,)),
         ),
     ),

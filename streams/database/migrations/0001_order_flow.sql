@@ -416,6 +416,9 @@ CREATE TABLE audit (
     scope_id text,
     action text,
     reason text,
+    method text,
+    path text,
+    status integer,
     body json NOT NULL,
     PRIMARY KEY (run_id, ts_ns, event_id)
 );

@@ -1,12 +1,7 @@
 """The ``[database]`` table of the settings, and the connection that it and the environment make.
 
-<<<<<<< HEAD
 MILLRACE_DATABASE_DSN wins over the table; its value ``off`` switches the database off. A DSN with
 a password comes from there or from a file, never from the settings, which are shown. Without a DSN
-=======
-MILLRACE_DATABASE_DSN wins over the table; its value ``off`` switches the database off. A DSN with a
-password comes from there or from a file, never from the settings, which are shown. Without a DSN
->>>>>>> storage
 the database is the embedded one.
 """
 

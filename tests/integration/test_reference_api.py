@@ -77,8 +77,9 @@ class Server:
     """A ``millrace`` command that serves the API, on a port of its own."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
-        if JARS.is_dir():
-            (folder / "kafka").symlink_to(JARS)
+        # The jars of Kafka stay between sessions.
+        JARS.mkdir(parents=True, exist_ok=True)
+        (folder / "kafka").symlink_to(JARS)
         environment = {**os.environ, "MILLRACE_DATA_FOLDER": str(folder), "COLUMNS": "200"}
         self.lines: list[str] = []
         self._process = subprocess.Popen(

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 PROGRAM = Path(sys.executable).with_name("millrace")
+_END_S = 30.0
 BOUND_S = 90.0
 """No command takes longer, however busy the machine is."""
 
@@ -62,8 +63,13 @@ class Background:
         trace: TracebackType | None,
     ) -> None:
         if self.is_running():
-            self._process.kill()
-            self._process.wait()
+            # A supervisor that is killed would leave its worker behind.
+            self._process.terminate()
+            try:
+                self._process.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
 
     def said(self) -> str:
         """Return what it has said so far."""

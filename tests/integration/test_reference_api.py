@@ -129,6 +129,10 @@ class Server:
                 return Answer(response.status, json.load(response), dict(response.headers))
         except urllib.error.HTTPError as error:
             return Answer(error.code, json.load(error), dict(error.headers))
+        except OSError as error:
+            # The process has ended: what it said last tells why.
+            self._reader.join(_STOP_S)
+            raise AssertionError(f"{error}\n{''.join(self.lines)}") from error
 
     def get(self, path: str) -> Answer:
         """Ask for ``path``."""

@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo live test check fix bench faults soak session compile replay lock clean
+.PHONY: help setup demo live test long check fix bench faults soak session compile replay lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -77,6 +77,9 @@ live: $(STAMP) ## The whole on a real Kafka: broker, two workers, a recording; C
 
 test: $(STAMP) ## Run all tests, the rule tests among them; TEST_ARGS='-k bars' chooses some.
 	@$(PYTEST) $(TEST_ARGS)
+
+long: $(STAMP) ## Run the tests that take minutes each: whole sessions on Kafka by the command line.
+	@MILLRACE_TEST_LONG=1 $(PYTEST) tests/long tests/integration/test_reference_api.py $(TEST_ARGS)
 
 check: $(STAMP) ## Lint, format, types and rule tests; changes nothing.
 	@$(PY) -m ruff check .

@@ -155,7 +155,11 @@ class Server:
             self._process.stdout.close()
 
 
-@pytest.fixture(scope="module", params=["one process", "kafka"])
+WAYS = ("one process", "kafka") if os.environ.get("MILLRACE_TEST_LONG") else ("one process",)
+"""On Kafka it takes minutes: ``make long`` asks for it."""
+
+
+@pytest.fixture(scope="module", params=WAYS)
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:

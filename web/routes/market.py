@@ -157,8 +157,9 @@ async def get_bars(context: Context, call: Call[BarsQuery, None]) -> answers.Bar
             "database",
             s.cursor or None,
         )
-    series = context.views.market.series.get((instrument_id, query.interval), {})
-    found, cursor = _newest(sorted(series.values(), key=lambda b: b.ts_event_ns), window, query)
+    series = context.views.market.series.get((instrument_id, query.interval))
+    bars = sorted(series.values(), key=lambda b: b.ts_event_ns) if series is not None else []
+    found, cursor = _newest(bars, window, query)
     return answers.Bars(
         instrument_id,
         symbol,

@@ -7,6 +7,7 @@ that a signal, an order or a fill has named.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,10 +50,10 @@ class Causes:
     def __init__(self, orders_max: int, events_max: int = 20_000) -> None:
         self._orders_max = orders_max
         self._events_max = events_max
-        self._events: dict[str, Published] = {}
-        self._named: dict[str, Published] = {}
-        self._signals: dict[tuple[str, str], Published] = {}
-        self._orders: dict[OrderKey, dict[str, Published]] = {}
+        self._events: OrderedDict[str, Published] = OrderedDict()
+        self._named: OrderedDict[str, Published] = OrderedDict()
+        self._signals: OrderedDict[tuple[str, str], Published] = OrderedDict()
+        self._orders: OrderedDict[OrderKey, dict[str, Published]] = OrderedDict()
 
     def apply(self, item: Published) -> None:
         """Take in one record of any topic."""
@@ -145,7 +146,10 @@ def _place(link: tuple[str, Published | None]) -> tuple[int, int]:
     return (getattr(item.record, "ts_event_ns", 0), rank)
 
 
-def _bound(kept: dict[Any, Any], most: int) -> None:
-    """Let the oldest entry go if there are more than ``most``."""
+def _bound(kept: OrderedDict[Any, Any], most: int) -> None:
+    """Let the oldest entry go if there are more than ``most``.
+
+    The first key of a plain dict is found behind all that were deleted in front of it.
+    """
     if len(kept) > most:
-        del kept[next(iter(kept))]
+        kept.popitem(last=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from typing import Any
 
 from schemas.enums import InstrumentState
@@ -45,7 +45,7 @@ class Market:
 
     def __init__(self) -> None:
         self.books: dict[str, Book] = {}
-        self.series: dict[tuple[str, str], dict[int, Bar]] = {}
+        self.series: dict[tuple[str, str], OrderedDict[int, Bar]] = {}
         self.last_quotes: dict[str, deque[Quote]] = {}
         self.last_trades: dict[str, deque[Trade]] = {}
         self.instruments: dict[str, Instrument] = {}
@@ -84,11 +84,11 @@ class Market:
         known = self.bars.get(bar.instrument_id)
         if known is None or bar.ts_event_ns >= known.ts_event_ns:
             self.bars[bar.instrument_id] = bar
-        series = self.series.setdefault((bar.instrument_id, bar.interval), {})
+        series = self.series.setdefault((bar.instrument_id, bar.interval), OrderedDict())
         # A correction takes the place of its bar; bars come in order but for these.
         series[bar.ts_event_ns] = bar
         if len(series) > _BARS_MAX:
-            del series[next(iter(series))]
+            series.popitem(last=False)
 
     @staticmethod
     def _last(kept: dict[str, deque[Any]], instrument_id: str) -> deque[Any]:

@@ -5,7 +5,7 @@ Topics with a key keep one record for each key, the others their last few.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 
 from schemas.topics import CATALOGUE, SYSTEM_ORDER_LOG, SYSTEM_SNAPSHOTS
 from streams.log import Published
@@ -22,8 +22,8 @@ class RecentRecords:
     def __init__(self) -> None:
         keyed = keyed_topics()
         names = [topic.name for topic in CATALOGUE if topic.name not in _INTERNAL]
-        self._by_key: dict[str, dict[Key, Published]] = {
-            name: {} for name in names if name in keyed
+        self._by_key: dict[str, OrderedDict[Key, Published]] = {
+            name: OrderedDict() for name in names if name in keyed
         }
         self._last: dict[str, deque[Published]] = {
             name: deque(maxlen=_COMPLETE_MAX) for name in names if name not in keyed
@@ -42,7 +42,7 @@ class RecentRecords:
         by_key.pop(key, None)
         by_key[key] = published
         if len(by_key) > _KEYS_MAX:
-            del by_key[next(iter(by_key))]
+            by_key.popitem(last=False)
 
     def of(self, topic: str) -> list[Published]:
         """Return what is kept of ``topic``, in the order of the offsets."""

@@ -53,6 +53,9 @@ from web.server import WebServer
 
 _DEFAULTS = Settings()
 _STOP_TIMEOUT_S = 2.0
+_TURN_EVENTS = 8_192
+"""Most events of one turn: requests, commands and signals wait until it is over."""
+
 _ADAPTER_TIMEOUT_S = 0.5
 _PORT_MAX = 65_535
 _CALENDAR_NS = 365 * 86_400_000_000_000
@@ -88,7 +91,9 @@ def open_run(
     symbols = list(source.symbols) or None
     setup = compose(settings, data, symbols=symbols)
     first_ns = min(item.first_ts_ns for item in setup.inputs)
-    feed = RecordingFeed(data.batches(symbols=symbols), speed=source.speed, first_ns=first_ns)
+    feed = RecordingFeed(
+        data.batches(_TURN_EVENTS, symbols=symbols), speed=source.speed, first_ns=first_ns
+    )
     manifest = _continued(folder, _manifest(setup, run_id), known)
     runner = _runner(settings, setup, feed, folder, manifest)
     return LiveRun(runner, feed, sum(item.count for item in setup.inputs), manifest)
@@ -393,6 +398,7 @@ async def serve(
         await asyncio.wait({running, working, feeding}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         stop.set()
+        runner.hold()  # each wait below would cost a turn full of events
         feeding.cancel()
         # An adapter that does not let itself be cancelled cannot keep the journal from closing.
         await asyncio.wait({feeding}, timeout=_ADAPTER_TIMEOUT_S)

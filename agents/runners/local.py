@@ -97,6 +97,7 @@ class LocalRunner:
         self._queue: deque[_Command] = deque()
         self._stop = asyncio.Event()
         self._wake = asyncio.Event()
+        self._is_held = False
         self._side: list[tuple[str, Header]] = []
         self._writer = JournalWriter.open(
             folder, run_id=self.run_id, sync_interval_s=sync_interval_s
@@ -218,6 +219,10 @@ class LocalRunner:
             self._refuse_waiting()
             self.close()
 
+    def hold(self) -> None:
+        """Take no more events, but whatever else is said: the end is near."""
+        self._is_held = True
+
     def stop(self) -> None:
         """Ask the runner to end after the present turn."""
         self._stop.set()
@@ -234,7 +239,7 @@ class LocalRunner:
 
     def turn(self) -> bool:
         """Take what is due through the pipeline; return whether there was anything."""
-        batch = self.feed.poll()
+        batch = None if self._is_held else self.feed.poll()
         commands = [self._queue.popleft() for _ in range(len(self._queue))]
         if self._side:
             side, self._side = self._side, []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -92,6 +93,10 @@ async def test_killed_server_comes_back_and_leftover_files_do_not_matter(folder:
     server = EmbeddedServer(folder, with_timescale=False)
     pid = server.join().pid
     os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(30):
+        # A killed process needs a moment to be gone.
+        while server.running() is not None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     revived = server.revive()
     assert revived is not None
     assert revived.pid != pid

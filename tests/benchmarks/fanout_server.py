@@ -6,7 +6,8 @@ and 99th percentile of the delays in ms. Ways:
 
     naive    await the send to one client after the other, on uvicorn
     app      the app of Millrace: log, filters, frames, bounded outboxes
-    picows   a bare picows server that writes prebuilt frames, 64 joined: the limit
+    picows   a bare picows server that writes prebuilt frames, joined as the app joins them: the
+              limit
 
 ``slow`` instead of MESSAGES measures what clients that never read cost: MB of memory a client.
 """
@@ -31,9 +32,11 @@ from schemas.topics import MARKET_EVENTS, MARKET_QUALITY
 from streams.memory_log import MemoryLog
 from tests.benchmarks.fanout_case import EPOCH, frame, trade
 from web.app import WebSettings, create_app
+from web.bundle import PART_BYTES
 from web.server import WebServer, _Server
 
-_JOINED = 64
+_JOINED = PART_BYTES // 229
+"""As many frames as the app writes at once, so that the limit is one: fewer would be slower."""
 _SLOW_MESSAGES = 40_000
 
 

@@ -175,7 +175,7 @@ async def test_nothing_is_missed_or_seen_twice_over_the_journal(tmp_path: Path) 
         await server.kill()
 
     assert faults(wanted, found) == []
-    assert sum(map(len, found.values())) > 15_000
+    assert sum(map(len, found.values())) > 10_000
 
 
 # ---- Kafka
@@ -279,5 +279,6 @@ async def test_nothing_is_missed_or_seen_twice_over_kafka(tmp_path: Path, addres
 
     assert faults(wanted, found) == []
     assert len(found) == 11
-    assert writer.repeated > 500
-    assert sum(map(len, found.values())) > 10_000
+    assert writer.repeated > 200
+    # How much is written while the clients die depends on how quick the machine is.
+    assert sum(map(len, found.values())) > 3_000

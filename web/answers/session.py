@@ -12,7 +12,7 @@ class Ticket(msgspec.Struct):
     expires_in_s: float
 
 
-class Session(msgspec.Struct, omit_defaults=True):
+class CallerSession(msgspec.Struct, omit_defaults=True):
     """Who the caller is; ``csrf_token`` is what a page with a session sends with every write."""
 
     name: str

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from web.answers.session import Session, Ticket
+from web.answers.session import CallerSession, Ticket
 from web.context import Context
 from web.problems import ProblemError
 from web.route_table import Call, NoQuery, Reply, Route
@@ -22,7 +22,7 @@ class TicketRequest(msgspec.Struct, forbid_unknown_fields=True):
     ticket: Annotated[str, Meta(min_length=1, max_length=200)]
 
 
-async def get_session(context: Context, call: Call[NoQuery, None]) -> Session:
+async def get_session(context: Context, call: Call[NoQuery, None]) -> CallerSession:
     """Say who the caller is and what it may do."""
     caller = call.caller
     if not caller.client.name:
@@ -61,7 +61,7 @@ async def close_session(context: Context, call: Call[NoQuery, None]) -> Reply:
     gate = _gate(context)
     if call.caller.cookie:
         gate.sessions.close(call.caller.cookie)
-    return Reply(200, Session("", []), {"Set-Cookie": _cookie(gate, "", 0)})
+    return Reply(200, CallerSession("", []), {"Set-Cookie": _cookie(gate, "", 0)})
 
 
 def _gate(context: Context) -> Gatekeeper:
@@ -70,13 +70,13 @@ def _gate(context: Context) -> Gatekeeper:
     return context.gate
 
 
-def _answer(context: Context, caller: Caller) -> Session:
+def _answer(context: Context, caller: Caller) -> CallerSession:
     token = ""
     if caller.cookie and context.gate is not None:
         session = context.gate.sessions.find(caller.cookie)
         token = session.csrf if session is not None else ""
     scopes = [scope for scope in SCOPES if caller.client.may(scope)]
-    return Session(caller.client.name, scopes, token)
+    return CallerSession(caller.client.name, scopes, token)
 
 
 def _cookie(gate: Gatekeeper, text: str, max_age_s: int) -> str:
@@ -93,16 +93,16 @@ def _route(
 
 
 ROUTES = (
-    _route("GET", "/api/session", get_session, Session, "Who the caller is", errors=(401,)),
+    _route("GET", "/api/session", get_session, CallerSession, "Who the caller is", errors=(401,)),
     _route(
         "POST", "/api/session/ticket", make_ticket, Ticket,
         "A ticket for one browser session", errors=(401, 409),
     ),
     _route(
-        "POST", "/api/session", open_session, Session,
+        "POST", "/api/session", open_session, CallerSession,
         "Open a browser session with a ticket", body=TicketRequest, errors=(401, 409, 422),
     ),
     _route(
-        "DELETE", "/api/session", close_session, Session, "End the session", errors=(409,),
+        "DELETE", "/api/session", close_session, CallerSession, "End the session", errors=(409,),
     ),
 )  # fmt: skip

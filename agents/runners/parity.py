@@ -37,7 +37,9 @@ Progress = Callable[[int], None]
 _OUTPUTS = frozenset(
     topic.name
     for topic in CATALOGUE
-    if not topic.name.startswith(("backtest.", "reference.", "system.runs", "control."))
+    if not topic.name.startswith(
+        ("backtest.", "reference.", "system.runs", "system.audit", "control.")
+    )
 )
 
 

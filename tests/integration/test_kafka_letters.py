@@ -14,7 +14,7 @@ from schemas.codec import encode
 from schemas.errors import NotFoundError
 from schemas.topics import MARKET_BARS, MARKET_EVENTS, REFERENCE_INSTRUMENTS
 from streams.kafka.connection import Connection
-from streams.kafka.publisher import Outgoing, Publisher, outgoing
+from streams.kafka.publisher import Outgoing, Publisher, outgoing, partition_of
 from streams.kafka.reading import read_to_end
 from streams.kafka.topics import ClusterTopics
 from tests.generated import universe
@@ -49,7 +49,11 @@ async def test_poison_becomes_letters_and_the_partition_goes_on(
     connection: Connection, tmp_path: Path
 ) -> None:
     instruments, _, events = data(40)
-    unknown = universe(("ZZ",)).instruments[0]
+    # An instrument that nobody has defined, of the same partition.
+    home = partition_of(b"AA.XXXX", 4)
+    names = (f"Z{number}" for number in range(100))
+    name = next(item for item in names if partition_of(f"{item}.XXXX".encode(), 4) == home)
+    unknown = universe((name,)).instruments[0]
     stray = next(e for e in events if getattr(e, "instrument_id", "") == "AA.XXXX")
     async with Publisher(connection) as publisher:
         await publisher.publish(

@@ -58,5 +58,5 @@ async def test_end_that_is_no_record_is_reached(bootstrap: str) -> None:
 async def test_missing_topic_and_missing_broker_are_told(bootstrap: str) -> None:
     with pytest.raises(ConfigError, match="does not have this topic"):
         await values(bootstrap, "no-such-topic")
-    with pytest.raises(StorageError, match="cannot be read"):
+    with pytest.raises(StorageError, match="nobody who listens"):
         await values("127.0.0.1:1", "any")

@@ -100,7 +100,7 @@ ROUTES = (
     ),
     _route(
         "POST", "/api/session", open_session, CallerSession,
-        "Open a browser session with a ticket", body=TicketRequest, errors=(401, 409, 422),
+        "Open a browser session with a ticket", body=TicketRequest, errors=(400, 401, 409, 422),
     ),
     _route(
         "DELETE", "/api/session", close_session, CallerSession, "End the session", errors=(409,),

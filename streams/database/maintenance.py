@@ -90,20 +90,24 @@ async def _keep_series(
         await partitions.drop_before(connection, relation, cutoff_ns)
 
 
-async def refresh_aggregates(database: Database) -> None:
-    """Bring the continuous aggregates up to date now.
+async def refresh_aggregates(database: Database) -> int:
+    """Bring the continuous aggregates up to date now; return how many there are.
 
     The server does so by itself within a minute; after a bulk of history one may not want to wait.
     Nothing happens on servers without aggregates. Raises StorageError if the database is away.
     """
     async with database.writing() as connection:
         if not (await server_of(connection)).tier.has_aggregates:
-            return
+            return 0
         jobs = await connection.fetch(
             """
             SELECT j.job_id FROM timescaledb_information.jobs j
             JOIN timescaledb_information.continuous_aggregates a
-                ON a.materialization_hypertable_name = j.hypertable_name
+                -- Newer servers name the view here, older ones the table behind it.
+                ON (j.hypertable_schema, j.hypertable_name) IN (
+                    (a.view_schema, a.view_name),
+                    (a.materialization_hypertable_schema, a.materialization_hypertable_name)
+                )
             WHERE j.proc_name = 'policy_refresh_continuous_aggregate' AND a.view_schema = $1
             ORDER BY j.job_id
             """,
@@ -112,6 +116,7 @@ async def refresh_aggregates(database: Database) -> None:
         for job in jobs:
             # Each builds on the one before it.
             await _run_job(connection, int(job["job_id"]))
+        return len(jobs)
 
 
 async def _run_job(connection: Any, job_id: int) -> None:

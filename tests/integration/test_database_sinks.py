@@ -19,8 +19,10 @@ from streams.database.batches import Batch, Place
 from streams.database.connecting import Database
 from streams.database.journals import JournalSource
 from streams.database.maintenance import forget, refresh_aggregates
+from streams.database.migrating import server_of
 from streams.database.queries import StoredHistory
 from streams.database.sinks import Sink
+from streams.database.tables import ROLLUPS
 from streams.database.writing import PlaceMovedError, Stored, Writer
 from streams.history import Window
 from tests.database_case import (
@@ -287,8 +289,15 @@ def bar(number: int, close: float, volume: float = 10.0, revision: int = 0) -> B
 
 
 async def test_rollups_follow_the_bars_and_their_corrections(database: Database) -> None:
-    hand, history = OneBatch(database, "rolled"), StoredHistory(database)
+    earlier, hand = OneBatch(database, "rolled earlier"), OneBatch(database, "rolled")
+    history = StoredHistory(database)
     closes = [100.0 + number for number in range(120)]
+    # What is newer than the last refresh is computed when asked for, so there must have been one.
+    earlier.batch.add_records(MARKET_BARS, 0, [(n, bar(n, c)) for n, c in enumerate(closes)])
+    await earlier.write()
+    async with database.reading() as connection:
+        has_aggregates = (await server_of(connection)).tier.has_aggregates
+    assert await refresh_aggregates(database) == (len(ROLLUPS) if has_aggregates else 0)
     hand.batch.add_records(MARKET_BARS, 0, [(n, bar(n, c)) for n, c in enumerate(closes)])
     await hand.write()
     hand.batch.add_records(MARKET_BARS, 0, [(120, bar(7, 500.0, 30.0, revision=1))])

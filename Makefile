@@ -76,7 +76,7 @@ live: $(STAMP) ## The whole on a real Kafka: broker, two workers, a recording; C
 	@$(BIN)/millrace live $(LIVE_ARGS)
 
 test: $(STAMP) ## Run all tests, the rule tests among them; TEST_ARGS='-k bars' chooses some.
-	@$(PYTEST) $(TEST_ARGS)
+	@$(PY) -m tests $(TEST_ARGS)
 
 long: $(STAMP) ## Run the tests that take minutes each: whole sessions on Kafka by the command line.
 	@MILLRACE_TEST_LONG=1 $(PYTEST) tests/long tests/integration/test_reference_api.py $(TEST_ARGS)

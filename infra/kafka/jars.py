@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -33,14 +34,16 @@ def jars_folder(folder: Path, java: Path) -> Path:
             " --bootstrap or MILLRACE_KAFKA_BOOTSTRAP",
         )
     folder.mkdir(parents=True, exist_ok=True)
-    # Renamed when whole: a download that was cut off is never taken for a set of jars.
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".jars-") as work:
-        _copy(maven, Path(work) / "lib", java)
-        try:
+    # One at a time: Maven's own store takes no two writers. Renamed when whole: a download that was
+    # cut off is never taken for a set of jars.
+    with (
+        (folder / ".lock").open("w") as lock,
+        tempfile.TemporaryDirectory(dir=folder, prefix=".jars-") as work,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.is_dir():
+            _copy(maven, Path(work) / "lib", java)
             (Path(work) / "lib").rename(target)
-        except OSError:
-            if not target.is_dir():  # else another process was faster
-                raise
     return target
 
 

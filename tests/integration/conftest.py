@@ -16,6 +16,9 @@ from tests.database_case import Servers, tiers
 # the storage make their own.
 os.environ.setdefault("MILLRACE_DATABASE_DSN", "off")
 
+# A broker of a test lives for a minute: Java's second compiler would cost more than it gives back.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+
 JARS = Path(__file__).resolve().parents[2] / "data" / "kafka"
 """Where the jars stay between sessions; git does not see it."""
 

@@ -137,10 +137,18 @@ async def _problem(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.NOT_FOUND and _wants_page(request):
+        return FileResponse(STATIC / "missing.html", HTTPStatus.NOT_FOUND)
     code = HTTPStatus(error.status_code).name.lower()
     detail = f"{request.method} {request.url.path}: {error.detail}; see /docs for the routes"
     problem = ProblemError(error.status_code, code, detail, headers=error.headers)
     return problem_response(problem, request.url.path)
+
+
+def _wants_page(request: Request) -> bool:
+    """Return whether a person looks for a page; whoever asks for the API gets a problem."""
+    is_api = request.url.path.startswith(("/api/", "/ws"))
+    return not is_api and "text/html" in request.headers.get("accept", "")
 
 
 async def _fault(request: Request, error: Exception) -> Response:

@@ -18,6 +18,11 @@ _REF = "#/components/schemas/{name}"
 _IN_PATH = re.compile(r"{(\w+)}")
 _NUMBER = {"type": "number"}
 _NUMBER_OR_TEXT = {"type": ["number", "string"]}
+_KEY = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A key made with `millrace keys make`; not asked for on loopback by default.",
+}
 _PLACE = (
     (RUN_ID, "A recorded run, or a backtest by its task; the running one without it."),
     (
@@ -47,8 +52,10 @@ def document(table: Sequence[Route], version: str) -> dict[str, Any]:
             "description": "Queries and commands of one run. Live topics are at `/ws`.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
+        # On loopback nobody need show a key, so the empty alternative stands first.
+        "security": [{}, {"key": []}],
         "paths": paths,
-        "components": {"schemas": schemas},
+        "components": {"schemas": schemas, "securitySchemes": {"key": _KEY}},
     }
 
 

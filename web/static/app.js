@@ -1,286 +1,253 @@
 // The live page. It follows the topics over /ws, reads the present from /api, and resumes from its own cursor.
-// Amounts arrive as exact decimal texts on topics and as numbers from /api; both are only shown, never added up.
-import { watch } from "./client.js";
+import { EquityChart } from "./chart.js";
+import { StreamError, watch } from "./client.js";
+import { RunState, TOPICS, isOpen, positionKey } from "./folding.js";
+import { amount, clock, instant, quantity, signed, span, symbolOf, tone } from "./format.js";
+import { fillTable } from "./tables.js";
 
-const TOPICS = [
-  "market.events.v1", "strategy.signals.v1", "orders.events.v1", "orders.fills.v1", "account.inputs.v1",
-  "portfolio.positions.v1", "portfolio.equity.v1", "risk.breaker.v1",
-];
-const ROWS = 16;
-const SIDE_ROWS = 6;
-const POINTS = 2000;
+const ROWS = 50;
+const DRAW_MS = 100;          // the page is drawn at most ten times a second, however many records come
+const ASK_MS = 1000;          // and asks /api for figures that no topic has at most once in this time
+const QUIET_S = 10;           // without records for so long it says so
+const START_ANEW = new Set(["epoch_changed", "cursor_expired", "bad_cursor"]);
 const byId = (id) => document.getElementById(id);
 
-const state = {
-  account: "", prices: new Map(), positions: new Map(), orders: new Map(), signals: [], fills: [], curve: [],
-  first: null, denied: 0, breaker: { state: "ACTIVE", reason: "" }, now: 0,
-};
-let isDirty = false;
-let waiting = [];      // frames that arrived while /api was being read; null once they may be folded at once
-let riskTimer = 0;
-
-// ---- words and figures
-
-const amount = (value, places = 2) => value === null || value === undefined || value === "" ? "–"
-  : Number(value).toLocaleString("en-US", { minimumFractionDigits: places, maximumFractionDigits: places });
-const plain = (value) => value === null || value === undefined ? "–" : String(value);
-const clock = (ns) => ns ? new Date(Number(ns) / 1e6).toISOString().slice(11, 19) : "–";
-const symbolOf = (instrument) => instrument.replace(/\.[^.]*$/, "");
-const tone = (value) => Number(value) > 0 ? "up" : Number(value) < 0 ? "down" : "";
-const signed = (value) => (Number(value) > 0 ? "+" : "") + amount(value);
-const statusTone = { FILLED: "up", DENIED: "down", REJECTED: "down", UNKNOWN: "warn", CANCELED: "warn", EXPIRED: "warn" };
-
-function row(cells) {
-  const line = document.createElement("tr");
-  for (const [text, style] of cells) {
-    const cell = document.createElement("td");
-    cell.textContent = text;
-    if (style) cell.className = style;
-    line.append(cell);
-  }
-  return line;
-}
-
-function fillTable(id, rows, nothing) {
-  const body = byId(id);
-  if (rows.length) {
-    body.replaceChildren(...rows);
-    return;
-  }
-  const line = row([[nothing, "empty"]]);
-  line.firstChild.colSpan = 10;
-  body.replaceChildren(line);
-}
-
-function show(id, text, style = "") {
-  byId(id).textContent = text;
-  byId(id).className = `figure ${style}`;
-}
+const state = new RunState();
+const chart = new EquityChart(byId("chart"), byId("reading"));
+let isDrawn = true;
+let waiting = [];             // frames that arrived while /api was being read; null once they may be folded at once
+let shownCurve = "";
+let heard_ms = Date.now();    // when the last record came
+let lost_ms = 0;              // when the connection was lost, 0 while it stands
+const asks = new Map();       // what is to be asked of /api soon
 
 // ---- drawing
 
+function drawSoon() {
+  if (!isDrawn) return;
+  isDrawn = false;
+  setTimeout(() => requestAnimationFrame(render), DRAW_MS);
+}
+
+function show(id, text, style = "") {
+  const place = byId(id);
+  if (place.textContent !== text) place.textContent = text;
+  place.className = `figure ${style}`;
+}
+
+function note(id, text) {
+  const place = byId(id);
+  if (place.textContent === text) return;
+  place.textContent = text;
+  place.title = text;
+}
+
 function render() {
-  isDirty = false;
-  const last = state.curve.at(-1);
-  byId("clock").textContent = state.now ? new Date(state.now / 1e6).toISOString().replace("T", " ").slice(0, 19) : "";
-  byId("account").textContent = state.account;
-  if (last) {
-    const profit = last.equity - state.first;
-    show("equity", amount(last.equity));
+  isDrawn = true;
+  byId("clock").textContent = state.now ? `${instant(state.now)} UTC` : "";
+  renderFigures();
+  renderTables();
+  const points = state.points;
+  const curve = `${points.length}|${points.at(-1)?.time}|${points.at(-1)?.equity}|${state.initial}`;
+  if (curve === shownCurve) return;
+  shownCurve = curve;
+  chart.show(points, state.initial);
+}
+
+function renderFigures() {
+  note("account", state.account ? `account ${state.account}` : "");
+  const { equity, detail: account } = state;
+  if (equity) {
+    const profit = equity.equity - state.initial;
+    show("equity", amount(equity.equity));
     show("pnl", signed(profit), tone(profit));
-    byId("pnl-share").textContent = `${(100 * profit / state.first).toFixed(3)} % of ${amount(state.first)}`;
-    show("drawdown", `${amount(last.drawdown)} %`, last.drawdown < 0 ? "down" : "");
-    show("exposure", amount(last.exposure));
+    note("pnl-share", state.initial ? `${signed(100 * profit / state.initial, 3)} %` : "");
+    show("drawdown", `${amount(equity.drawdown)} %`, equity.drawdown <= -0.005 ? "down" : "");
+    show("exposure", amount(equity.gross));
+    note("net", `net ${signed(equity.net)}`);
+  }
+  if (account) {
+    show("unrealized", signed(account.unrealized_pnl), tone(account.unrealized_pnl));
+    note("realized", `realized ${signed(account.realized_pnl)}`);
+    note("peak", `peak ${amount(account.peak_equity)}`);
   }
   const { state: breaker, reason } = state.breaker;
-  show("breaker", breaker, breaker === "ACTIVE" ? "up" : breaker === "HALTED" ? "down" : "warn");
-  byId("breaker-why").textContent = reason;
-  show("order-count", String(state.orders.size));
-  byId("denied").textContent = state.denied ? `${state.denied} denied` : "none denied";
-  renderTables();
-  drawChart();
+  show("breaker", breaker || "–", { ACTIVE: "up", REDUCING: "warn", HALTED: "down" }[breaker] ?? "");
+  note("breaker-why", reason);
+  show("order-count", String([...state.orders.values()].filter(isOpen).length));
+  note("denied", `${quantity(state.denied)} denied so far`);
+  byId("denied").className = state.denied ? "warn" : "";
+}
+
+// A target in words; how much only where it is not the whole weight.
+function aim(target) {
+  const word = target > 0 ? "long" : target < 0 ? "short" : "flat";
+  return target === 0 || Math.abs(target) === 1 ? word : `${word} ${quantity(Math.abs(target))}`;
+}
+
+const sideTone = (side) => side === "BUY" ? "up" : "down";
+
+function statusTone(status) {
+  if (status === "FILLED") return "";
+  if (status === "DENIED" || status === "REJECTED") return "down";
+  if (status === "CANCELED" || status === "EXPIRED") return "quiet";
+  return status === "UNKNOWN" || status.startsWith("PENDING") ? "warn" : "open";
+}
+
+function orderRow(o) {
+  const places = state.placesIn(o.instrument_id ?? "");
+  const status = o.code ? `${o.status} ${o.code}` : o.status;
+  return [
+    [clock(o.time)], [symbolOf(o.instrument_id ?? "–")], [o.side ?? "–", sideTone(o.side)], [quantity(o.quantity), "n"],
+    [o.order_type ?? "–"], [o.limit_price ? amount(o.limit_price, places) : "–", "n"],
+    [status, `status ${statusTone(o.status)}`, o.detail || status], [quantity(o.filled), "n"],
+    [o.average ? amount(o.average, Math.max(places, 4)) : "–", "n"],
+    [o.strategy_id ?? "", "name"], [o.client_order_id, "name extra", o.client_order_id],
+  ];
 }
 
 function renderTables() {
-  fillTable("prices", [...state.prices].sort().slice(0, ROWS).map(([name, p]) => row([
-    [symbolOf(name)], [amount(p.last), `n ${p.tone || ""}`], [amount(p.bid), "n"], [amount(p.ask), "n"], [clock(p.time), "n"],
-  ])), "no prices yet");
-  fillTable("positions", [...state.positions.values()].map((p) => row([
-    [symbolOf(p.instrument_id)], [p.strategy_id], [plain(p.quantity), `n ${tone(p.quantity)}`],
-    [amount(p.average_price), "n"], [signed(p.realized_pnl), `n ${tone(p.realized_pnl)}`],
-  ])), "no positions");
-  fillTable("signals", state.signals.slice(0, SIDE_ROWS).map((s) => row([
-    [clock(s.time)], [s.strategy_id], [symbolOf(s.instrument_id)], [plain(s.target), `n ${tone(s.target)}`], [amount(s.price), "n"],
-  ])), "no signals yet");
-  fillTable("orders", [...state.orders.values()].reverse().slice(0, ROWS).map((o) => row([
-    [clock(o.time)], [o.client_order_id], [o.strategy_id], [symbolOf(o.instrument_id)],
-    [plain(o.side), o.side === "BUY" ? "up" : "down"], [plain(o.quantity), "n"], [plain(o.order_type)],
-    [o.status, statusTone[o.status] || ""], [plain(o.filled), "n"], [o.average ? amount(o.average, 4) : "–", "n"],
-  ])), "no orders yet");
-  fillTable("fills", state.fills.slice(0, SIDE_ROWS).map((f) => row([
-    [clock(f.time)], [symbolOf(f.instrument_id)], [f.side, f.side === "BUY" ? "up" : "down"],
-    [plain(f.quantity), "n"], [amount(f.price), "n"], [amount(f.fee), "n"],
-  ])), "no fills yet");
+  fillTable("prices", [...state.prices].sort().slice(0, ROWS).map(([name, p]) => [
+    [symbolOf(name), "", name], [amount(p.last, p.places), `n ${p.tone || ""}`], [amount(p.bid, p.places), "n"],
+    [amount(p.ask, p.places), "n"], [clock(p.time), "n quiet"],
+  ]), "no prices yet");
+  fillTable("positions", [...state.positions.values()].filter((p) => Number(p.quantity) || Number(p.realized_pnl)).map((p) => [
+    [symbolOf(p.instrument_id), "", p.instrument_id], [p.strategy_id, "name", p.strategy_id], [quantity(p.quantity), `n ${tone(p.quantity)}`],
+    [amount(p.average_price, Math.max(state.placesIn(p.instrument_id), 2)), "n"],
+    [signed(p.unrealized_pnl), `n ${tone(p.unrealized_pnl)}`], [signed(p.realized_pnl), `n ${tone(p.realized_pnl)}`],
+  ]), "no positions");
+  const newest = [...state.orders.values()].reverse();
+  const orders = [...newest.filter(isOpen), ...newest.filter((o) => !isOpen(o))].slice(0, ROWS);
+  fillTable("orders", orders.map(orderRow), "no orders yet");
+  fillTable("signals", state.signals.slice(0, ROWS).map((s) => [
+    [clock(s.time)], [symbolOf(s.instrument_id)], [aim(s.target), tone(s.target)],
+    [amount(s.price, state.placesIn(s.instrument_id)), "n"], [s.strategy_id, "name", s.strategy_id],
+  ]), "no signals yet");
+  fillTable("fills", state.fills.slice(0, ROWS).map((f) => [
+    [clock(f.time)], [symbolOf(f.instrument_id)], [f.side, sideTone(f.side)], [quantity(f.quantity), "n"],
+    [amount(f.price, state.placesIn(f.instrument_id)), "n"], [amount(f.fee), "n"],
+  ]), "no fills yet");
 }
 
-function drawChart() {
-  const canvas = byId("chart");
-  const scale = window.devicePixelRatio || 1;
-  const width = canvas.clientWidth, height = canvas.clientHeight;
-  canvas.width = width * scale;
-  canvas.height = height * scale;
-  const pen = canvas.getContext("2d");
-  pen.scale(scale, scale);
-  const points = state.curve;
-  if (points.length < 2) return;
-  const values = points.map((p) => p.equity);
-  let low = Math.min(...values), high = Math.max(...values);
-  if (low === high) { low -= 1; high += 1; }
-  const from = points[0].time, span = points.at(-1).time - from || 1;
-  const x = (p) => 8 + (width - 90) * (p.time - from) / span;
-  const y = (value) => 10 + (height - 34) * (high - value) / (high - low);
-  pen.font = "11px system-ui, sans-serif";
-  for (let step = 0; step <= 4; step += 1) {
-    const value = low + (high - low) * step / 4;
-    pen.strokeStyle = "#1a2536";
-    pen.beginPath(); pen.moveTo(8, y(value)); pen.lineTo(width - 78, y(value)); pen.stroke();
-    pen.fillStyle = "#7f90a8";
-    pen.fillText(amount(value), width - 72, y(value) + 4);
-  }
-  pen.beginPath();
-  points.forEach((p, i) => i ? pen.lineTo(x(p), y(p.equity)) : pen.moveTo(x(p), y(p.equity)));
-  pen.strokeStyle = "#3fd0c9";
-  pen.lineWidth = 1.6;
-  pen.stroke();
-  pen.lineTo(x(points.at(-1)), height - 24);
-  pen.lineTo(8, height - 24);
-  const shade = pen.createLinearGradient(0, 0, 0, height);
-  shade.addColorStop(0, "rgba(63, 208, 201, .22)");
-  shade.addColorStop(1, "rgba(63, 208, 201, 0)");
-  pen.fillStyle = shade;
-  pen.fill();
-  pen.fillStyle = "#7f90a8";
-  for (let step = 0; step <= 4; step += 1) {
-    const time = from + span * step / 4;
-    pen.fillText(clock(time), Math.min(8 + (width - 90) * step / 4, width - 130), height - 6);
-  }
-  byId("equity-range").textContent = `${amount(low)} – ${amount(high)}`;
+// ---- the state of the connection
+
+function renderLink() {
+  const link = byId("link");
+  const silence_s = (Date.now() - heard_ms) / 1000;
+  document.body.classList.toggle("stale", lost_ms > 0);
+  const [text, style] = lost_ms ? ["offline", "off"] : waiting ? ["connecting", "wait"] : ["live", ""];
+  if (link.textContent !== text) link.textContent = text;
+  link.className = `badge ${style}`;
+  byId("silence").textContent = !lost_ms && !waiting && silence_s > QUIET_S ? `no records for ${span(silence_s)}` : "";
 }
 
-// ---- folding records
-
-function order(id, record) {
-  let known = state.orders.get(id);
-  if (!known) {
-    known = { client_order_id: id, status: "INITIALIZED", time: record.ts_event_ns, filled: "0" };
-    state.orders.set(id, known);
-  }
-  return known;
+function warn(text) {
+  const bar = byId("notice");
+  if (bar.textContent !== text) bar.textContent = text;
+  bar.hidden = !text;
 }
 
-function foldMarket(r) {
-  if (!r.instrument_id) return;
-  const price = state.prices.get(r.instrument_id) || {};
-  if (r.type === "trade" || r.type === "bar") {
-    const next = r.type === "trade" ? r.price : r.close;
-    if (price.last !== undefined && next !== price.last) price.tone = next > price.last ? "up" : "down";
-    price.last = next;
-  } else if (r.type === "quote") {
-    price.bid = r.bid_price || null;
-    price.ask = r.ask_price || null;
-  } else {
-    return;
-  }
-  price.time = r.ts_event_ns;
-  state.prices.set(r.instrument_id, price);
+function setLink(isUp) {
+  if (isUp) warn("");
+  else if (!lost_ms) warn(`No connection to the server since ${new Date().toLocaleTimeString("en-GB")}. The figures are those of then; trying again.`);
+  lost_ms = isUp ? 0 : lost_ms || Date.now();
+  if (isUp) { askSoon("risk"); askSoon("portfolio"); }
+  renderLink();
 }
 
-const folds = {
-  "market.events.v1": foldMarket,
-  "account.inputs.v1": (r) => {
-    if (r.type !== "submit_order" || state.orders.has(r.client_order_id)) return;
-    Object.assign(order(r.client_order_id, r), {
-      strategy_id: r.strategy_id, instrument_id: r.instrument_id, side: r.side, quantity: r.quantity, order_type: r.order_type || "MARKET",
-    });
-  },
-  "orders.events.v1": (r) => {
-    const known = order(r.client_order_id, r);
-    const kept = { strategy_id: r.strategy_id, instrument_id: r.instrument_id, status: r.status };
-    if (r.type === "order_submitted") Object.assign(kept, { side: r.side, quantity: r.quantity, order_type: r.order_type });
-    if (r.cumulative_quantity) Object.assign(kept, { filled: r.cumulative_quantity, average: r.average_price });
-    if (r.type === "order_denied") loadRiskSoon();
-    Object.assign(known, kept);
-  },
-  "orders.fills.v1": (r) => {
-    if (state.fills.some((f) => f.trade_id === r.trade_id)) return;
-    state.fills.unshift({ ...r, time: r.ts_event_ns });
-    state.fills.length = Math.min(state.fills.length, 100);
-  },
-  "strategy.signals.v1": (r) => {
-    state.signals.unshift({ ...r, time: r.ts_event_ns });
-    state.signals.length = Math.min(state.signals.length, 100);
-  },
-  "portfolio.positions.v1": (r) => {
-    if (r.account_id === state.account) state.positions.set(`${r.strategy_id}|${r.instrument_id}`, r);
-  },
-  "portfolio.equity.v1": (r) => {
-    if (!state.account) state.account = r.account_id;
-    if (r.strategy_id || r.account_id !== state.account) return;
-    addPoint({ time: r.ts_event_ns, equity: r.equity, drawdown: 100 * r.drawdown, exposure: r.gross_exposure });
-  },
-  "risk.breaker.v1": () => loadRiskSoon(),
-};
-
-function addPoint(point) {
-  const last = state.curve.at(-1);
-  if (last && point.time <= last.time) return;
-  if (state.first === null) state.first = point.equity;
-  state.curve.push(point);
-  // Every second point goes, so the whole run stays in sight.
-  if (state.curve.length > 2 * POINTS) state.curve = state.curve.filter((_, i) => i % 2 === 0);
-}
-
-function fold(topic, record) {
-  state.now = Math.max(state.now, record.ts_event_ns || 0);
-  folds[topic]?.(record);
-  if (!isDirty) {
-    isDirty = true;
-    requestAnimationFrame(render);
-  }
-}
-
-// ---- loading and following
+// ---- loading
 
 async function get(path) {
-  const answer = await fetch(path);
+  const answer = await fetch(path, { headers: { accept: "application/json" } });
   if (answer.status === 401) location.assign("/login");
-  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
+  if (!answer.ok) {
+    const problem = await answer.json().catch(() => ({}));
+    throw new Error(problem.detail ?? `${path}: ${answer.status}`);
+  }
   return answer.json();
 }
 
+const LETS_PASS = { ACTIVE: "all orders may pass", REDUCING: "only orders that reduce", HALTED: "no order passes" };
+
 async function loadRisk() {
   const risk = await get("/api/risk?limit=0");
-  const strictest = risk.circuit_breaker.scopes.find((scope) => scope.state === risk.circuit_breaker.state);
-  state.breaker = { state: risk.circuit_breaker.state, reason: strictest ? strictest.reason : "no scope is tripped" };
+  const { state: breaker, scopes } = risk.circuit_breaker;
+  const strictest = scopes.find((scope) => scope.state === breaker && breaker !== "ACTIVE");
+  state.breaker = { state: breaker, reason: strictest?.reason || LETS_PASS[breaker] };
   state.denied = risk.denied_count;
-  render();
 }
 
-function loadRiskSoon() {
-  if (!riskTimer) riskTimer = setTimeout(() => { riskTimer = 0; loadRisk(); }, 300);
+async function loadPortfolio() {
+  const { accounts } = await get("/api/portfolio");
+  const found = accounts.find((a) => a.account.account_id === state.account) ?? accounts[0];
+  if (!found) return;
+  const { account, positions } = found;
+  state.value(account);
+  const held = new Set(positions.map(positionKey));
+  for (const [key, p] of state.positions) {
+    if (!held.has(key)) state.positions.set(key, { ...p, unrealized_pnl: 0 });
+  }
+  for (const p of positions) state.positions.set(positionKey(p), p);
+}
+
+const loaders = { risk: loadRisk, portfolio: loadPortfolio };
+
+function askSoon(what) {
+  if (asks.has(what) || waiting) return;
+  asks.set(what, setTimeout(async () => {
+    try {
+      await loaders[what]();
+      drawSoon();
+    } catch {
+      // The connection's own state says what is wrong; the next record asks again.
+    } finally {
+      asks.delete(what);
+    }
+  }, ASK_MS));
 }
 
 async function load() {
-  const [config, system, portfolio, orders, trades] = await Promise.all([
-    get("/api/config"), get("/api/system"), get("/api/portfolio"), get("/api/orders?limit=200"), get("/api/trades?limit=50"),
+  const [config, system, open, newest, trades] = await Promise.all([
+    get("/api/config"), get("/api/system"), get("/api/orders?status=open&limit=200"), get("/api/orders?limit=200"), get("/api/trades?limit=50"),
+    loadPortfolio(), loadRisk(),
   ]);
   byId("mode").textContent = config.mode;
-  byId("mode").className = `badge ${config.mode === "replay" ? "replay" : ""}`;
+  byId("mode").className = `badge ${config.mode === "live" ? "danger" : "mode"}`;
   byId("run").textContent = system.run_id;
-  document.title = `Millrace · ${system.run_id}`;
-  state.orders.clear();
-  for (const o of orders.orders.reverse()) {
-    state.orders.set(o.client_order_id, { ...o, time: o.created_ns, filled: o.filled_quantity, average: o.average_price });
-  }
+  document.title = `${system.run_id} · Millrace`;
+  state.loadOrders(open.orders, newest.orders);
   state.fills = trades.trades.map((f) => ({ ...f, time: f.time_ns }));
+  state.now = Math.max(state.now, system.time_ns || 0);
   for (const [name, top] of Object.entries(trades.order_book)) {
-    if (top.time_ns) state.prices.set(name, { last: top.last_price, bid: top.bid_price, ask: top.ask_price, time: top.time_ns });
+    if (top.time_ns) state.price(name, { last: top.last_price, bid: top.bid_price, ask: top.ask_price, time: top.time_ns });
   }
-  const detail = portfolio.accounts[0];
-  if (detail) await loadAccount(detail);
-  await loadRisk();
+  if (!state.account) return;
+  const curve = await get(`/api/portfolio/${encodeURIComponent(state.account)}/equity?limit=2000`);
+  state.curve = [];
+  for (const p of curve.points) state.addPoint({ time: p.time_ns, equity: p.equity });
+  // A mark of the same instant is what the run itself has written down.
+  const last = curve.points.at(-1);
+  if (last && last.time_ns >= state.equity.time) Object.assign(state.equity, { time: last.time_ns, equity: last.equity, drawdown: last.drawdown_pct });
 }
 
-async function loadAccount(detail) {
-  state.account = detail.account.account_id;
-  if (detail.account.initial_equity) state.first = detail.account.initial_equity;
-  for (const p of detail.positions) state.positions.set(`${p.strategy_id}|${p.instrument_id}`, p);
-  const curve = await get(`/api/portfolio/${encodeURIComponent(state.account)}/equity?limit=${POINTS}`);
-  state.curve = [];
-  for (const p of curve.points) {
-    addPoint({ time: p.time_ns, equity: p.equity, drawdown: p.drawdown_pct, exposure: detail.account.gross_exposure });
+async function loadAndFold() {
+  try {
+    await load();
+  } catch (error) {
+    if (!lost_ms) warn(`The page could not be filled: ${error.message}. Trying again.`);
+    setTimeout(loadAndFold, 1000);
+    return;
   }
+  const updates = waiting ?? [];
+  waiting = null;
+  for (const { topic, record } of updates) state.fold(topic, record);
+  heard_ms = Date.now();
+  warn("");
+  renderLink();
+  drawSoon();
 }
+
+// ---- following
 
 function onItem(item) {
   if (item.kind === "subscribed") {
@@ -294,45 +261,57 @@ function onItem(item) {
 }
 
 function take(update) {
-  if (waiting) waiting.push(update);
-  else fold(update.topic, update.record);
-}
-
-async function loadAndFold() {
-  try {
-    await load();
-  } catch {
-    setTimeout(loadAndFold, 1000);
+  heard_ms = Date.now();
+  if (waiting) {
+    waiting.push(update);
     return;
   }
-  const updates = waiting ?? [];
-  waiting = null;
-  for (const update of updates) fold(update.topic, update.record);
-}
-
-function setLink(isUp) {
-  byId("link").textContent = isUp ? "live" : "offline";
-  byId("link").className = `badge ${isUp ? "" : "off"}`;
+  const change = state.fold(update.topic, update.record);
+  if (change) askSoon(change);
+  drawSoon();
 }
 
 const url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`;
 
 async function follow() {
-  try {
-    for await (const item of watch({ url, topics: TOPICS, onLink: setLink })) onItem(item);
-  } catch {
-    // What the cursor asks for is no longer there: begin anew.
-    location.reload();
-  }
+  for await (const item of watch({ url, topics: TOPICS, onLink: setLink })) onItem(item);
 }
 
-// Signals have no list in /api, so their past comes as a snapshot, on a connection of its own.
+// Signals of all strategies have no list in /api, so their past comes as a snapshot, on a connection of its own.
 async function readSignals() {
-  for await (const item of watch({ url, topics: ["strategy.signals.v1"], snapshot: true })) {
+  for await (const item of watch({ url, topics: ["strategy.signals.v1"], snapshot: true, onLink: setLink })) {
     if (item.kind === "snapshot") onItem(item);
     if (item.kind === "snapshot" && item.isLast) break;
   }
 }
 
-window.addEventListener("resize", render);
-readSignals().then(follow);
+function onEnd(error) {
+  if (error instanceof StreamError && START_ANEW.has(error.code)) {
+    // What the cursor asks for is no longer there: begin anew.
+    location.reload();
+    return;
+  }
+  lost_ms = Date.now();
+  renderLink();
+  warn(`The connection has ended: ${error.message}. Reload the page, or sign in with another key.`);
+  showCaller().catch(() => {});     // goes to the sign-in page if that was the reason
+}
+
+// ---- who is signed in
+
+async function showCaller() {
+  const caller = await get("/api/session");
+  if (!caller.csrf_token) return;
+  const button = byId("sign-out");
+  button.hidden = false;
+  button.title = `signed in as ${caller.name}`;
+  button.addEventListener("click", async () => {
+    await fetch("/api/session", { method: "DELETE", headers: { "X-CSRF-Token": caller.csrf_token } });
+    location.assign("/login");
+  });
+}
+
+setInterval(renderLink, 1000);
+drawSoon();
+showCaller().catch(() => {});
+readSignals().then(follow).catch(onEnd);

@@ -1,0 +1,59 @@
+// Runs the modules of the live page that need no page: gives one JSON text with what they answer.
+// node dashboard.mjs, with format.mjs and folding.mjs beside it.
+import * as format from "./format.mjs";
+import { RunState, isOpen } from "./folding.mjs";
+
+const hour = 3600e9;
+const start = Date.UTC(2013, 9, 7, 13, 31) * 1e6;
+
+function folded(...records) {
+  const state = new RunState();
+  const changes = records.map(([topic, record]) => state.fold(topic, record));
+  return { state, changes };
+}
+
+const submit = (id, account = "paper", more = {}) => ["account.inputs.v1", {
+  type: "submit_order", account_id: account, client_order_id: id, strategy_id: "s", instrument_id: "IBM.XNYS",
+  side: "BUY", quantity: "10", ts_event_ns: start, ...more,
+}];
+const event = (type, id, status, more = {}) => ["orders.events.v1", {
+  type, account_id: "paper", client_order_id: id, strategy_id: "s", instrument_id: "IBM.XNYS", status, ts_event_ns: start + 1, ...more,
+}];
+const trade = (price) => ["market.events.v1", { type: "trade", instrument_id: "EURUSD.XXXX", price, ts_event_ns: start }];
+const mark = (time, equity, account = "paper") => ["portfolio.equity.v1", {
+  account_id: account, strategy_id: "", equity, drawdown: -0.001, gross_exposure: 5, net_exposure: -5, ts_event_ns: time,
+}];
+
+const life = folded(
+  submit("a"), submit("a", "other"), event("order_denied", "b", "DENIED", { code: "MAX_POSITION", detail: "too many" }),
+  event("order_filled", "a", "FILLED", { cumulative_quantity: "10", average_price: "182.5" }),
+).state;
+const many = folded(submit("open"), ...Array.from({ length: 700 }, (_, i) => event("order_filled", `o${i}`, "FILLED"))).state;
+const fill = ["orders.fills.v1", { trade_id: "t", ts_event_ns: start }];
+const curve = folded(mark(start, 100), mark(start + 1e9, 101), mark(start + 1e9, 101), mark(start + 2e9, 55, "other"));
+const long = folded(...Array.from({ length: 4500 }, (_, i) => mark(start + i * 1e9, 100 + i))).state.curve;
+
+const valued = folded(mark(start, 100), ["portfolio.positions.v1", {
+  account_id: "paper", strategy_id: "s", instrument_id: "EURUSD.XXXX", quantity: "5", average_price: "1", realized_pnl: "0", ts_event_ns: start,
+}]).state;
+const account = (time, equity) => ({ account_id: "paper", equity, as_of_ns: time, drawdown_pct: 0, gross_exposure: 5, net_exposure: 5, initial_equity: 90 });
+const values = [account(start, 7), account(start + 1e9, 103)].map((a) => { valued.value(a); return [valued.equity.equity, valued.points.length]; });
+const asked = [trade(1.1), ["market.events.v1", { type: "trade", instrument_id: "OTHER.XXXX", price: 1, ts_event_ns: start }]].map(([topic, r]) => valued.fold(topic, r));
+
+console.log(JSON.stringify({
+  amounts: [format.amount("1234567.891"), format.amount(-0.001), format.amount(-12.5), format.amount(null), format.amount("abc"), format.amount(0)],
+  signs: [format.signed(12), format.signed(-12), format.signed(0.001), format.signed(undefined)],
+  quantities: [format.quantity("12000"), format.quantity("-0.12345678"), format.quantity("")],
+  places: [182.5, 182, "1.08345", "0.0000000001", 1e-9, null].map(format.placesOf),
+  spans: [8.9, 125, 7300].map(format.span),
+  axes: [format.valueTicks(99744.36, 100009.48, 4), format.valueTicks(0.11, 0.14, 3), format.valueTicks(5, 5, 4)],
+  times: [format.timeTicks(start, start + 6 * hour, 7), format.timeTicks(start, start + 90e9, 4), format.timeTicks(start, start + 24 * 5 * hour, 5)]
+    .map((ticks) => ticks.map((tick) => tick.text)),
+  orders: [...life.orders].map(([key, o]) => [key, o.status, o.filled, o.code ?? "", isOpen(o)]),
+  kept: [many.orders.size, many.orders.has("paper|open")],
+  fills: folded(fill, fill).state.fills.length,
+  curve: [curve.state.curve.map((p) => p.equity), curve.state.initial, curve.state.account, curve.changes],
+  values, asked, initial: valued.initial,
+  long: [long.length <= 4000, long[0].equity, long.at(-1).equity],
+  prices: folded(trade(1.08), trade(1.08345), trade(1.0834)).state.prices.get("EURUSD.XXXX"),
+}));

@@ -1,0 +1,180 @@
+// What the page knows of a run, folded from records as they are published. Nothing here touches the page.
+// Amounts arrive as exact decimal texts on topics and as numbers from /api; both are only shown, never added up.
+import { placesOf } from "./format.js";
+
+export const TOPICS = [
+  "market.events.v1", "strategy.signals.v1", "orders.events.v1", "orders.fills.v1", "account.inputs.v1",
+  "portfolio.positions.v1", "portfolio.equity.v1", "risk.breaker.v1",
+];
+const POINTS = 2000;
+const KEPT = 100;
+const ORDERS = 500;
+const CLOSED = new Set(["FILLED", "CANCELED", "EXPIRED", "REJECTED", "DENIED"]);
+
+export const isOpen = (order) => !CLOSED.has(order.status);
+
+export class RunState {
+  account = "";
+  prices = new Map();
+  positions = new Map();
+  orders = new Map();
+  signals = [];
+  fills = [];
+  curve = [];
+  initial = null;        // equity at the start of the run, null until it is known
+  equity = null;         // the newest value of the account: a mark, or a valuation by /api if it is newer
+  detail = null;         // the account as /api/portfolio gives it
+  breaker = { state: "", reason: "" };
+  denied = 0;
+  now = 0;               // newest event time, ns
+
+  // Fold one record. Return which figures that only /api knows have changed: "risk", "portfolio" or "".
+  fold(topic, r) {
+    this.now = Math.max(this.now, r.ts_event_ns || 0);
+    switch (topic) {
+      case "market.events.v1": this.#market(r); return this.#isHeld(r.instrument_id) ? "portfolio" : "";
+      case "account.inputs.v1": this.#submitted(r); return "";
+      case "orders.events.v1": this.#orderEvent(r); return r.type === "order_denied" || r.type === "order_submitted" ? "risk" : "";
+      case "orders.fills.v1": this.#fill(r); return "portfolio";
+      case "strategy.signals.v1": keep(this.signals, { ...r, time: r.ts_event_ns }); return "";
+      case "portfolio.positions.v1": this.#position(r); return "portfolio";
+      case "portfolio.equity.v1": this.#mark(r); return "portfolio";
+      case "risk.breaker.v1": return "risk";
+      default: return "";
+    }
+  }
+
+  // Take the orders that stand; both lists come newest first. What the topics told meanwhile comes behind.
+  loadOrders(open, newest) {
+    this.orders.clear();
+    const isListed = new Set(newest.map(orderKey));
+    for (const o of [...newest, ...open.filter((o) => !isListed.has(orderKey(o)))].reverse()) {
+      this.orders.set(orderKey(o), { ...o, time: o.created_ns, filled: o.filled_quantity, average: o.average_price });
+    }
+  }
+
+  // Take the account as /api values it now, between two marks.
+  value(account) {
+    this.account = account.account_id;
+    this.detail = account;
+    this.initial = account.initial_equity ?? this.initial;
+    if (account.as_of_ns <= (this.equity?.time ?? -1)) return;
+    this.equity = {
+      time: account.as_of_ns, equity: account.equity, drawdown: account.drawdown_pct,
+      gross: account.gross_exposure, net: account.net_exposure,
+    };
+  }
+
+  // The curve up to the newest value.
+  get points() {
+    const last = this.curve.at(-1);
+    return last && this.equity?.time > last.time ? [...this.curve, this.equity] : this.curve;
+  }
+
+  addPoint(point) {
+    const last = this.curve.at(-1);
+    if (last && point.time <= last.time) return;
+    if (this.initial === null) this.initial = point.equity;
+    this.curve.push(point);
+    // Every second point goes, so the whole run stays in sight.
+    if (this.curve.length > 2 * POINTS) this.curve = this.curve.filter((_, i) => i % 2 === 0 || i === this.curve.length - 1);
+  }
+
+  // Note a price, and the places that this instrument's prices need.
+  price(instrument, changes) {
+    const price = this.prices.get(instrument) ?? { places: 2 };
+    Object.assign(price, changes);
+    for (const value of [price.last, price.bid, price.ask]) price.places = Math.max(price.places, placesOf(value));
+    this.prices.set(instrument, price);
+  }
+
+  placesIn(instrument) {
+    return this.prices.get(instrument)?.places ?? 2;
+  }
+
+  #isHeld(instrument) {
+    for (const p of this.positions.values()) {
+      if (p.instrument_id === instrument && Number(p.quantity)) return true;
+    }
+    return false;
+  }
+
+  #market(r) {
+    if (!r.instrument_id) return;
+    if (r.type === "trade" || r.type === "bar") {
+      const next = r.type === "trade" ? r.price : r.close;
+      const before = this.prices.get(r.instrument_id);
+      const tone = before?.last === undefined || next === before.last ? before?.tone ?? "" : next > before.last ? "up" : "down";
+      this.price(r.instrument_id, { last: next, tone, time: r.ts_event_ns });
+    } else if (r.type === "quote") {
+      this.price(r.instrument_id, { bid: r.bid_price || null, ask: r.ask_price || null, time: r.ts_event_ns });
+    }
+  }
+
+  #order(r) {
+    const key = orderKey(r);
+    let known = this.orders.get(key);
+    if (!known) {
+      known = { client_order_id: r.client_order_id, account_id: r.account_id, status: "INITIALIZED", time: r.ts_event_ns, filled: "0" };
+      this.orders.set(key, known);
+      this.#forgetOrder();
+    }
+    return known;
+  }
+
+  // The oldest closed order goes; an open one stays in sight however old it is.
+  #forgetOrder() {
+    if (this.orders.size <= ORDERS) return;
+    for (const [key, order] of this.orders) {
+      if (isOpen(order)) continue;
+      this.orders.delete(key);
+      return;
+    }
+  }
+
+  #submitted(r) {
+    if (r.type !== "submit_order" || this.orders.has(orderKey(r))) return;
+    Object.assign(this.#order(r), {
+      strategy_id: r.strategy_id, instrument_id: r.instrument_id, side: r.side, quantity: r.quantity,
+      order_type: r.order_type || "MARKET", limit_price: r.limit_price,
+    });
+  }
+
+  #orderEvent(r) {
+    const changes = { strategy_id: r.strategy_id, instrument_id: r.instrument_id, status: r.status };
+    if (r.type === "order_submitted") Object.assign(changes, { side: r.side, quantity: r.quantity, order_type: r.order_type });
+    if (r.cumulative_quantity) Object.assign(changes, { filled: r.cumulative_quantity, average: r.average_price });
+    if (r.type === "order_denied" || r.type === "order_rejected") Object.assign(changes, { code: r.code, detail: r.detail ?? "" });
+    Object.assign(this.#order(r), changes);
+  }
+
+  #fill(r) {
+    if (this.fills.some((f) => f.trade_id === r.trade_id)) return;
+    keep(this.fills, { ...r, time: r.ts_event_ns });
+  }
+
+  #position(r) {
+    if (this.account && r.account_id !== this.account) return;
+    const key = positionKey(r);
+    const { quantity, average_price, realized_pnl } = r;
+    this.positions.set(key, { ...this.positions.get(key), strategy_id: r.strategy_id, instrument_id: r.instrument_id, quantity, average_price, realized_pnl });
+  }
+
+  #mark(r) {
+    if (!this.account) this.account = r.account_id;
+    if (r.strategy_id || r.account_id !== this.account) return;
+    if (r.ts_event_ns >= (this.equity?.time ?? 0)) {
+      this.equity = { time: r.ts_event_ns, equity: r.equity, drawdown: 100 * r.drawdown, gross: r.gross_exposure, net: r.net_exposure };
+    }
+    this.addPoint({ time: r.ts_event_ns, equity: r.equity });
+  }
+}
+
+export const positionKey = (p) => `${p.strategy_id}|${p.instrument_id}`;
+
+const orderKey = (o) => `${o.account_id}|${o.client_order_id}`;
+
+function keep(list, item) {
+  list.unshift(item);
+  list.length = Math.min(list.length, KEPT);
+}

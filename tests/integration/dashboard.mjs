@@ -40,6 +40,12 @@ const account = (time, equity) => ({ account_id: "paper", equity, as_of_ns: time
 const values = [account(start, 7), account(start + 1e9, 103)].map((a) => { valued.value(a); return [valued.equity.equity, valued.points.length]; });
 const asked = [trade(1.1), ["market.events.v1", { type: "trade", instrument_id: "OTHER.XXXX", price: 1, ts_event_ns: start }]].map(([topic, r]) => valued.fold(topic, r));
 
+function results(...currencies) {
+  const state = new RunState();
+  state.takeResults(currencies.map((currency) => ({ currency, realized_pnl: -2.5, unrealized_pnl: null, fees: 1 })));
+  return state.results;
+}
+
 console.log(JSON.stringify({
   amounts: [format.amount("1234567.891"), format.amount(-0.001), format.amount(-12.5), format.amount(null), format.amount("abc"), format.amount(0)],
   signs: [format.signed(12), format.signed(-12), format.signed(0.001), format.signed(undefined)],
@@ -53,6 +59,7 @@ console.log(JSON.stringify({
   kept: [many.orders.size, many.orders.has("paper|open")],
   fills: folded(fill, fill).state.fills.length,
   curve: [curve.state.curve.map((p) => p.equity), curve.state.initial, curve.state.account, curve.changes],
+  results: [results("USD", "USD"), results("USD", "EUR")],
   values, asked, initial: valued.initial,
   long: [long.length <= 4000, long[0].equity, long.at(-1).equity],
   prices: folded(trade(1.08), trade(1.08345), trade(1.0834)).state.prices.get("EURUSD.XXXX"),

@@ -79,5 +79,9 @@ def test_account_is_valued_between_marks_but_never_back_in_time(answers: Any) ->
     assert answers["asked"] == ["portfolio", ""]
 
 
+def test_results_of_strategies_are_added_up_in_one_currency_only(answers: Any) -> None:
+    assert answers["results"] == [{"realized": -5, "unrealized": 0, "fees": 2}, None]
+
+
 def test_long_curve_is_thinned_and_keeps_both_ends(answers: Any) -> None:
     assert answers["long"] == [True, 100, 4599]

@@ -67,10 +67,11 @@ function renderFigures() {
     note("net", `net ${signed(equity.net)}`);
   }
   if (account) {
-    show("unrealized", signed(account.unrealized_pnl), tone(account.unrealized_pnl));
-    note("realized", `realized ${signed(account.realized_pnl)}`);
     note("peak", `peak ${amount(account.peak_equity)}`);
   }
+  const { results } = state;
+  show("unrealized", signed(results?.unrealized), tone(results?.unrealized));
+  note("realized", results ? `realized ${signed(results.realized)}, fees ${amount(results.fees)}` : account ? "several currencies" : "");
   const { state: breaker, reason } = state.breaker;
   show("breaker", breaker || "–", { ACTIVE: "up", REDUCING: "warn", HALTED: "down" }[breaker] ?? "");
   note("breaker-why", reason);
@@ -188,6 +189,8 @@ async function loadPortfolio() {
     if (!held.has(key)) state.positions.set(key, { ...p, unrealized_pnl: 0 });
   }
   for (const p of positions) state.positions.set(positionKey(p), p);
+  const pnl = await get(`/api/portfolio/pnl?group_by=strategy&account_id=${encodeURIComponent(state.account)}`);
+  state.takeResults(pnl.groups);
 }
 
 const loaders = { risk: loadRisk, portfolio: loadPortfolio };

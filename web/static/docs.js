@@ -24,7 +24,7 @@ window.addEventListener("hashchange", explainProblem);
 SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#swagger-ui",
-  deepLinking: true,
+  deepLinking: !location.hash.startsWith("#problem-"),
   validatorUrl: null,
   docExpansion: "list",
   defaultModelsExpandDepth: 0,

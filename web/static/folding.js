@@ -1,5 +1,6 @@
 // What the page knows of a run, folded from records as they are published. Nothing here touches the page.
-// Amounts arrive as exact decimal texts on topics and as numbers from /api; both are only shown, never added up.
+// Amounts arrive as exact decimal texts on topics and as numbers from /api, and are shown as they come; only the
+// results of the strategies are added up, for display.
 import { placesOf } from "./format.js";
 
 export const TOPICS = [
@@ -24,6 +25,7 @@ export class RunState {
   initial = null;        // equity at the start of the run, null until it is known
   equity = null;         // the newest value of the account: a mark, or a valuation by /api if it is newer
   detail = null;         // the account as /api/portfolio gives it
+  results = null;        // what all strategies made together, null where that has no one currency
   breaker = { state: "", reason: "" };
   denied = 0;
   now = 0;               // newest event time, ns
@@ -63,6 +65,13 @@ export class RunState {
       time: account.as_of_ns, equity: account.equity, drawdown: account.drawdown_pct,
       gross: account.gross_exposure, net: account.net_exposure,
     };
+  }
+
+  // Take the results by strategy, /api/portfolio/pnl.
+  takeResults(groups) {
+    const sum = (name) => groups.reduce((total, group) => total + Number(group[name] ?? 0), 0);
+    const isOne = new Set(groups.map((group) => group.currency)).size <= 1;
+    this.results = isOne ? { realized: sum("realized_pnl"), unrealized: sum("unrealized_pnl"), fees: sum("fees") } : null;
   }
 
   // The curve up to the newest value.

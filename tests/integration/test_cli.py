@@ -194,6 +194,14 @@ def test_bad_input_is_refused_in_one_line_that_says_what_where_and_how_to_mend_i
     assert not list(folder.rglob("*.partial"))
 
 
+def test_unknown_command_is_refused_with_the_one_that_was_meant(folder: Path) -> None:
+    line = refused(folder, "bactest")
+
+    assert line.strip().endswith(
+        'Unknown command "bactest". Did you mean "backtest"?; see `millrace --help`'
+    )
+
+
 # ---- journals
 
 

@@ -445,7 +445,7 @@ def main() -> None:
         errors.print(f"error: {error}", markup=False, soft_wrap=True)
         sys.exit(2)
     except CycloptsError as error:
-        # The help lists all commands; the first few that cyclopts adds would only hide what was wrong.
+        # Help lists all commands; the first few, which cyclopts adds, hide what was wrong.
         text = " ".join(str(error).split()).partition(" Available commands:")[0].rstrip(".")
         names = " ".join(["millrace", *(error.command_chain or ())])
         errors.print(f"error: {text}; see `{names} --help`", markup=False, soft_wrap=True)

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Group, RenderableType
+from rich.console import Group, JustifyMethod, RenderableType
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -113,43 +113,42 @@ class Screen:
             ProgressBar(total=total, completed=feed.played_events),
             f" {feed.played_events:,} / {total:,}",
         )
-        body = Table.grid(expand=True, padding=(0, 1))
+        body = Table.grid(expand=True, padding=(0, 2))
         body.add_column(ratio=1)
         body.add_column(ratio=1)
         body.add_row(self._price_table(), self._position_table())
         body.add_row(self._signal_table(), self._fill_table())
-        body.add_row(self._order_table(), "")
         return Panel(
-            Group(head, progress, body),
+            Group(head, progress, body, self._order_table()),
             title="Millrace  PAPER  replaying a recording",
             border_style="cyan",
         )
 
     def _price_table(self) -> Table:
-        table = _table("prices", "instrument", "last", "bid", "ask")
+        table = _table("prices", "symbol", "<last", "<bid", "<ask")
         for name, (last, bid, ask) in sorted(self._prices.items()):
-            table.add_row(name, _price(last), _price(bid), _price(ask))
+            table.add_row(_symbol(name), _price(last), _price(bid), _price(ask))
         return table
 
     def _position_table(self) -> Table:
-        table = _table("positions", "instrument", "quantity", "average", "realized")
+        table = _table("positions", "symbol", "<qty", "<avg", "<realized")
         for name, position in sorted(self._positions.items()):
             table.add_row(
-                name,
+                _symbol(name),
                 f"{position.quantity:,}",
-                f"{position.average_price:,.4f}",
+                _price(float(position.average_price)),
                 f"{position.realized_pnl:+,.2f}",
             )
         return table
 
     def _signal_table(self) -> Table:
         table = _table(
-            f"signals ({self._counts['signals']})", "time", "instrument", "target", "price"
+            f"signals ({self._counts['signals']})", "time", "symbol", "<target", "<price"
         )
         for signal in reversed(self._signals):
             table.add_row(
                 _clock(signal.ts_event_ns),
-                signal.instrument_id,
+                _symbol(signal.instrument_id),
                 f"{signal.target:+g}",
                 _price(signal.price),
             )
@@ -157,36 +156,55 @@ class Screen:
 
     def _fill_table(self) -> Table:
         table = _table(
-            f"fills ({self._counts['fills']})", "time", "instrument", "side", "quantity", "price"
+            f"fills ({self._counts['fills']})", "time", "symbol", "side", "<qty", "<price"
         )
         for fill in reversed(self._fills):
             style = "green" if fill.side == "BUY" else "red"
             table.add_row(
                 _clock(fill.ts_event_ns),
-                fill.instrument_id,
+                _symbol(fill.instrument_id),
                 Text(fill.side, style=style),
                 f"{fill.quantity:,}",
-                f"{fill.price:,}",
+                _price(float(fill.price)),
             )
         return table
 
     def _order_table(self) -> Table:
         table = _table(f"order events ({self._counts['orders']})", "time", "order", "status")
+        table.expand = False
         for event in reversed(self._orders):
             table.add_row(_clock(event.ts_event_ns), event.client_order_id, event.status.value)
         return table
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", expand=True, box=None, header_style="dim")
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < 2 else "right", no_wrap=True)
+    """Return an empty table; a column that begins with ``<`` holds figures, which end in line."""
+    table = Table(
+        title=title,
+        title_justify="left",
+        expand=True,
+        box=None,
+        header_style="dim",
+        padding=(0, 1, 0, 0),
+    )
+    table.pad_edge = False
+    for column in columns:
+        side: JustifyMethod = "right" if column.startswith("<") else "left"
+        table.add_column(column.lstrip("<"), justify=side, no_wrap=True)
     return table
 
 
+def _symbol(instrument_id: str) -> str:
+    """Return an instrument without its venue, for which eighty columns have no room."""
+    return instrument_id.rpartition(".")[0] or instrument_id
+
+
 def _price(value: float) -> str:
-    return f"{value:,.4f}" if value else "-"
+    """Return a price with two places, or up to four where it has them."""
+    if not value:
+        return "-"
+    return f"{value:,.4f}".removesuffix("00")
 
 
 def _clock(ns: int) -> str:
-    return format_time(ns)[11:23]
+    return format_time(ns)[11:19]

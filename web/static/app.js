@@ -32,14 +32,14 @@ function drawSoon() {
 function show(id, text, style = "") {
   const place = byId(id);
   if (place.textContent !== text) place.textContent = text;
-  place.className = `figure ${style}`;
+  // A long figure is written smaller: one that is cut off would be read as another.
+  place.className = `figure ${style} ${text.length > 15 ? "longest" : text.length > 11 ? "long" : ""}`;
 }
 
-function note(id, text) {
+function note(id, text, more = text) {
   const place = byId(id);
-  if (place.textContent === text) return;
-  place.textContent = text;
-  place.title = text;
+  if (place.textContent !== text) place.textContent = text;
+  if (place.title !== more) place.title = more;
 }
 
 function render() {
@@ -71,7 +71,8 @@ function renderFigures() {
   }
   const { results } = state;
   show("unrealized", signed(results?.unrealized), tone(results?.unrealized));
-  note("realized", results ? `realized ${signed(results.realized)}, fees ${amount(results.fees)}` : account ? "several currencies" : "");
+  const realized = results ? `realized ${signed(results.realized)}` : account ? "several currencies" : "";
+  note("realized", realized, results ? `${realized} before fees of ${amount(results.fees)}` : realized);
   const { state: breaker, reason } = state.breaker;
   show("breaker", breaker || "–", { ACTIVE: "up", REDUCING: "warn", HALTED: "down" }[breaker] ?? "");
   note("breaker-why", reason);

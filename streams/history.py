@@ -31,6 +31,8 @@ from schemas.market_data import Quote, Trade
 from schemas.order_events import Fill, OrderEvent
 from schemas.portfolio import AccountSnapshot, PositionChanged
 from schemas.risk import BreakerChanged, RiskDecision
+from streams.cursors import RecordPlace
+from streams.log import Published
 
 LIMIT_MAX = 10_000
 """The most rows of one page; a larger limit is cut to it."""
@@ -72,22 +74,35 @@ NOW = Moment()
 
 
 class Filters(NamedTuple):
-    """Exact values that rows must have; an empty text lets all pass."""
+    """Exact values that rows must have; an empty one lets all pass.
+
+    ``instrument_ids`` lets those instruments pass that it names. ``side`` and ``order_type`` are of
+    orders alone, ``code`` of what was denied.
+    """
 
     account_id: str = ""
     strategy_id: str = ""
     instrument_id: str = ""
     client_order_id: str = ""
+    instrument_ids: Sequence[str] = ()
+    side: str = ""
+    order_type: str = ""
+    code: str = ""
 
 
 ALL = Filters()
 
 
 class Page(NamedTuple, Generic[T]):
-    """Rows in the order asked for, and the cursor of the next page; empty if none follows."""
+    """Rows in the order asked for, and the cursor of the next page; empty if none follows.
+
+    ``places`` are those of the rows, where they are records or orders; an order's is that of the
+    command which asked for it.
+    """
 
     items: list[T]
     cursor: str
+    places: Sequence[RecordPlace] = ()
 
 
 class StoredOrder(NamedTuple):
@@ -244,7 +259,7 @@ class History(Protocol):
 
     async def order_causes(
         self, run_id: str, client_order_id: str, account_id: str = ""
-    ) -> list[Header]:
+    ) -> list[Published]:
         """Return every stored record that belongs to an order, in order of time.
 
         The command, the risk decisions on it, its receipts, events, fills and positions; and behind
@@ -334,8 +349,16 @@ class History(Protocol):
         """Return what people and programs did: commands to engine, limits, breaker, settings."""
         ...
 
-    async def runs(self, limit: int = 100, cursor: str = "") -> Page[StoredRun]:
-        """Return the runs that are stored, the last begun first."""
+    async def runs(self, limit: int = 100, cursor: str = "", run_id: str = "") -> Page[StoredRun]:
+        """Return the runs that are stored, the last begun first; ``run_id`` chooses one."""
+        ...
+
+    async def state(self, run_id: str, as_of: Moment = NOW) -> list[Published]:
+        """Return the records that tell how a run stood, by topic and offset.
+
+        Definitions and manifest; of positions, accounts and shares, equity, breakers, strategies
+        and their targets the newest each; and the newest trade, quote and bar of each instrument.
+        """
         ...
 
 

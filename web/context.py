@@ -8,7 +8,7 @@ from collections.abc import Callable
 from schemas.control import ApiWrite
 from schemas.envelope import Header
 from schemas.errors import StorageError
-from streams.history import History
+from streams.history import NOW, History, Moment
 from streams.log import Log
 from web.hub import Hub
 from web.operations import Operations
@@ -16,6 +16,7 @@ from web.problems import ProblemError, unavailable
 from web.runs import FoldedRuns, NoRuns, RunStore, parse_place
 from web.security.gatekeeper import Gatekeeper
 from web.settings import WebSettings
+from web.stored_runs import StoredRuns
 from web.views.models import Views
 from web.waiting import Waiters
 
@@ -23,9 +24,11 @@ from web.waiting import Waiters
 class Context:
     """The app's state; ``is_loaded`` once the read models hold what the log held at the start.
 
-    ``place`` says which run and instant the read models are of, empty for the present one.
-    ``history`` is what a database holds of runs, None where there is none. ``gate`` knows who may
-    do what, None lets everybody do all; ``audit`` takes the record of every write.
+    ``run_id`` is the run that the read models are of; ``place`` says which instant of it, empty for
+    the present one, and ``until_ns`` is the first ns behind an instant that is a time. ``history``
+    is what a database holds of runs, None where there is none; ``is_stored`` where it alone knows
+    the run. ``gate`` knows who may do what, None lets everybody do all; ``audit`` takes the record
+    of every write.
     """
 
     def __init__(
@@ -49,24 +52,58 @@ class Context:
         self.audit = audit
         self.hub = Hub(log, settings, ids, views, gate)
         self.is_loaded = False
+        self.run_id = log.run_id
         self.place = ""
+        self.until_ns: int | None = None
         self.history = history
+        self.is_stored = False
         self.operations = operations or Operations()
         mode = views.risk.autonomy_mode
-        self.runs = FoldedRuns(runs or NoRuns(), lambda: Views(settings.history_max, mode), log)
+
+        def make_views() -> Views:
+            return Views(settings.history_max, mode)
+
+        self.runs = FoldedRuns(runs or NoRuns(), make_views, log)
+        self._stored_runs = StoredRuns(make_views)
+
+    @property
+    def asks_database(self) -> bool:
+        """Whether series are those of the database: of the running run, and where it alone has it.
+
+        The read models of another instant hold their own.
+        """
+        return self.history is not None and (self.is_stored or not self.place)
+
+    @property
+    def moment(self) -> Moment:
+        """The instant of the read models, as a database is asked for it.
+
+        At an offset it is the newest: what memory let go of by then does not change any more.
+        """
+        return NOW if self.until_ns is None else Moment(self.until_ns - 1)
 
     async def at(self, run_id: str, as_of: str) -> Context:
         """Return this context with the read models of a run at a place.
 
-        Raises ProblemError for an unknown run (404) or place (422).
+        Raises ProblemError for an unknown run (404) or place (422), and while a database that may
+        know the run is away (503).
         """
         place = parse_place(as_of)
         name = self.views.backtests.run_of(run_id) or run_id or self.log.run_id
         if not as_of and name == self.log.run_id:
             return self
         scene = copy.copy(self)
-        scene.views = await self.runs.views(name, place)
-        scene.place = f"{name}@{as_of}"
+        scene.run_id, scene.place = name, f"{name}@{as_of}"
+        scene.until_ns = None if place.ts_ns is None else place.ts_ns + 1
+        try:
+            scene.views = await self.runs.views(name, place)
+        except ProblemError as problem:
+            if problem.status != 404 or self.history is None:
+                raise
+            views = await self._stored_runs.views(self.history, name, place)
+            if views is None:
+                raise
+            scene.views, scene.is_stored = views, True
         return scene
 
     def check_is_present(self) -> None:

@@ -48,7 +48,7 @@ async def day_report(context: Context) -> DayReport:
     for row in views.orders.newest_first():
         if row.created_ns >= begin_ns:
             orders[row.status] = orders.get(row.status, 0) + 1
-    records = (item.record for item in views.orders.fills)
+    records = (item.record for item in views.orders.fills.newest_first())
     fills = [r for r in records if isinstance(r, Fill) and r.ts_event_ns >= begin_ns]
     traded = sum((fill.quantity * fill.price for fill in fills), ZERO)
     return DayReport(

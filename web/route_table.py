@@ -74,7 +74,8 @@ class Route(NamedTuple):
 
     ``scope`` is what a key must be allowed (``web.scopes``); ``answers`` are further successful
     answers by status, ``errors`` the statuses of its problems. ``is_of_run``: other runs and other
-    instants may be asked for. ``example`` is a path with query that works, ``example_body`` what is
+    instants may be asked for; ``is_stored``: also those runs that only the database knows.
+    ``example`` is a path with query that works, ``example_body`` what is
     sent to it: the documentation shows them, and a test sends them.
     """
 
@@ -90,6 +91,7 @@ class Route(NamedTuple):
     answers: Mapping[int, type[msgspec.Struct]] = {}
     errors: tuple[int, ...] = ()
     is_of_run: bool = False
+    is_stored: bool = False
     example: str = ""
     example_body: Mapping[str, Any] | None = None
 
@@ -137,6 +139,13 @@ async def _reply(request: Request, context: Context, route: Route, visit: Visit)
     if route.is_of_run:
         params, place = _place(params)
         scene = await context.at(place.run_id, place.as_of)
+        if scene.is_stored and not route.is_stored:
+            raise ProblemError(
+                404,
+                "journal_needed",
+                f"run {scene.run_id} is known to the database alone, and this answer is made of"
+                " its journal; bring its folder back to ask for it",
+            )
     query = decode_query(params, route.query)
     body = None
     if route.body is not None:

@@ -1,18 +1,15 @@
-"""How a question becomes SQL: conditions with parameters, pages with cursors, windows of time.
+"""How a question becomes SQL: conditions with parameters, pages, windows of time.
 
 Every value is a parameter. Names of tables and columns come from this package alone.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-import msgspec
-
 from schemas.errors import ConfigError
+from streams.cursors import bounded
 from streams.history import LIMIT_MAX, Filters, Moment, Window
 
 ORDER = ("ts_ns", "log_partition", "log_offset", "event_id")
@@ -49,9 +46,10 @@ class Where:
 
     def filters(self, filters: Filters, known: Sequence[str]) -> None:
         """Add filters; a field that the table does not have is a ConfigError."""
-        for name, value in zip(Filters._fields, filters, strict=True):
+        for field, value in zip(Filters._fields, filters, strict=True):
             if not value:
                 continue
+            name = "instrument_id" if field == "instrument_ids" else field
             if name not in known:
                 raise ConfigError(
                     "these rows cannot be filtered so",
@@ -59,7 +57,10 @@ class Where:
                     value=value,
                     remedy=f"filter by {', '.join(k for k in known if k in Filters._fields)}",
                 )
-            self.add(f"{self._prefix}{name} = {{}}", value)
+            if field == "instrument_ids":
+                self.add(f"{self._prefix}{name} = ANY({{}})", list(value))
+            else:
+                self.add(f"{self._prefix}{name} = {{}}", value)
 
     def span(self, first_ns: int | None, until_ns: int | None) -> None:
         """Add a span of time."""
@@ -91,11 +92,6 @@ class Where:
         return " AND ".join(self._conditions) or "true"
 
 
-def bounded(value: int) -> int:
-    """Return a number cut to what a bigint holds."""
-    return max(-(2**63), min(value, 2**63 - 1))
-
-
 def ordered(names: Sequence[str], *, newest: bool, prefix: str = "") -> str:
     """Return an ORDER BY list; all names in one direction."""
     return ", ".join(f"{prefix}{name} {'DESC' if newest else 'ASC'}" for name in names)
@@ -111,39 +107,6 @@ def limit_of(limit: int) -> int:
             remedy=f"give a number from 1 to {LIMIT_MAX}",
         )
     return min(limit, LIMIT_MAX)
-
-
-def write_cursor(question: str, key: Sequence[object]) -> str:
-    """Return a key as an opaque text that fits the same question only."""
-    return base64.urlsafe_b64encode(msgspec.json.encode([question, *key])).decode().rstrip("=")
-
-
-def read_cursor(question: str, cursor: str, *types: type) -> tuple[Any, ...] | None:
-    """Return the key of a cursor, None for the first page.
-
-    Raises ConfigError for a text that is not a cursor of this question.
-    """
-    if not cursor:
-        return None
-    try:
-        raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        found, *key = msgspec.json.decode(raw, type=list[str | int])
-    except (binascii.Error, ValueError, msgspec.DecodeError) as error:
-        raise _foreign(cursor) from error
-    if found != question or tuple(map(type, key)) != types:
-        raise _foreign(cursor)
-    if any(isinstance(value, int) and bounded(value) != value for value in key):
-        raise _foreign(cursor)
-    return tuple(key)
-
-
-def _foreign(cursor: str) -> ConfigError:
-    return ConfigError(
-        "this is not a cursor of this question",
-        field="cursor",
-        value=cursor[:100],
-        remedy="give back the cursor of the page before, with the same question",
-    )
 
 
 async def stretches(

@@ -17,6 +17,7 @@ from streams.database import queries_market as market
 from streams.database import queries_orders as of_orders
 from streams.database import queries_records as records
 from streams.database import queries_results as results
+from streams.database import queries_state as states
 from streams.database.connecting import Database
 from streams.history import (
     ALL,
@@ -32,6 +33,7 @@ from streams.history import (
     StoredRun,
     Window,
 )
+from streams.log import Published
 
 
 class StoredHistory:
@@ -89,7 +91,7 @@ class StoredHistory:
 
     async def order_causes(
         self, run_id: str, client_order_id: str, account_id: str = ""
-    ) -> list[Header]:
+    ) -> list[Published]:
         """Return every stored record that belongs to an order, in order of time."""
         return await of_orders.order_causes(self._database, run_id, client_order_id, account_id)
 
@@ -188,6 +190,10 @@ class StoredHistory:
         """Return what people and programs did."""
         return await records.page(self._database, "audit", window, operator=operator)
 
-    async def runs(self, limit: int = 100, cursor: str = "") -> Page[StoredRun]:
-        """Return the runs that are stored, the last begun first."""
-        return await records.runs(self._database, limit, cursor)
+    async def runs(self, limit: int = 100, cursor: str = "", run_id: str = "") -> Page[StoredRun]:
+        """Return the runs that are stored, the last begun first; ``run_id`` chooses one."""
+        return await records.runs(self._database, limit, cursor, run_id)
+
+    async def state(self, run_id: str, as_of: Moment = NOW) -> list[Published]:
+        """Return the records that tell how a run stood, by topic and offset."""
+        return await states.state(self._database, run_id, as_of)

@@ -11,17 +11,9 @@ from schemas.columns import Floats, Ints
 from schemas.errors import ConfigError
 from schemas.identifiers import source_id
 from schemas.market_data import INTERVAL_NS, INTERVALS, Quote, Trade
+from streams.cursors import read_cursor, write_cursor
 from streams.database.connecting import Database
-from streams.database.paging import (
-    SERIES_ORDER,
-    Where,
-    limit_of,
-    ordered,
-    read_cursor,
-    stretches,
-    window_span,
-    write_cursor,
-)
+from streams.database.paging import SERIES_ORDER, Where, limit_of, ordered, stretches, window_span
 from streams.database.tables import ROLLUPS
 from streams.history import BarSeries, EquitySeries, Page, Window
 

@@ -1,7 +1,6 @@
 """Questions about orders: as they stood at a moment, what happened to them, and why.
 
-An order is one command and the events behind it. How it stood is folded from those up to the
-moment, as the read models of a run fold them.
+An order is one command and the events behind it, up to the moment that is asked for.
 """
 
 from __future__ import annotations
@@ -9,30 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from schemas.commands import CommandReceipt, SubmitOrder
-from schemas.enums import OrderStatus, ReceiptOutcome
-from schemas.envelope import Header
-from schemas.order_events import (
-    OrderAccepted,
-    OrderEvent,
-    OrderFilled,
-    OrderPartiallyFilled,
-    OrderReplaced,
-    OrderSubmitted,
-)
-from schemas.values import ZERO
+from schemas.enums import OrderStatus
+from streams.cursors import read_cursor, write_cursor
 from streams.database.connecting import Database
-from streams.database.paging import (
-    ORDER,
-    Where,
-    limit_of,
-    ordered,
-    read_cursor,
-    write_cursor,
-)
-from streams.database.queries_records import record_of
+from streams.database.paging import ORDER, Where, limit_of, ordered
+from streams.database.queries_records import places_of, published_of, record_of
 from streams.database.tables import FLOW_BY_NAME
 from streams.history import LIMIT_MAX, NOW, Filters, Moment, Page, StoredOrder, Window
+from streams.log import Published
+from streams.stored_orders import folded
 
 _KEY = (int, int, int, str)
 _OWN = ("run_id", *ORDER, "account_id", "client_order_id", "body")
@@ -71,7 +55,7 @@ async def orders(
     cursor = ""
     if len(rows) > limit:
         cursor = write_cursor("orders", [rows[limit - 1][name] for name in ORDER])
-    return Page(items, cursor)
+    return Page(items, cursor, places_of(rows[:limit]))
 
 
 async def _submits(
@@ -146,7 +130,7 @@ async def _stand(
     events = await _of_orders(connection, "order_events", run_id, keys, as_of)
     told = await _of_orders(connection, "order_receipts", run_id, keys, Moment(as_of.ts_ns))
     return [
-        fold(record_of("orders", row), events.get(key, []), told.get(key, []))
+        folded(record_of("orders", row), events.get(key, []), told.get(key, []))
         for key, row in zip(keys, rows, strict=True)
     ]
 
@@ -172,72 +156,6 @@ async def _of_orders(
         key = (row["account_id"], row["client_order_id"])
         found.setdefault(key, []).append(record_of(relation, row))
     return found
-
-
-def fold(
-    command: SubmitOrder, events: Sequence[OrderEvent], receipts: Sequence[CommandReceipt]
-) -> StoredOrder:
-    """Return an order as its command, the events behind it and its refusal leave it."""
-    order = StoredOrder(
-        command.account_id,
-        command.strategy_id,
-        command.client_order_id,
-        command.instrument_id,
-        command.side,
-        command.quantity,
-        command.order_type,
-        command.limit_price,
-        command.stop_price,
-        command.time_in_force,
-        OrderStatus.INITIALIZED,
-        ZERO,
-        None,
-        "",
-        "",
-        "",
-        command.event_id,
-        command.ts_event_ns,
-        command.ts_event_ns,
-    )
-    for event in events:
-        order = _after(order, event)
-    if not events:
-        for receipt in receipts:
-            if (
-                receipt.outcome == ReceiptOutcome.REFUSED
-                and receipt.causation_id == command.event_id
-            ):
-                order = order._replace(
-                    status=OrderStatus.DENIED,
-                    code=receipt.code,
-                    detail=receipt.detail,
-                    updated_ns=receipt.ts_event_ns,
-                )
-    return order
-
-
-def _after(order: StoredOrder, event: OrderEvent) -> StoredOrder:
-    order = order._replace(
-        status=event.status,
-        updated_ns=event.ts_event_ns,
-        code=getattr(event, "code", order.code),
-        detail=getattr(event, "detail", order.detail),
-    )
-    if isinstance(event, (OrderFilled, OrderPartiallyFilled)):
-        return order._replace(
-            filled_quantity=event.cumulative_quantity, average_price=event.average_price
-        )
-    if isinstance(event, OrderSubmitted):
-        order = order._replace(
-            side=event.side, order_type=event.order_type, time_in_force=event.time_in_force
-        )
-    if isinstance(event, (OrderSubmitted, OrderReplaced)):
-        return order._replace(
-            quantity=event.quantity, limit_price=event.limit_price, stop_price=event.stop_price
-        )
-    if isinstance(event, OrderAccepted):
-        return order._replace(venue_order_id=event.venue_order_id)
-    return order
 
 
 async def order(
@@ -280,22 +198,22 @@ async def of_order(
 
 async def order_causes(
     database: Database, run_id: str, client_order_id: str, account_id: str
-) -> list[Header]:
+) -> list[Published]:
     """Return every stored record that belongs to an order, and the causes behind them."""
     commands = await of_order(database, "orders", run_id, client_order_id, account_id)
     correlations = sorted({c.correlation_id for c in commands if c.correlation_id})
-    found: dict[str, tuple[tuple[int, int, int], Header]] = {}
+    found: dict[str, tuple[tuple[int, int, int], Published]] = {}
     async with database.reading() as connection:
         for rank, relation in enumerate(_CHAIN):
             where = Where(run_id)
             where.add("correlation_id = ANY({})", correlations)
             await _take(connection, relation, where, rank + 1, found)
-        missing = {getattr(record, "causation_id", "") for _, record in found.values()}
+        missing = {getattr(item.record, "causation_id", "") for _, item in found.values()}
         for relation in _CAUSES:
             where = Where(run_id)
             where.add("event_id = ANY({})", sorted(missing - found.keys() - {""}))
             await _take(connection, relation, where, 0, found)
-    return [record for _, record in sorted(found.values(), key=lambda item: item[0])]
+    return [item for _, item in sorted(found.values(), key=lambda pair: pair[0])]
 
 
 async def _take(
@@ -303,13 +221,13 @@ async def _take(
     relation: str,
     where: Where,
     rank: int,
-    found: dict[str, tuple[tuple[int, int, int], Header]],
+    found: dict[str, tuple[tuple[int, int, int], Published]],
 ) -> None:
     rows = await connection.fetch(
-        f"SELECT run_id, ts_ns, log_offset, event_id, body FROM {relation}"  # noqa: S608 - names of ours
+        f"SELECT run_id, ts_ns, log_partition, log_offset, event_id, body FROM {relation}"  # noqa: S608 - names of ours
         f" WHERE {where} ORDER BY {ordered(ORDER, newest=False)} LIMIT {where.mark(LIMIT_MAX)}",
         *where.values,
     )
     for row in rows:
         place = (row["ts_ns"], rank, row["log_offset"])
-        found.setdefault(row["event_id"], (place, record_of(relation, row)))
+        found.setdefault(row["event_id"], (place, published_of(relation, row)))

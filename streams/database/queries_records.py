@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, reduce
 from operator import or_
 from typing import Any, TypeVar
 
 import msgspec
 
+from streams.cursors import RecordPlace, read_cursor, write_cursor
 from streams.database.connecting import Database
-from streams.database.paging import (
-    ORDER,
-    Where,
-    limit_of,
-    ordered,
-    read_cursor,
-    write_cursor,
-)
+from streams.database.paging import ORDER, Where, limit_of, ordered
 from streams.database.tables import FLOW_BY_NAME, Flow
 from streams.history import ALL, NOW, Filters, Moment, Page, StoredBacktest, StoredRun, Window
+from streams.log import Published
 
 _KEY = (int, int, int, str)
 _COLUMNS = "run_id, ts_ns, log_partition, log_offset, event_id, body"
@@ -39,6 +35,23 @@ def record_of(relation: str, row: Any) -> Any:
     if not record.event_id:
         record.event_id = row["event_id"]
     return record
+
+
+@cache
+def _topics(relation: str) -> dict[type[Any], str]:
+    """Return the topic by type of record; the first where a record stands on two."""
+    found: dict[type[Any], str] = {}
+    for topic, records in FLOW_BY_NAME[relation].sources:
+        for record in records:
+            found.setdefault(record, topic)
+    return found
+
+
+def published_of(relation: str, row: Any) -> Published:
+    """Return the record of a row with its place in the log."""
+    record = record_of(relation, row)
+    topic = _topics(relation)[type(record)]
+    return Published(topic, row["log_partition"], row["log_offset"], record)
 
 
 async def page(
@@ -66,14 +79,20 @@ async def page(
     cursor = ""
     if len(rows) > limit:
         cursor = write_cursor(relation, [rows[limit - 1][name] for name in ORDER])
-    return Page([record_of(relation, row) for row in rows[:limit]], cursor)
+    page = rows[:limit]
+    return Page([record_of(relation, row) for row in page], cursor, places_of(page))
+
+
+def places_of(rows: Sequence[Any]) -> list[RecordPlace]:
+    """Return the places of rows of a flow."""
+    return [RecordPlace(*(row[name] for name in ORDER)) for row in rows]
 
 
 def _column(flow: Flow, name: str) -> str:
     return f'"{flow.fields[flow.fields.index(name)]}"'
 
 
-async def latest(
+async def newest(
     database: Database,
     relation: str,
     run_id: str,
@@ -81,8 +100,8 @@ async def latest(
     filters: Filters = ALL,
     moment: Moment = NOW,
     **equal: str,
-) -> list[Any]:
-    """Return for each value of ``keys`` the last record up to a moment, by key."""
+) -> list[Published]:
+    """Return for each value of ``keys`` the last record up to a moment with its place, by key."""
     flow = FLOW_BY_NAME[relation]
     where = Where(run_id)
     where.filters(filters, flow.fields)
@@ -96,7 +115,21 @@ async def latest(
             f" ORDER BY {names}, {ordered(ORDER, newest=True)}",
             *where.values,
         )
-    return [record_of(relation, row) for row in rows]
+    return [published_of(relation, row) for row in rows]
+
+
+async def latest(
+    database: Database,
+    relation: str,
+    run_id: str,
+    keys: tuple[str, ...],
+    filters: Filters = ALL,
+    moment: Moment = NOW,
+    **equal: str,
+) -> list[Any]:
+    """Return for each value of ``keys`` the last record up to a moment, by key."""
+    found = await newest(database, relation, run_id, keys, filters, moment, **equal)
+    return [item.record for item in found]
 
 
 # ---- backtests and runs
@@ -160,13 +193,15 @@ def _backtest(row: Any) -> StoredBacktest:
     return StoredBacktest(record_of("backtests", row), request)
 
 
-async def runs(database: Database, limit: int, cursor: str) -> Page[StoredRun]:
+async def runs(database: Database, limit: int, cursor: str, run_id: str) -> Page[StoredRun]:
     """Return the runs that have rows, the last begun first."""
     count = limit_of(limit)
     key = read_cursor("runs", cursor, int, str)
     where = Where()
+    if run_id:
+        where.add("s.run_id = {}", run_id)
     if key is not None:
-        where.add("(begun, run_id) < ({}, {})", *key)
+        where.add("(begun, s.run_id) < ({}, {})", *key)
     async with database.reading() as connection:
         rows = await connection.fetch(
             f"""
@@ -180,7 +215,7 @@ async def runs(database: Database, limit: int, cursor: str) -> Page[StoredRun]:
                 SELECT body, event_id FROM runs m WHERE m.run_id = s.run_id
                 ORDER BY segment DESC, output_hash DESC LIMIT 1
             ) m ON true
-            WHERE {where} ORDER BY begun DESC, run_id DESC LIMIT {where.mark(count + 1)}
+            WHERE {where} ORDER BY begun DESC, s.run_id DESC LIMIT {where.mark(count + 1)}
             """,  # noqa: S608 - names of ours
             *where.values,
         )

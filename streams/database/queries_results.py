@@ -6,8 +6,9 @@ from typing import Any
 
 from schemas.errors import ConfigError
 from schemas.values import ZERO
+from streams.cursors import read_cursor, write_cursor
 from streams.database.connecting import Database
-from streams.database.paging import Where, limit_of, read_cursor, write_cursor
+from streams.database.paging import Where, limit_of
 from streams.database.tables import FLOW_BY_NAME
 from streams.history import PNL_GROUPS, Filters, Page, PnlRow, Window
 

@@ -17,12 +17,13 @@ from schemas.commands import SubmitOrder
 from schemas.enums import Side
 from schemas.errors import ConfigError
 from schemas.topics import ACCOUNT_INPUTS, CATALOGUE
+from streams.cursors import read_cursor, write_cursor
 from streams.database.batches import Batch
 from streams.database.connecting import Database, address_of
 from streams.database.copying import Block, Text, encode, text_of
 from streams.database.embedded import Address
 from streams.database.migrating import FORMS, migrations
-from streams.database.paging import read_cursor, stretches, write_cursor
+from streams.database.paging import stretches
 from streams.database.partitions import MONTHS, range_of, ranges_between
 from streams.database.tables import FLOW_BY_SOURCE, SERIES_BY_SOURCE, STORED_TOPICS, TRADES
 from streams.database.tiers import Tier

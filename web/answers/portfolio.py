@@ -164,10 +164,14 @@ class PnlGroup(msgspec.Struct):
 
 
 class PnlAnswer(msgspec.Struct):
-    """Results by group, dividends not included."""
+    """Results by group, dividends not included.
+
+    ``source`` says where realized results come from: ``memory`` or ``database``.
+    """
 
     group_by: str
     groups: list[PnlGroup]
+    source: str = "memory"
 
 
 class Positions(msgspec.Struct):

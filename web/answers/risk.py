@@ -27,6 +27,14 @@ class CircuitBreaker(msgspec.Struct):
     scopes: list[Breaker]
 
 
+class BreakerPage(msgspec.Struct):
+    """Changes of the breaker, the newest first; ``next_cursor`` asks for the older ones."""
+
+    changes: list[Breaker]
+    count: int
+    next_cursor: str | None
+
+
 class ScopeLimits(msgspec.Struct):
     """Limits of one scope as applied."""
 

@@ -89,7 +89,7 @@ async def get_quotes(context: Context, call: Call[SeriesQuery, None]) -> answers
     """Return quotes of one instrument as columns."""
     query = call.query
     instrument_id, window = _asked(context, query)
-    if context.history is not None and not context.place:
+    if context.history is not None and context.asks_database:
         page = await stored(context.history.quotes(window, instrument_id))
         found, cursor, source = page.items[::-1], page.cursor or None, "database"
     else:
@@ -114,7 +114,7 @@ async def get_ticks(context: Context, call: Call[SeriesQuery, None]) -> answers.
     """Return public trades of one instrument as columns."""
     query = call.query
     instrument_id, window = _asked(context, query)
-    if context.history is not None and not context.place:
+    if context.history is not None and context.asks_database:
         page = await stored(context.history.trades(window, instrument_id))
         found, cursor, source = page.items[::-1], page.cursor or None, "database"
     else:
@@ -138,7 +138,7 @@ async def get_bars(context: Context, call: Call[BarsQuery, None]) -> answers.Bar
     query = call.query
     instrument_id, window = _asked(context, query)
     symbol = context.views.market.symbol_of(instrument_id)
-    if context.history is not None and not context.place:
+    if context.history is not None and context.asks_database:
         s = await stored(context.history.bars(window, instrument_id, query.interval))
         times = s.ts[::-1].tolist()
         return answers.Bars(
@@ -181,10 +181,11 @@ async def get_bars(context: Context, call: Call[BarsQuery, None]) -> answers.Bar
 def _asked(context: Context, query: SeriesQuery) -> tuple[str, Window]:
     first_ns = instant("after", query.after)
     until_ns = instant("until", query.until, is_end=True)
+    ends = [ns for ns in (None if until_ns is None else until_ns + 1, context.until_ns) if ns]
     window = Window(
-        context.log.run_id,
+        context.run_id,
         first_ns,
-        None if until_ns is None else until_ns + 1,
+        min(ends, default=None),
         query.limit,
         query.cursor or "",
     )
@@ -260,7 +261,16 @@ def _instrument(views: Views, instrument_id: str) -> answers.Instrument:
     )
 
 
-def _read(path: str, handler: Any, answer: Any, summary: str, query: Any, example: str) -> Route:
+def _read(
+    path: str,
+    handler: Any,
+    answer: Any,
+    summary: str,
+    query: Any,
+    example: str,
+    *,
+    is_stored: bool = True,
+) -> Route:
     return Route(
         "GET",
         path,
@@ -272,6 +282,7 @@ def _read(path: str, handler: Any, answer: Any, summary: str, query: Any, exampl
         query=query,
         errors=(404, 503),
         is_of_run=True,
+        is_stored=is_stored,
         example=example,
     )
 
@@ -284,6 +295,7 @@ ROUTES = (
         "Order book",
         BookQuery,
         "/api/orderbook/SPY?depth=5",
+        is_stored=False,
     ),
     _read(
         "/api/quotes",

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
+from agents.domain.order_state import OPEN
 from schemas.enums import OrderStatus, OrderType, Side
+from streams.history import Filters
 from streams.log import Published
 from web.answers import orders as answers
 from web.context import Context
 from web.problems import FieldError, invalid
 from web.route_table import Call, Route
+from web.routes import past_orders
+from web.routes.older import asked, instruments_of
 from web.routes.order_entry import OrderQuery
-from web.routes.pages import bad_cursor, page, within_times
-from web.routes.resolving import is_symbol, known_order
+from web.routes.resolving import is_symbol
 from web.routes.sending import order_answer
 from web.scopes import READ
 from web.times import format_time
@@ -53,50 +55,65 @@ class ClientIdQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 async def list_orders(context: Context, call: Call[OrdersQuery, None]) -> answers.OrderPage:
     """List orders, the newest first."""
-    views, query = context.views, call.query
-    rows, cursor = page(_selected(views, query), query.limit, _cursor_of)
-    return answers.OrderPage([order_answer(views, row) for row in rows], len(rows), cursor)
+    query = call.query
+    rows, cursor = await past_orders.page_of(
+        context,
+        asked("orders", query.limit, query.cursor, query.after, query.until),
+        _filters(context.views, query),
+        _statuses(query),
+        lambda row: _is_wanted(context.views, query, row),
+    )
+    return answers.OrderPage([order_answer(context.views, r) for r in rows], len(rows), cursor)
 
 
 async def get_order(context: Context, call: Call[OrderQuery, None]) -> answers.Order:
     """Return one order as it stands."""
-    row = known_order(context, call.path["client_order_id"], call.query.account_id)
-    return order_answer(context.views, row)
+    name = call.path["client_order_id"]
+    return await _one(context, name, call.query.account_id)
 
 
 async def get_order_by_client_id(
     context: Context, call: Call[ClientIdQuery, None]
 ) -> answers.Order:
     """Return one order by the id that its sender gave it."""
-    row = known_order(context, call.query.client_order_id, call.query.account_id)
-    return order_answer(context.views, row)
+    return await _one(context, call.query.client_order_id, call.query.account_id)
 
 
 async def get_order_events(context: Context, call: Call[OrderQuery, None]) -> answers.OrderEvents:
     """Return what happened to one order."""
-    row = known_order(context, call.path["client_order_id"], call.query.account_id)
-    return answers.OrderEvents(row.client_order_id, [plain(event) for event in row.events])
+    order = await past_orders.one(context, call.path["client_order_id"], call.query.account_id)
+    events = await past_orders.events_of(context, order)
+    found = [plain(event, context.run_id) for event in events]
+    return answers.OrderEvents(order.client_order_id, found)
 
 
 async def get_order_causes(context: Context, call: Call[OrderQuery, None]) -> answers.Causes:
     """Return why one order came to be and what followed.
 
     From the market event over the strategy's signal, the order and the risk decision to the fills.
+    An order that memory let go of is told of without market events and commands to the venue, which
+    the database does not keep.
     """
-    row = known_order(context, call.path["client_order_id"], call.query.account_id)
-    chain = context.views.causes.of(row.account_id, row.client_order_id)
-    links = [_link(event_id, item) for event_id, item in chain]
-    return answers.Causes(row.client_order_id, row.account_id, links)
+    order = await past_orders.one(context, call.path["client_order_id"], call.query.account_id)
+    chain = await past_orders.causes_of(context, order)
+    links = [_link(event_id, item, context.run_id) for event_id, item in chain]
+    return answers.Causes(order.client_order_id, order.account_id, links)
 
 
-def plain(record: Any) -> dict[str, Any]:
-    """Return a record as plain values, its instant as text as well."""
+async def _one(context: Context, order_id: str, account_id: str) -> answers.Order:
+    return order_answer(context.views, await past_orders.one(context, order_id, account_id))
+
+
+def plain(record: Any, run_id: str) -> dict[str, Any]:
+    """Return a record of a run as plain values, its instant as text as well."""
     values: dict[str, Any] = msgspec.to_builtins(record, builtin_types=(Decimal,))
+    # Some logs name their run in every record, others leave that to the log.
+    values["run_id"] = run_id
     values["time"] = format_time(record.ts_event_ns)
     return values
 
 
-def _link(event_id: str, item: Published | None) -> answers.Link:
+def _link(event_id: str, item: Published | None, run_id: str) -> answers.Link:
     if item is None:
         return answers.Link(event_id, "", None, None, None, None, None, None)
     record: Any = item.record
@@ -108,54 +125,43 @@ def _link(event_id: str, item: Published | None) -> answers.Link:
         item.offset,
         format_time(record.ts_event_ns),
         record.ts_event_ns,
-        plain(record),
+        plain(record, run_id),
     )
 
 
-def _selected(views: Views, query: OrdersQuery) -> Iterator[OrderRow]:
+def _statuses(query: OrdersQuery) -> tuple[OrderStatus, ...]:
+    """Return the states that are asked for, none for all; raises ProblemError (422)."""
+    if not query.status:
+        return ()
+    if query.status == "open":
+        return tuple(sorted(OPEN))
     states = {status.value for status in OrderStatus}
-    if query.status is not None and query.status not in {*states, "open"}:
+    if query.status not in states:
         remedy = f"choose open or one of {', '.join(sorted(states))}"
         raise invalid([FieldError("/status", "is no order status", remedy, query.status[:40])])
-    before = _number_before(views, query.cursor)
-    is_within = within_times(query.after, query.until)
-    for row in views.orders.newest_first():
-        if before is not None and row.number >= before:
-            continue
-        if not is_within(row.created_ns):
-            continue
-        if _is_wanted(views, query, row):
-            yield row
+    return (OrderStatus(query.status),)
+
+
+def _filters(views: Views, query: OrdersQuery) -> Filters:
+    return Filters(
+        query.account_id or "",
+        query.strategy_id or "",
+        client_order_id=query.client_order_id or "",
+        instrument_ids=instruments_of(views, query.symbol),
+        side=query.side or "",
+        order_type=query.order_type or "",
+    )
 
 
 def _is_wanted(views: Views, query: OrdersQuery, row: OrderRow) -> bool:
-    if query.status is not None:
-        if query.status == "open" and not row.is_open:
-            return False
-        if query.status not in ("open", row.status):
-            return False
     return (
-        query.account_id in (None, row.account_id)
-        and query.strategy_id in (None, row.strategy_id)
-        and query.client_order_id in (None, row.client_order_id)
+        query.account_id in (None, "", row.account_id)
+        and query.strategy_id in (None, "", row.strategy_id)
+        and query.client_order_id in (None, "", row.client_order_id)
         and query.side in (None, row.side)
         and query.order_type in (None, row.order_type)
         and is_symbol(views, row.instrument_id, query.symbol)
     )
-
-
-def _cursor_of(row: OrderRow) -> str:
-    return f"{row.account_id}|{row.client_order_id}"
-
-
-def _number_before(views: Views, cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    account_id, _, order_id = cursor.partition("|")
-    row = views.orders.find(order_id, account_id) if account_id and order_id else None
-    if row is None:
-        raise bad_cursor(cursor)
-    return row.number
 
 
 def _read(path: str, handler: Any, answer: Any, summary: str, query: Any, example: str) -> Route:
@@ -168,8 +174,9 @@ def _read(path: str, handler: Any, answer: Any, summary: str, query: Any, exampl
         summary,
         "orders",
         query=query,
-        errors=() if handler is list_orders else (404,),
+        errors=(503,) if handler is list_orders else (404, 503),
         is_of_run=True,
+        is_stored=True,
         example=example,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -11,7 +11,7 @@ from msgspec import Meta
 from schemas.market_data import INTERVAL_NS, INTERVALS
 from schemas.portfolio import EquityMark
 from schemas.values import ZERO
-from streams.history import Window
+from streams.history import LIMIT_MAX, Filters, History, PnlRow, Window
 from web.answers import portfolio as answers
 from web.context import Context
 from web.history import stored
@@ -165,9 +165,13 @@ async def get_equity_history(
     share = (account_id, query.strategy_id)
     newest = views.portfolio.marks.get(share)
     first_ns, until_ns = _span(query, newest)
-    if context.history is not None and not context.place:
+    if context.history is not None and context.asks_database:
         window = Window(
-            context.log.run_id, first_ns, until_ns, limit=_POINTS_MAX, is_newest_first=False
+            context.run_id,
+            first_ns,
+            _until(context, until_ns),
+            limit=_POINTS_MAX,
+            is_newest_first=False,
         )
         series = await stored(
             context.history.equity(window, account_id, query.strategy_id, query.timeframe)
@@ -238,9 +242,12 @@ def _span(query: EquityQuery, newest: EquityMark | None) -> tuple[int | None, in
 
 
 async def get_pnl(context: Context, call: Call[PnlQuery, None]) -> answers.PnlAnswer:
-    """Return results grouped by strategy, instrument or day, in the order of the keys."""
+    """Return results grouped by strategy, instrument or day, in the order of the keys.
+
+    Realized results are those of the read models, or of the database where these began too late to
+    have heard of every change.
+    """
     query, views = call.query, context.views
-    first_ns, until_ns = instant("after", query.after), instant("until", query.until, is_end=True)
     groups: dict[tuple[str, str], answers.PnlGroup] = {}
 
     def group(key: str, currency: str) -> answers.PnlGroup:
@@ -248,24 +255,29 @@ async def get_pnl(context: Context, call: Call[PnlQuery, None]) -> answers.PnlAn
         return groups.setdefault((key, currency), fresh)
 
     def is_wanted(account_id: str, strategy_id: str) -> bool:
-        wanted = query.account_id in (None, account_id)
-        return wanted and query.strategy_id in (None, strategy_id)
+        wanted = query.account_id in (None, "", account_id)
+        return wanted and query.strategy_id in (None, "", strategy_id)
 
-    for key, pnl in views.portfolio.results.entries():
-        begin_ns = key.day * DAY_NS
-        is_late = until_ns is not None and begin_ns > until_ns
-        is_early = first_ns is not None and begin_ns + DAY_NS <= first_ns
-        if is_late or is_early or not is_wanted(key.account_id, key.strategy_id):
-            continue
-        name = {
-            "strategy": key.strategy_id,
-            "instrument": key.instrument_id,
-            "day": day_text(begin_ns),
-        }[query.group_by]
-        row = group(name, key.currency)
-        row.realized_pnl += pnl.realized
-        row.fees += pnl.fees
-        row.fills += pnl.fills
+    days = _days(query)
+    source = "memory"
+    if context.history is not None and views.portfolio.results.begin.floor is not None:
+        source = "database"
+        for gain in await _stored_gains(context, context.history, query, days):
+            row = group(gain.key, gain.currency)
+            row.realized_pnl, row.fees, row.fills = gain.realized_pnl, gain.fees, gain.fills
+    else:
+        for key, pnl in views.portfolio.results.entries():
+            if not days.has(key.day) or not is_wanted(key.account_id, key.strategy_id):
+                continue
+            name = {
+                "strategy": key.strategy_id,
+                "instrument": key.instrument_id,
+                "day": day_text(key.day * DAY_NS),
+            }[query.group_by]
+            row = group(name, key.currency)
+            row.realized_pnl += pnl.realized
+            row.fees += pnl.fees
+            row.fills += pnl.fills
     if query.group_by != "day":
         for item in views.portfolio.positions.values():
             p = position_answer(views, item)
@@ -276,7 +288,53 @@ async def get_pnl(context: Context, call: Call[PnlQuery, None]) -> answers.PnlAn
             row.unrealized_pnl = (row.unrealized_pnl or ZERO) + p.unrealized_pnl
     for row in groups.values():
         row.net_pnl = row.realized_pnl + (row.unrealized_pnl or ZERO) - row.fees
-    return answers.PnlAnswer(query.group_by, [row for _, row in sorted(groups.items())])
+    return answers.PnlAnswer(query.group_by, [row for _, row in sorted(groups.items())], source)
+
+
+class _Days(NamedTuple):
+    """Whole days of UTC since 1970, both included; None is an open end."""
+
+    first: int | None
+    last: int | None
+
+    def has(self, day: int) -> bool:
+        is_late = self.last is not None and day > self.last
+        return not is_late and (self.first is None or day >= self.first)
+
+
+def _days(query: PnlQuery) -> _Days:
+    first_ns, until_ns = instant("after", query.after), instant("until", query.until, is_end=True)
+    return _Days(
+        None if first_ns is None else first_ns // DAY_NS,
+        None if until_ns is None else until_ns // DAY_NS,
+    )
+
+
+async def _stored_gains(
+    context: Context, history: History, query: PnlQuery, days: _Days
+) -> list[PnlRow]:
+    """Return the realized results of all groups; raises ProblemError (503) without the database."""
+    filters = Filters(query.account_id or "", query.strategy_id or "")
+    window = Window(
+        context.run_id,
+        None if days.first is None else days.first * DAY_NS,
+        _until(context, None if days.last is None else (days.last + 1) * DAY_NS),
+        LIMIT_MAX,
+        is_newest_first=False,
+    )
+    found: list[PnlRow] = []
+    while True:
+        page = await stored(history.pnl(window, query.group_by, filters))
+        found += page.items
+        if not page.cursor:
+            return found
+        window = window._replace(cursor=page.cursor)
+
+
+def _until(context: Context, until_ns: int | None) -> int | None:
+    """Return the end of a span, no later than the instant that is asked about."""
+    ends = [end for end in (until_ns, context.until_ns) if end is not None]
+    return min(ends, default=None)
 
 
 def _account_id(context: Context, account_id: str) -> str:
@@ -304,6 +362,7 @@ ROUTES = (
         "All accounts",
         "portfolio",
         is_of_run=True,
+        is_stored=True,
     ),
     Route(
         "GET",
@@ -314,6 +373,7 @@ ROUTES = (
         "All accounts",
         "portfolio",
         is_of_run=True,
+        is_stored=True,
     ),
     Route(
         "GET",
@@ -326,6 +386,7 @@ ROUTES = (
         query=EquityQuery,
         errors=(404, 503),
         is_of_run=True,
+        is_stored=True,
         example="/api/portfolio/history?timeframe=1h&period=5d",
     ),
     Route(
@@ -339,6 +400,7 @@ ROUTES = (
         query=AccountQuery,
         errors=(404,),
         is_of_run=True,
+        is_stored=True,
     ),
     Route(
         "GET",
@@ -351,6 +413,7 @@ ROUTES = (
         query=AccountQuery,
         errors=(404,),
         is_of_run=True,
+        is_stored=True,
     ),
     Route(
         "GET",
@@ -363,6 +426,7 @@ ROUTES = (
         query=AccountQuery,
         errors=(404,),
         is_of_run=True,
+        is_stored=True,
     ),
     Route(
         "GET",
@@ -373,7 +437,9 @@ ROUTES = (
         "Results by strategy, instrument or day",
         "portfolio",
         query=PnlQuery,
+        errors=(503,),
         is_of_run=True,
+        is_stored=True,
         example="/api/portfolio/pnl?group_by=instrument",
     ),
     Route(
@@ -386,6 +452,7 @@ ROUTES = (
         "portfolio",
         errors=(404,),
         is_of_run=True,
+        is_stored=True,
         example="/api/portfolio/paper",
     ),
     Route(

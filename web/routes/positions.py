@@ -59,8 +59,8 @@ async def list_positions(context: Context, call: Call[PositionsQuery, None]) -> 
     found = [
         position_answer(views, p)
         for _, p in sorted(views.portfolio.positions.items())
-        if query.account_id in (None, p.account_id)
-        and query.strategy_id in (None, p.strategy_id)
+        if query.account_id in (None, "", p.account_id)
+        and query.strategy_id in (None, "", p.strategy_id)
         and is_symbol(views, p.instrument_id, query.symbol)
         and (p.quantity or not query.is_open)
     ]
@@ -148,8 +148,8 @@ def _positions(
         p
         for _, p in sorted(context.views.portfolio.positions.items())
         if p.instrument_id == instrument_id
-        and query.account_id in (None, p.account_id)
-        and query.strategy_id in (None, p.strategy_id)
+        and query.account_id in (None, "", p.account_id)
+        and query.strategy_id in (None, "", p.strategy_id)
     ]
     if not found:
         raise not_found("position", symbol, "GET /api/positions lists them")
@@ -192,6 +192,7 @@ ROUTES = (
         "positions",
         query=PositionsQuery,
         is_of_run=True,
+        is_stored=True,
         example="/api/positions?strategy_id=momentum",
     ),
     Route(
@@ -205,6 +206,7 @@ ROUTES = (
         query=PositionQuery,
         errors=(404,),
         is_of_run=True,
+        is_stored=True,
         example="/api/positions/SPY",
     ),
     Route(

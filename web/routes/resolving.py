@@ -40,8 +40,8 @@ def known_instrument(views: Views, symbol: str) -> str:
 
 
 def is_symbol(views: Views, instrument_id: str, symbol: str | None) -> bool:
-    """Return whether an instrument is the one that a filter names; None names all."""
-    return symbol in (None, instrument_id, views.market.symbol_of(instrument_id))
+    """Return whether an instrument is the one that a filter names; nothing names all."""
+    return symbol in (None, "", instrument_id, views.market.symbol_of(instrument_id))
 
 
 def known_order(context: Context, order_id: str, account_id: str) -> OrderRow:

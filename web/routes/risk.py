@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from decimal import Decimal
 from itertools import islice
 from typing import Annotated
@@ -16,16 +15,17 @@ from schemas.commands import CheckOrder, OrderChecked
 from schemas.enums import BreakerState, Scope
 from schemas.risk import BreakerChanged, LimitSet, RiskDecision, SetBreaker, SetLimits
 from schemas.topics import ACCOUNT_INPUTS, ORDER_RECEIPTS, RISK_BREAKER, RISK_LIMITS
-from streams.log import Published
+from streams.history import Filters
 from web.answers import risk as answers
 from web.context import Context
 from web.problems import FieldError, invalid, unavailable
 from web.route_table import Call, NoQuery, Reply, Route
+from web.routes.older import asked, instruments_of, records
 from web.routes.order_entry import CheckQuery, OrderRequest, order_of
-from web.routes.pages import offset_cursor, older_than, page, within_times
 from web.routes.resolving import is_symbol, resolve_symbol
 from web.routes.risk_answers import (
     breaker_answer,
+    change_answer,
     decision_answer,
     limits_answer,
     scope_of,
@@ -33,7 +33,6 @@ from web.routes.risk_answers import (
 )
 from web.scopes import BREAKER_RESET, BREAKER_TRIP, READ, RISK_WRITE
 from web.times import format_time
-from web.views.models import Views
 from web.waiting import item_within, within
 
 Reason = Annotated[str, Meta(min_length=1, max_length=500)]
@@ -66,6 +65,17 @@ class DecisionsQuery(msgspec.Struct, forbid_unknown_fields=True):
     strategy_id: str | None = None
     symbol: str | None = None
     client_order_id: str | None = None
+    after: str | None = None
+    until: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=500)] = 50
+    cursor: str | None = None
+
+
+class BreakerQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Filters of the list; ``cursor`` is that of the page before."""
+
+    scope: Scope | None = None
+    scope_id: str | None = None
     after: str | None = None
     until: str | None = None
     limit: Annotated[int, Meta(ge=1, le=500)] = 50
@@ -106,7 +116,7 @@ async def get_risk(context: Context, call: Call[RiskQuery, None]) -> answers.Ris
     risk = context.views.risk
     decisions = [
         decision_answer(item.record)
-        for item in islice(reversed(risk.decisions), call.query.limit)
+        for item in islice(risk.decisions.newest_first(), call.query.limit)
         if isinstance(item.record, RiskDecision)
     ]
     return answers.RiskAnswer(
@@ -194,28 +204,53 @@ async def list_decisions(
     context: Context, call: Call[DecisionsQuery, None]
 ) -> answers.DecisionPage:
     """List the decisions of the risk gate, the newest first."""
-    found, cursor = page(_selected(context.views, call.query), call.query.limit, offset_cursor)
-    decisions = [
-        decision_answer(item.record) for item in found if isinstance(item.record, RiskDecision)
-    ]
-    return answers.DecisionPage(decisions, len(decisions), cursor)
+    views, query = context.views, call.query
+    filters = Filters(
+        query.account_id or "",
+        query.strategy_id or "",
+        client_order_id=query.client_order_id or "",
+        instrument_ids=instruments_of(views, query.symbol),
+        code=query.code or "",
+    )
 
-
-def _selected(views: Views, query: DecisionsQuery) -> Iterator[Published]:
-    is_within = within_times(query.after, query.until)
-    for item in older_than(reversed(views.risk.decisions), query.cursor):
-        d = item.record
-        if (
-            isinstance(d, RiskDecision)
-            and query.is_approved in (None, d.is_approved)
-            and query.code in (None, d.code)
-            and query.account_id in (None, d.account_id)
-            and query.strategy_id in (None, d.strategy_id)
-            and query.client_order_id in (None, d.client_order_id)
+    def is_wanted(d: RiskDecision) -> bool:
+        return (
+            query.is_approved in (None, d.is_approved)
+            and query.code in (None, "", d.code)
+            and query.account_id in (None, "", d.account_id)
+            and query.strategy_id in (None, "", d.strategy_id)
+            and query.client_order_id in (None, "", d.client_order_id)
             and is_symbol(views, d.instrument_id, query.symbol)
-            and is_within(d.ts_event_ns)
-        ):
-            yield item
+        )
+
+    found, cursor = await records(
+        context,
+        views.risk.decisions,
+        asked("risk_decisions", query.limit, query.cursor, query.after, query.until),
+        is_wanted,
+        lambda history, window: history.risk_decisions(window, filters, query.is_approved),
+    )
+    return answers.DecisionPage([decision_answer(d) for d in found], len(found), cursor)
+
+
+async def list_breaker_changes(
+    context: Context, call: Call[BreakerQuery, None]
+) -> answers.BreakerPage:
+    """List the changes of the breaker, the newest first."""
+    query = call.query
+    scope = query.scope.value if query.scope is not None else ""
+
+    def is_wanted(change: BreakerChanged) -> bool:
+        return scope in ("", change.scope) and query.scope_id in (None, "", change.scope_id)
+
+    found, cursor = await records(
+        context,
+        context.views.risk.changes,
+        asked("breaker_changes", query.limit, query.cursor, query.after, query.until),
+        is_wanted,
+        lambda history, window: history.breaker_changes(window, scope, query.scope_id or ""),
+    )
+    return answers.BreakerPage([change_answer(change) for change in found], len(found), cursor)
 
 
 async def get_breaker(context: Context, call: Call[NoQuery, None]) -> answers.CircuitBreaker:
@@ -362,7 +397,9 @@ ROUTES = (
         "Decisions of the risk gate",
         "risk",
         query=DecisionsQuery,
+        errors=(503,),
         is_of_run=True,
+        is_stored=True,
         example="/api/risk/decisions?is_approved=false&limit=20",
     ),
     Route(
@@ -374,6 +411,21 @@ ROUTES = (
         "The circuit breaker",
         "risk",
         is_of_run=True,
+        is_stored=True,
+    ),
+    Route(
+        "GET",
+        "/api/risk/breaker/changes",
+        list_breaker_changes,
+        answers.BreakerPage,
+        READ,
+        "Changes of the circuit breaker",
+        "risk",
+        query=BreakerQuery,
+        errors=(503,),
+        is_of_run=True,
+        is_stored=True,
+        example="/api/risk/breaker/changes?scope=GLOBAL&limit=20",
     ),
     Route(
         "POST",

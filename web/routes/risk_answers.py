@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from schemas.enums import BreakerState, Scope
-from schemas.risk import RiskDecision, SetLimits
+from schemas.risk import BreakerChanged, RiskDecision, SetLimits
 from web.answers import risk as answers
 from web.context import Context
 from web.problems import FieldError, invalid
@@ -14,20 +14,22 @@ from web.views.risk import Risk
 
 def breaker_answer(risk: Risk) -> answers.CircuitBreaker:
     """Return the breaker of all scopes."""
-    scopes = [
-        answers.Breaker(
-            c.scope,
-            c.scope_id,
-            c.state,
-            c.epoch,
-            c.operator,
-            c.reason,
-            format_time(c.ts_event_ns),
-            c.ts_event_ns,
-        )
-        for _, c in sorted(risk.breakers.items())
-    ]
+    scopes = [change_answer(c) for _, c in sorted(risk.breakers.items())]
     return answers.CircuitBreaker(risk.strictest(), scopes)
+
+
+def change_answer(c: BreakerChanged) -> answers.Breaker:
+    """Return a change of the breaker, which is its state since then."""
+    return answers.Breaker(
+        c.scope,
+        c.scope_id,
+        c.state,
+        c.epoch,
+        c.operator,
+        c.reason,
+        format_time(c.ts_event_ns),
+        c.ts_event_ns,
+    )
 
 
 def state_of(risk: Risk, scope: Scope, scope_id: str) -> BreakerState:

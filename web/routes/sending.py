@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from typing import Literal
 
-from agents.domain.order_state import CLOSED
+from agents.domain.order_state import CLOSED, OPEN
 from schemas.commands import ApproveOrder, CancelOrder, CommandReceipt, ReplaceOrder, SubmitOrder
 from schemas.enums import OrderStatus, ReceiptOutcome
 from schemas.topics import ACCOUNT_INPUTS, ORDER_RECEIPTS
+from streams.history import StoredOrder
 from web.answers import orders as answers
 from web.context import Context
 from web.problems import FieldError, ProblemError, invalid
@@ -101,8 +102,8 @@ def refusal(receipt: CommandReceipt, remedy: str) -> ProblemError:
     return ProblemError(409, receipt.code.lower(), f"{receipt.detail}; {remedy}")
 
 
-def order_answer(views: Views, row: OrderRow) -> answers.Order:
-    """Return an order of the read model as an answer."""
+def order_answer(views: Views, row: OrderRow | StoredOrder) -> answers.Order:
+    """Return an order as an answer."""
     return answers.Order(
         row.client_order_id,
         row.account_id,
@@ -116,7 +117,7 @@ def order_answer(views: Views, row: OrderRow) -> answers.Order:
         row.limit_price,
         row.stop_price,
         row.status,
-        row.is_open,
+        row.status in OPEN,
         row.filled_quantity,
         row.average_price,
         row.venue_order_id,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgspec
@@ -15,12 +14,12 @@ from schemas.control import StrategyCommand, StrategySignal, StrategyStateChange
 from schemas.enums import StrategyAction
 from schemas.portfolio import EquityMark
 from schemas.topics import STRATEGY_INPUTS, STRATEGY_STATES
-from streams.log import Published
+from streams.history import Filters
 from web.answers import strategies as answers
 from web.context import Context
 from web.problems import FieldError, invalid, not_found
 from web.route_table import Call, NoQuery, Reply, Route
-from web.routes.pages import offset_cursor, older_than, page, within_times
+from web.routes.older import asked, instruments_of, records
 from web.routes.resolving import is_symbol
 from web.scopes import READ, TRADE
 from web.times import format_time
@@ -164,23 +163,21 @@ def _told(
 
 async def list_signals(context: Context, call: Call[SignalsQuery, None]) -> answers.SignalPage:
     """List the targets of a strategy as they changed, the newest first."""
-    name, query = _known(context, call), call.query
-    found, cursor = page(_signals(context.views, name, query), query.limit, offset_cursor)
-    signals = [_signal(item.record) for item in found if isinstance(item.record, StrategySignal)]
-    return answers.SignalPage(name, signals, len(signals), cursor)
+    name, query, views = _known(context, call), call.query, context.views
+    filters = Filters(strategy_id=name, instrument_ids=instruments_of(views, query.symbol))
 
+    def is_wanted(signal: StrategySignal) -> bool:
+        is_of_instrument = is_symbol(views, signal.instrument_id, query.symbol)
+        return signal.strategy_id == name and is_of_instrument
 
-def _signals(views: Views, strategy_id: str, query: SignalsQuery) -> Iterator[Published]:
-    is_within = within_times(query.after, query.until)
-    for item in older_than(reversed(views.strategies.history), query.cursor):
-        signal = item.record
-        if (
-            isinstance(signal, StrategySignal)
-            and signal.strategy_id == strategy_id
-            and is_symbol(views, signal.instrument_id, query.symbol)
-            and is_within(signal.ts_event_ns)
-        ):
-            yield item
+    found, cursor = await records(
+        context,
+        views.strategies.history,
+        asked("strategy_signals", query.limit, query.cursor, query.after, query.until),
+        is_wanted,
+        lambda history, window: history.signals(window, filters),
+    )
+    return answers.SignalPage(name, [_signal(s) for s in found], len(found), cursor)
 
 
 async def get_performance(context: Context, call: Call[NoQuery, None]) -> answers.Performance:
@@ -306,6 +303,7 @@ ROUTES = (
         "All strategies",
         "strategies",
         is_of_run=True,
+        is_stored=True,
     ),
     Route(
         "GET",
@@ -317,6 +315,7 @@ ROUTES = (
         "strategies",
         errors=(404,),
         is_of_run=True,
+        is_stored=True,
         example="/api/strategies/momentum",
     ),
     Route(
@@ -329,6 +328,7 @@ ROUTES = (
         "strategies",
         errors=(404,),
         is_of_run=True,
+        is_stored=True,
         example="/api/strategies/momentum/parameters",
     ),
     Route(
@@ -366,8 +366,9 @@ ROUTES = (
         "Its targets",
         "strategies",
         query=SignalsQuery,
-        errors=(404,),
+        errors=(404, 503),
         is_of_run=True,
+        is_stored=True,
         example="/api/strategies/momentum/signals?limit=20",
     ),
     _action("start", start_strategy, "Start a strategy"),

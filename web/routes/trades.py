@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from schemas.order_events import Fill
-from streams.log import Published
+from streams.history import Filters
 from web.answers import market as answers
 from web.answers import orders as order_answers
 from web.context import Context
 from web.route_table import Call, Route
-from web.routes.pages import offset_cursor, older_than, page, within_times
+from web.routes.older import asked, instruments_of, records
 from web.routes.resolving import is_symbol
 from web.scopes import READ
 from web.times import format_time
@@ -38,7 +37,7 @@ class TradesQuery(msgspec.Struct, forbid_unknown_fields=True):
 async def list_trades(context: Context, call: Call[TradesQuery, None]) -> answers.TradePage:
     """List executions, the newest first, with the top of the order book by instrument id."""
     views, query = context.views, call.query
-    trades, cursor = _page(views, query)
+    trades, cursor = await _page(context, query)
     books = {
         name: book_top(views.market, name)
         for name in sorted(views.market.instruments)
@@ -49,29 +48,38 @@ async def list_trades(context: Context, call: Call[TradesQuery, None]) -> answer
 
 async def list_fills(context: Context, call: Call[TradesQuery, None]) -> order_answers.FillPage:
     """List executions alone, the newest first."""
-    fills, cursor = _page(context.views, call.query)
+    fills, cursor = await _page(context, call.query)
     return order_answers.FillPage(fills, len(fills), cursor)
 
 
-def _page(views: Views, query: TradesQuery) -> tuple[list[order_answers.Fill], str | None]:
-    found, cursor = page(_selected(views, query), query.limit, offset_cursor)
-    fills = [fill_answer(views, item.record) for item in found if isinstance(item.record, Fill)]
-    return fills, cursor
+async def _page(
+    context: Context, query: TradesQuery
+) -> tuple[list[order_answers.Fill], str | None]:
+    """Return a page of executions; those that memory let go of come from the database."""
+    views = context.views
+    filters = Filters(
+        query.account_id or "",
+        query.strategy_id or "",
+        client_order_id=query.client_order_id or "",
+        instrument_ids=instruments_of(views, query.symbol),
+    )
 
-
-def _selected(views: Views, query: TradesQuery) -> Iterator[Published]:
-    is_within = within_times(query.after, query.until)
-    for item in older_than(reversed(views.orders.fills), query.cursor):
-        fill = item.record
-        assert isinstance(fill, Fill)
-        if (
-            query.account_id in (None, fill.account_id)
-            and query.strategy_id in (None, fill.strategy_id)
-            and query.client_order_id in (None, fill.client_order_id)
+    def is_wanted(fill: Fill) -> bool:
+        return (
+            query.account_id in (None, "", fill.account_id)
+            and query.strategy_id in (None, "", fill.strategy_id)
+            and query.client_order_id in (None, "", fill.client_order_id)
             and is_symbol(views, fill.instrument_id, query.symbol)
-            and is_within(fill.ts_event_ns)
-        ):
-            yield item
+        )
+
+    found, cursor = await records(
+        context,
+        views.orders.fills,
+        asked("fills", query.limit, query.cursor, query.after, query.until),
+        is_wanted,
+        lambda history, window: history.fills(window, filters),
+    )
+    return [fill_answer(views, fill) for fill in found], cursor
 
 
 def fill_answer(views: Views, fill: Fill) -> order_answers.Fill:
@@ -124,7 +132,9 @@ ROUTES = (
         "Executions and order book",
         "trades",
         query=TradesQuery,
+        errors=(503,),
         is_of_run=True,
+        is_stored=True,
         example="/api/trades?limit=10",
     ),
     Route(
@@ -136,7 +146,9 @@ ROUTES = (
         "Executions",
         "trades",
         query=TradesQuery,
+        errors=(503,),
         is_of_run=True,
+        is_stored=True,
         example="/api/fills?symbol=SPY",
     ),
 )

@@ -80,7 +80,7 @@ class Causes:
             for cause, known in self._causes_of(item):
                 chain.setdefault(cause, known)
             chain[name] = item
-        return sorted(chain.items(), key=_place)
+        return in_order(chain)
 
     def _causes_of(self, item: Published) -> Iterator[tuple[str, Published | None]]:
         record = item.record
@@ -135,6 +135,11 @@ _TOPIC_RANKS = {
     ACCOUNT_INPUTS: 7,
 }
 _LATER = 8
+
+
+def in_order(chain: dict[str, Published | None]) -> list[tuple[str, Published | None]]:
+    """Return a chain's links by time, and at one instant causes before what they caused."""
+    return sorted(chain.items(), key=_place)
 
 
 def _place(link: tuple[str, Published | None]) -> tuple[int, int]:

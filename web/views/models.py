@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from schemas import topics as t
-from schemas.commands import SubmitOrder
 from schemas.control import RunManifest
 from schemas.enums import AutonomyMode
 from schemas.instruments import CorporateAction
 from schemas.order_events import Fill
 from schemas.portfolio import PositionChanged
 from schemas.risk import SetAutonomy
+from streams.cursors import END_PLACE
 from streams.log import Log, Published
 from web.views.backtests import Backtests
 from web.views.causes import Causes
@@ -60,6 +60,10 @@ class Views:
             t.ORDER_FILLS: self._on_fill,
             t.RISK_DECISIONS: self.risk.on_decision,
             t.STRATEGY_SIGNALS: self.strategies.on_signal,
+            t.ACCOUNT_INPUTS: self._on_input,
+            t.ORDER_EVENTS: self.orders.on_event,
+            t.PORTFOLIO_POSITIONS: self._on_position,
+            t.RISK_BREAKER: self.risk.on_breaker,
             t.SYSTEM_DEAD_LETTERS: self.system.on_dead_letter,
         }
 
@@ -70,14 +74,10 @@ class Views:
             t.MARKET_BARS: self.market.on_event,
             t.REFERENCE_INSTRUMENTS: self.market.on_instrument,
             t.MARKET_QUALITY: self.system.on_quality,
-            t.ACCOUNT_INPUTS: self._on_input,
-            t.ORDER_EVENTS: self.orders.on_event,
             t.ORDER_RECEIPTS: self.orders.on_receipt,
-            t.PORTFOLIO_POSITIONS: self._on_position,
             t.REFERENCE_ACTIONS: self._on_action,
             t.PORTFOLIO_ACCOUNTS: self.portfolio.on_snapshot,
             t.PORTFOLIO_EQUITY: self.portfolio.on_mark,
-            t.RISK_BREAKER: self.risk.on_breaker,
             t.RISK_LIMITS: self.risk.on_limits,
             t.STRATEGY_STATES: self.strategies.on_state,
             t.BACKTEST_REQUESTS: self.backtests.on_request,
@@ -90,6 +90,14 @@ class Views:
     def load(self, log: Log) -> None:
         """Take in what the log holds: state topics and fills whole, of the others the newest."""
         self.apply(self.merged(log))
+
+    def forget(self) -> None:
+        """Know that lists lack records anywhere: only states were taken in."""
+        self.orders.forget()
+        self.portfolio.results.begin.rise(END_PLACE)
+        self.risk.decisions.forget()
+        self.risk.changes.forget()
+        self.strategies.history.forget()
 
     def merged(self, log: Log) -> Iterator[Published]:
         """Yield what the log holds, topics merged by their time as far as their offsets allow."""
@@ -145,17 +153,18 @@ class Views:
         if isinstance(item.record, Fill):
             self.lots.on_fill(item.record)
 
-    def _on_position(self, change: PositionChanged) -> None:
-        self.portfolio.on_position(change)
-        self.lots.on_position(change)
+    def _on_position(self, item: Published) -> None:
+        self.portfolio.on_position(item)
+        if isinstance(item.record, PositionChanged):
+            self.lots.on_position(item.record)
 
     def _on_action(self, action: CorporateAction) -> None:
         self.lots.on_action(action)
 
-    def _on_input(self, record: object) -> None:
-        if isinstance(record, SubmitOrder):
-            self.orders.on_submit(record)
-        elif isinstance(record, SetAutonomy):
+    def _on_input(self, item: Published) -> None:
+        self.orders.on_input(item)
+        record = item.record
+        if isinstance(record, SetAutonomy):
             self.risk.on_autonomy(record)
         elif isinstance(record, CorporateAction):
             self.lots.on_action(record)

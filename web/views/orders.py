@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterator
 from decimal import Decimal
@@ -14,25 +15,34 @@ from schemas.enums import OrderStatus, OrderType, ReceiptOutcome, Side, TimeInFo
 from schemas.order_events import (
     Fill,
     OrderAccepted,
+    OrderDenied,
     OrderEvent,
     OrderFilled,
     OrderPartiallyFilled,
+    OrderPendingApproval,
     OrderReplaced,
     OrderSubmitted,
 )
 from schemas.values import ZERO
+from streams.cursors import END_PLACE, RecordPlace, place_of
 from streams.log import Published
+from web.views.kept import Begin, Kept
 
 _EVENTS_MAX = 200
+_FIRST = (OrderSubmitted, OrderDenied, OrderPendingApproval)
+"""Events with which an order begins."""
 
 OrderKey = tuple[str, str]
 """Account and client order id: an id is unique within its account."""
 
 
 class OrderRow(msgspec.Struct, kw_only=True):
-    """One order; fields that no record has told yet are None."""
+    """One order; fields that no record has told yet are None.
 
-    number: int
+    ``place`` is that of the command which asked for it, of its first event while that is unknown.
+    """
+
+    place: RecordPlace
     account_id: str
     strategy_id: str
     client_order_id: str
@@ -66,18 +76,61 @@ class OrderBook:
     def __init__(self, orders_max: int) -> None:
         self._orders_max = orders_max
         self._orders: dict[OrderKey, OrderRow] = {}
+        self._line: list[tuple[RecordPlace, OrderKey]] = []
         self._newest_by_id: dict[str, OrderKey] = {}
         self._closed: deque[OrderKey] = deque()
-        self._number = 0
-        self.fills: deque[Published] = deque(maxlen=orders_max)
+        self._commands = Begin()
+        self._events = Begin()
+        self._left: RecordPlace | None = None
+        self.fills = Kept(orders_max)
 
-    def on_submit(self, command: SubmitOrder) -> None:
-        """Take in a command; a second one with the same id changes nothing."""
+    @property
+    def floor(self) -> RecordPlace | None:
+        """The place up to which orders may be missing; None if none is."""
+        floors = (self._commands.floor, self._events.floor, self._left)
+        return max((floor for floor in floors if floor is not None), default=None)
+
+    def forget(self) -> None:
+        """Know that orders and fills may be missing anywhere."""
+        self._commands.rise(END_PLACE)
+        self.fills.forget()
+
+    @property
+    def began_late(self) -> bool:
+        """Whether orders had been before the first that was heard of."""
+        return self._commands.floor is not None or self._events.floor is not None
+
+    def is_whole(self, row: OrderRow) -> bool:
+        """Return whether all is known of an order: how it began, and every event since."""
+        if not self.began_late:
+            return True
+        floors = (self._commands.floor, self._events.floor)
+        begins = bool(row.submit_id) or isinstance(row.events[0], _FIRST)
+        return begins and all(floor is None or row.place > floor for floor in floors)
+
+    @staticmethod
+    def has_all_events(row: OrderRow) -> bool:
+        """Return whether none of an order's events was let go of."""
+        return len(row.events) < _EVENTS_MAX
+
+    def on_input(self, item: Published) -> None:
+        """Take in a record of ``account.inputs``.
+
+        A second command with the same id changes nothing.
+        """
+        self._commands.see(item)
+        command = item.record
+        if not isinstance(command, SubmitOrder):
+            return
+        place = place_of(item)
         row = self._orders.get((command.account_id, command.client_order_id))
         if row is None:
-            row = self._add(command, command.ts_event_ns)
+            row = self._add(command, place)
         elif row.submit_id:
             return
+        else:
+            # Its events came first, by another topic.
+            self._move(row, place)
         row.submit_id = command.event_id
         row.side, row.order_type, row.time_in_force = (
             command.side,
@@ -91,10 +144,12 @@ class OrderBook:
                 command.stop_price,
             )
 
-    def on_event(self, event: OrderEvent) -> None:
+    def on_event(self, item: Published) -> None:
         """Take in what happened to an order."""
+        self._events.see(item)
+        event: OrderEvent = item.record  # type: ignore[assignment]
         key = (event.account_id, event.client_order_id)
-        row = self._orders.get(key) or self._add(event, event.ts_event_ns)
+        row = self._orders.get(key) or self._add(event, place_of(item))
         was_closed = row.status in CLOSED
         row.status = event.status
         row.updated_ns = event.ts_event_ns
@@ -148,23 +203,24 @@ class OrderBook:
         )
         return self._orders.get(key) if key is not None else None
 
-    def newest_first(self) -> Iterator[OrderRow]:
-        """Yield all orders, the newest first."""
-        return reversed(self._orders.values())
+    def newest_first(self, before: RecordPlace | None = None) -> Iterator[OrderRow]:
+        """Yield the orders below ``before``, or all, the newest first."""
+        end = len(self._line) if before is None else bisect_left(self._line, (before,))
+        return (self._orders[self._line[index][1]] for index in range(end - 1, -1, -1))
 
-    def _add(self, first: SubmitOrder | OrderEvent, ts_ns: int) -> OrderRow:
+    def _add(self, first: SubmitOrder | OrderEvent, place: RecordPlace) -> OrderRow:
         key = (first.account_id, first.client_order_id)
-        self._number += 1
         row = self._orders[key] = OrderRow(
-            number=self._number,
+            place=place,
             account_id=first.account_id,
             strategy_id=first.strategy_id,
             client_order_id=first.client_order_id,
             instrument_id=first.instrument_id,
-            created_ns=ts_ns,
-            updated_ns=ts_ns,
+            created_ns=place.ts_ns,
+            updated_ns=place.ts_ns,
             events=deque(maxlen=_EVENTS_MAX),
         )
+        insort(self._line, (place, key))
         self._newest_by_id[first.client_order_id] = key
         return row
 
@@ -172,11 +228,23 @@ class OrderBook:
         self._closed.append(key)
         while len(self._orders) > self._orders_max and self._closed:
             old = self._closed.popleft()
-            self._orders.pop(old, None)
+            row = self._orders.pop(old, None)
+            if row is None:
+                continue
+            del self._line[bisect_left(self._line, (row.place, old))]
+            if self._left is None or row.place > self._left:
+                self._left = row.place
             if self._newest_by_id.get(old[1]) == old:
                 del self._newest_by_id[old[1]]
+
+    def _move(self, row: OrderRow, place: RecordPlace) -> None:
+        """Put an order at the place of its command."""
+        key = (row.account_id, row.client_order_id)
+        del self._line[bisect_left(self._line, (row.place, key))]
+        row.place, row.created_ns = place, place.ts_ns
+        insort(self._line, (place, key))
 
     def on_fill(self, published: Published) -> None:
         """Take in a record of ``orders.fills``."""
         if isinstance(published.record, Fill):
-            self.fills.append(published)
+            self.fills.add(published)

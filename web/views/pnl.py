@@ -10,6 +10,8 @@ import msgspec
 
 from schemas.portfolio import PositionChanged
 from schemas.values import ZERO
+from streams.cursors import RecordPlace
+from web.views.kept import Begin
 
 DAY_NS = 86_400_000_000_000
 _ENTRIES_MAX = 100_000
@@ -34,9 +36,13 @@ class Pnl(msgspec.Struct):
 
 
 class Results:
-    """Results by position and day; the oldest leave when there are too many."""
+    """Results by position and day; the oldest leave when there are too many.
+
+    With a floor in ``begin`` they are not whole: changes of positions were missed.
+    """
 
     def __init__(self) -> None:
+        self.begin = Begin()
         self._entries: dict[PnlKey, Pnl] = {}
 
     def on_position(self, change: PositionChanged, before: PositionChanged | None) -> None:
@@ -52,7 +58,9 @@ class Results:
         if entry is None:
             entry = self._entries[key] = Pnl()
             if len(self._entries) > _ENTRIES_MAX:
-                del self._entries[next(iter(self._entries))]
+                left = next(iter(self._entries))
+                self.begin.rise(RecordPlace((left.day + 1) * DAY_NS, 0, 0, ""))
+                del self._entries[left]
         entry.realized += change.realized_pnl - (before.realized_pnl if before else ZERO)
         entry.fees += change.fees - (before.fees if before else ZERO)
         entry.fills += change.reason == "fill"

@@ -7,6 +7,8 @@ from decimal import Decimal
 
 from schemas.portfolio import AccountSnapshot, EquityMark, PositionChanged
 from schemas.values import ZERO
+from streams.cursors import place_of
+from streams.log import Published
 from web.views.pnl import Results
 
 _CURVE_MAX = 5_000
@@ -71,14 +73,20 @@ class Portfolio:
         self.marks: dict[ShareKey, EquityMark] = {}
         self.curves: dict[ShareKey, Curve] = {}
 
-    def on_position(self, position: PositionChanged) -> None:
+    def on_position(self, item: Published) -> None:
         """Take in a changed position; of too many, flat ones are forgotten first."""
+        self.results.begin.see(item)
+        position = item.record
+        if not isinstance(position, PositionChanged):
+            return
         key = (position.account_id, position.strategy_id, position.instrument_id)
         self.results.on_position(position, self.positions.get(key))
         self.positions[key] = position
         if len(self.positions) > _POSITIONS_MAX:
             flat = next((k for k, p in self.positions.items() if not p.quantity), None)
             if flat is not None:
+                # What it gained would count as gained anew when it comes back.
+                self.results.begin.rise(place_of(item))
                 del self.positions[flat]
 
     def on_snapshot(self, snapshot: AccountSnapshot) -> None:

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 from schemas.enums import AutonomyMode, BreakerState
 from schemas.risk import BreakerChanged, RiskDecision, SetAutonomy, SetLimits
 from streams.log import Published
+from web.views.kept import Kept
 
 ScopeKey = tuple[str, str]
 _STRICTNESS = list(BreakerState)
 
 
 class Risk:
-    """Newest breaker and limits by scope; decisions bounded, counts for the whole run."""
+    """Newest breaker and limits by scope; lists bounded, counts for the whole run."""
 
     def __init__(self, autonomy_mode: AutonomyMode, decisions_max: int) -> None:
         self.autonomy_mode = autonomy_mode
         self._is_told = False
         self.breakers: dict[ScopeKey, BreakerChanged] = {}
         self.limits: dict[ScopeKey, SetLimits] = {}
-        self.decisions: deque[Published] = deque(maxlen=decisions_max)
+        self.decisions = Kept(decisions_max)
+        self.changes = Kept(decisions_max, is_gapless=False)
         self.approved = 0
         self.denied_by_code: dict[str, int] = {}
 
-    def on_breaker(self, change: BreakerChanged) -> None:
+    def on_breaker(self, item: Published) -> None:
         """Take in a change of the breaker."""
+        change = item.record
+        if not isinstance(change, BreakerChanged):
+            return
+        self.changes.add(item)
         self.breakers[change.scope, change.scope_id] = change
 
     def on_limits(self, limits: SetLimits) -> None:
@@ -47,7 +51,7 @@ class Risk:
         decision = published.record
         if not isinstance(decision, RiskDecision):
             return
-        self.decisions.append(published)
+        self.decisions.add(published)
         if decision.is_approved:
             self.approved += 1
         else:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 from schemas.control import StrategySignal, StrategyStateChanged
 from streams.log import Published
+from web.views.kept import Kept
 
 
 class Strategies:
@@ -14,7 +13,7 @@ class Strategies:
     def __init__(self, signals_max: int = 10_000) -> None:
         self.states: dict[str, StrategyStateChanged] = {}
         self.signals: dict[str, dict[str, StrategySignal]] = {}
-        self.history: deque[Published] = deque(maxlen=signals_max)
+        self.history = Kept(signals_max)
 
     def on_state(self, state: StrategyStateChanged) -> None:
         """Take in a strategy's state."""
@@ -25,7 +24,7 @@ class Strategies:
         signal = item.record
         if isinstance(signal, StrategySignal):
             self.signals.setdefault(signal.strategy_id, {})[signal.instrument_id] = signal
-            self.history.append(item)
+            self.history.add(item)
 
     def names(self) -> set[str]:
         """Return the ids of all strategies that were heard of."""

@@ -1,0 +1,132 @@
+"""Lists that begin in memory and go on in the database, for what memory has let go of.
+
+Both hold the same records at the same places, so a page may be made of both, and a cursor of the
+one goes on in the other. The database is only asked where memory does not know all: a page of what
+is new needs none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
+
+from schemas.errors import ConfigError
+from streams.cursors import RecordPlace, bounded, read_place, write_cursor
+from streams.history import History, Page, Window
+from web.context import Context
+from web.history import stored
+from web.routes.pages import bad_cursor, instant
+from web.views.kept import Kept
+from web.views.models import Views
+
+T = TypeVar("T")
+
+
+class Asked(NamedTuple):
+    """A page that is asked for; ``question`` names the list, so that no other list's cursor fits.
+
+    ``first_ns`` and ``until_ns`` are a half open span.
+    """
+
+    question: str
+    limit: int
+    before: RecordPlace | None
+    first_ns: int | None
+    until_ns: int | None
+
+    def has(self, ns: int) -> bool:
+        """Return whether an instant lies in the span."""
+        is_late = self.until_ns is not None and ns >= self.until_ns
+        return not is_late and (self.first_ns is None or ns >= self.first_ns)
+
+    def window(self, context: Context, floor: RecordPlace) -> Window:
+        """Return the window of what memory may lack."""
+        ends = [floor.ts_ns + 1]
+        ends += [end for end in (self.until_ns, context.until_ns) if end is not None]
+        cursor = "" if self.before is None else write_cursor(self.question, self.before)
+        until_ns = bounded(min(ends))
+        return Window(context.run_id, self.first_ns, until_ns, self.limit + 1, cursor)
+
+
+def asked(
+    question: str, limit: int, cursor: str | None, after: str | None, until: str | None
+) -> Asked:
+    """Return the page that a query asks for, behind ``after`` and not behind ``until``.
+
+    Raises ProblemError (422) for a time or a cursor that is none.
+    """
+    after_ns, until_ns = instant("after", after), instant("until", until, is_end=True)
+    try:
+        before = read_place(question, cursor or "")
+    except ConfigError as error:
+        raise bad_cursor(cursor or "") from error
+    if cursor == "":
+        raise bad_cursor(cursor)
+    return Asked(
+        question,
+        limit,
+        before,
+        None if after_ns is None else after_ns + 1,
+        None if until_ns is None else until_ns + 1,
+    )
+
+
+async def records(
+    context: Context,
+    kept: Kept,
+    page: Asked,
+    is_wanted: Callable[[Any], bool],
+    ask: Callable[[History, Window], Awaitable[Page[Any]]],
+) -> tuple[list[Any], str | None]:
+    """Return a page of records, the newest first, and the cursor of the next one.
+
+    ``ask`` puts to the database what ``is_wanted`` says of a record. Raises ProblemError (503) if
+    the database is needed and away, (422) if there is none and the cursor is older than memory.
+    """
+
+    def found(before: RecordPlace | None) -> Iterable[tuple[RecordPlace, Any]]:
+        return (
+            (place, item.record)
+            for place, item in kept.placed(before)
+            if page.has(place.ts_ns) and is_wanted(item.record)
+        )
+
+    return await merged(context, page, kept.floor, found, ask)
+
+
+async def merged(
+    context: Context,
+    page: Asked,
+    floor: RecordPlace | None,
+    found: Callable[[RecordPlace | None], Iterable[tuple[RecordPlace, T]]],
+    ask: Callable[[History, Window], Awaitable[Page[T]]],
+) -> tuple[list[T], str | None]:
+    """Return a page out of memory and, below ``floor``, out of the database.
+
+    ``found`` gives what memory has below a place, the newest first. At one place memory's word
+    counts: it is never behind.
+    """
+    rows = list(islice(found(page.before), page.limit + 1))
+    is_more = False
+    if floor is not None and (len(rows) <= page.limit or rows[page.limit][0] <= floor):
+        if context.history is not None:
+            older = await stored(ask(context.history, page.window(context, floor)))
+            known = dict(zip(older.places, older.items, strict=True)) | dict(rows)
+            rows = sorted(known.items(), key=lambda row: row[0], reverse=True)
+            is_more = bool(older.cursor)
+        elif page.before is not None and page.before <= floor:
+            # An empty page would look like the end.
+            raise bad_cursor(write_cursor(page.question, page.before))
+    shown = rows[: page.limit]
+    is_more = is_more or len(rows) > page.limit
+    cursor = write_cursor(page.question, shown[-1][0]) if shown and is_more else None
+    return [item for _, item in shown], cursor
+
+
+def instruments_of(views: Views, symbol: str | None) -> tuple[str, ...]:
+    """Return the ids of the instruments that a filter names; none for a filter that names all."""
+    if not symbol:
+        return ()
+    known = {i.instrument_id for i in views.market.instruments.values() if i.symbol == symbol}
+    return tuple(sorted({symbol, *known}))

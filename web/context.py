@@ -24,11 +24,11 @@ from web.waiting import Waiters
 class Context:
     """The app's state; ``is_loaded`` once the read models hold what the log held at the start.
 
-    ``run_id`` is the run that the read models are of; ``place`` says which instant of it, empty for
-    the present one, and ``until_ns`` is the first ns behind an instant that is a time. ``history``
-    is what a database holds of runs, None where there is none; ``is_stored`` where it alone knows
-    the run. ``gate`` knows who may do what, None lets everybody do all; ``audit`` takes the record
-    of every write.
+    ``run_id`` is the run that the read models are of, and ``place`` the instant of it, empty for
+    the present one. An instant is a time, then ``until_ns`` is the first ns behind it, or an offset
+    (``is_at_offset``). ``history`` is what a database holds of runs, None where there is none;
+    ``is_stored`` where it alone knows the run. ``gate`` knows who may do what, None lets everybody
+    do all; ``audit`` takes the record of every write.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Context:
         self.run_id = log.run_id
         self.place = ""
         self.until_ns: int | None = None
+        self.is_at_offset = False
         self.history = history
         self.is_stored = False
         self.operations = operations or Operations()
@@ -94,6 +95,7 @@ class Context:
             return self
         scene = copy.copy(self)
         scene.run_id, scene.place = name, f"{name}@{as_of}"
+        scene.is_at_offset = bool(place.topic)
         scene.until_ns = None if place.ts_ns is None else place.ts_ns + 1
         try:
             scene.views = await self.runs.views(name, place)

@@ -208,6 +208,12 @@ async def order_causes(
             where = Where(run_id)
             where.add("correlation_id = ANY({})", correlations)
             await _take(connection, relation, where, rank + 1, found)
+        # A signal and the order that follows from it stand side by side: of one cause, at one time.
+        where = Where(run_id)
+        where.add("ts_ns = ANY({})", sorted({c.ts_event_ns for c in commands}))
+        where.add("causation_id = ANY({})", sorted({c.causation_id for c in commands} - {""}))
+        where.add("strategy_id = ANY({})", sorted({c.strategy_id for c in commands}))
+        await _take(connection, "strategy_signals", where, 0, found)
         missing = {getattr(item.record, "causation_id", "") for _, item in found.values()}
         for relation in _CAUSES:
             where = Where(run_id)

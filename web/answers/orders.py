@@ -36,11 +36,16 @@ class Order(msgspec.Struct):
 
 
 class OrderPage(msgspec.Struct):
-    """Orders, the newest first; ``next_cursor`` asks for the older ones."""
+    """Orders, the newest first; ``next_cursor`` asks for the older ones.
+
+    ``is_complete`` is false where this process may not know of all older ones: it began late, and
+    there is no database, or it is away (then open orders are listed as far as they are known).
+    """
 
     orders: list[Order]
     count: int
     next_cursor: str | None
+    is_complete: bool = True
 
 
 class OrderEvents(msgspec.Struct):

@@ -56,14 +56,15 @@ class ClientIdQuery(msgspec.Struct, forbid_unknown_fields=True):
 async def list_orders(context: Context, call: Call[OrdersQuery, None]) -> answers.OrderPage:
     """List orders, the newest first."""
     query = call.query
-    rows, cursor = await past_orders.page_of(
+    found = await past_orders.page_of(
         context,
         asked("orders", query.limit, query.cursor, query.after, query.until),
         _filters(context.views, query),
         _statuses(query),
         lambda row: _is_wanted(context.views, query, row),
     )
-    return answers.OrderPage([order_answer(context.views, r) for r in rows], len(rows), cursor)
+    orders = [order_answer(context.views, row) for row in found.rows]
+    return answers.OrderPage(orders, len(orders), found.cursor, found.is_complete)
 
 
 async def get_order(context: Context, call: Call[OrderQuery, None]) -> answers.Order:
@@ -91,7 +92,7 @@ async def get_order_causes(context: Context, call: Call[OrderQuery, None]) -> an
     """Return why one order came to be and what followed.
 
     From the market event over the strategy's signal, the order and the risk decision to the fills.
-    An order that memory let go of is told of without market events and commands to the venue, which
+    An order that memory let go of is told of without market events and talk with the venue, which
     the database does not keep.
     """
     order = await past_orders.one(context, call.path["client_order_id"], call.query.account_id)

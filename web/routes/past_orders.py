@@ -7,7 +7,8 @@ begun long before this process it may know the end of an order but not its begin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from agents.domain.order_state import OPEN
 from schemas.enums import OrderStatus
@@ -27,29 +28,38 @@ from web.views.orders import OrderBook, OrderRow
 Order = OrderRow | StoredOrder
 
 
+class OrderList(NamedTuple):
+    """A page of orders and the cursor of the next one; ``is_complete``: memory left none out."""
+
+    rows: list[Order]
+    cursor: str | None
+    is_complete: bool
+
+
 async def page_of(
     context: Context,
     page: Asked,
     filters: Filters,
     statuses: Sequence[OrderStatus],
     is_wanted: Callable[[OrderRow], bool],
-) -> tuple[list[Order], str | None]:
-    """Return a page of orders, the newest first, and the cursor of the next one.
+) -> OrderList:
+    """Return a page of orders, the newest first.
 
-    ``filters`` say of stored orders what ``is_wanted`` says of those in memory, states apart.
+    ``filters`` say of stored orders what ``is_wanted`` says of those in memory, states apart. Open
+    orders are no history: while the database is away, those that memory knows are given.
     """
     book = context.views.orders
-    floor = book.floor
-    if statuses and OPEN.issuperset(statuses) and not book.began_late:
-        floor = None  # no open order is ever let go of
+    is_of_open = bool(statuses) and OPEN.issuperset(statuses)
+    # No open order is ever let go of.
+    floor = None if is_of_open and not book.began_late else book.floor
     if floor is not None and context.history is not None:
         _check_moment(context)
 
-    def found(before: RecordPlace | None) -> Iterable[tuple[RecordPlace, Order]]:
+    def known(before: RecordPlace | None, *, is_whole: bool) -> Iterable[tuple[RecordPlace, Order]]:
         return (
             (row.place, row)
             for row in book.newest_first(before)
-            if (context.history is None or book.is_whole(row))
+            if (book.is_whole(row) or not is_whole)
             and page.has(row.created_ns)
             and (not statuses or row.status in statuses)
             and is_wanted(row)
@@ -58,7 +68,15 @@ async def page_of(
     async def ask(history: History, window: Window) -> Page[Order]:
         return await _older(context, history, window, filters, statuses)
 
-    return await merged(context, page, floor, found, ask)
+    try:
+        found = partial(known, is_whole=context.history is not None)
+        rows, cursor = await merged(context, page, floor, found, ask)
+    except ProblemError as problem:
+        if problem.status != 503 or not is_of_open or context.is_stored:
+            raise
+        rows, cursor = await merged(context, page, None, partial(known, is_whole=False), ask)
+        return OrderList(rows, cursor, is_complete=False)
+    return OrderList(rows, cursor, is_complete=floor is None or context.history is not None)
 
 
 async def _older(
@@ -170,6 +188,6 @@ def _up_to_date(order: StoredOrder, row: OrderRow) -> StoredOrder:
 
 def _check_moment(context: Context) -> None:
     """Raise ProblemError (422) if older orders cannot be told as of an offset."""
-    if context.place and context.until_ns is None and context.views.orders.began_late:
+    if context.is_at_offset and context.views.orders.began_late:
         remedy = "give a time: orders from before what is at hand have no offset here"
         raise invalid([FieldError("/as_of", "is an offset", remedy, context.place[-80:])])

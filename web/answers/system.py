@@ -155,20 +155,25 @@ class Scheduler(msgspec.Struct):
 
 
 class Run(msgspec.Struct):
-    """A run that can be asked about by its id."""
+    """A run that can be asked about by its id; ``source`` is journal or database."""
 
     run_id: str
     mode: str
     began: str
     began_ns: int
     output_hash: str
+    source: str = "journal"
 
 
 class Runs(msgspec.Struct):
-    """The runs that can be asked about; ``current`` is the running one."""
+    """The runs that can be asked about; ``current`` is the running one.
+
+    ``is_complete`` is false while the database is away, or if it knows more than were asked for.
+    """
 
     current: str
     runs: list[Run]
+    is_complete: bool = True
 
 
 class SystemAnswer(msgspec.Struct):

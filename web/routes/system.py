@@ -9,9 +9,11 @@ from typing import Any
 from schemas.enums import BreakerState, StrategyStatus
 from schemas.errors import MillraceError
 from schemas.topics import CATALOGUE, MARKET_EVENTS
+from streams.history import StoredRun
 from streams.log import Log
 from web.answers import system as answers
 from web.context import Context
+from web.history import stored
 from web.operations import Component, StorageState, Version
 from web.problems import ProblemError, unavailable
 from web.route_table import Call, NoQuery, Route
@@ -22,6 +24,7 @@ from web.times import format_time
 
 _NS = 1_000_000_000
 _SHOWN = 100
+_RUNS_MAX = 1_000
 _SEVERITY = ("pass", "warn", "fail")
 
 
@@ -139,16 +142,39 @@ async def get_storage(context: Context, call: Call[NoQuery, None]) -> StorageSta
 
 
 async def get_runs(context: Context, call: Call[NoQuery, None]) -> answers.Runs:
-    """Return the recorded runs that every read route can be asked about by ``run_id``."""
+    """Return the runs that can be asked about by ``run_id``, sorted by it.
+
+    Recorded ones, and the newest of those that the database alone knows.
+    """
     try:
         found = await asyncio.to_thread(context.runs.store.runs)
     except MillraceError as error:
         raise ProblemError(500, "runs_unreadable", f"the runs cannot be read: {error}") from error
-    runs = [
-        answers.Run(r.run_id, r.mode, format_time(r.began_ns), r.began_ns, r.output_hash)
+    runs = {
+        r.run_id: answers.Run(r.run_id, r.mode, format_time(r.began_ns), r.began_ns, r.output_hash)
         for r in found
-    ]
-    return answers.Runs(context.log.run_id, runs)
+    }
+    is_complete = True
+    if context.history is not None:
+        try:
+            kept = await stored(context.history.runs(_RUNS_MAX))
+        except ProblemError:
+            is_complete = False
+        else:
+            is_complete = not kept.cursor
+            runs = {run.run_id: _stored_run(run) for run in kept.items} | runs
+    named = [run for _, run in sorted(runs.items())]
+    return answers.Runs(context.log.run_id, named, is_complete)
+
+
+def _stored_run(run: StoredRun) -> answers.Run:
+    manifest = run.manifest
+    began_ns = run.first_ns if manifest is None else manifest.ts_event_ns
+    mode, output_hash = ("", "") if manifest is None else (manifest.mode, manifest.output_hash)
+    began_ns = began_ns or 0
+    return answers.Run(
+        run.run_id, mode, format_time(began_ns), began_ns, output_hash, source="database"
+    )
 
 
 def _end_of(log: Log, topic: str) -> int:

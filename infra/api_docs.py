@@ -33,7 +33,13 @@ OpenAPI 3.1 document. The examples need nothing but curl; put the address of the
 - **Other runs, other instants.** Routes marked *run* take `run_id` (a recorded run, or the task
   of a backtest) and `as_of`: a time, or an offset written `orders.events.v1:41`
   (in partition 2 `orders.events.v1/2:41`). The answer is
-  what the run's records up to there say. Nothing can be done in history.
+  what the run's records up to there say. Nothing can be done in history. Routes marked
+  *run, stored* also answer for runs of which the database alone knows: there `as_of` is a time.
+  The others need the run's journal, and say so (404 `journal_needed`).
+- **Memory and database.** Lists begin with what the process keeps in memory and go on in the
+  database, with one cursor for both: a page of what is new needs no database. Where an answer
+  needs it and it is away it is 503 `history_unavailable`; live state goes on. Without a database
+  a list ends where memory does. [Storage](storage.md) says more.
 - **Pages.** Lists are newest first and take `limit` and `cursor`; `next_cursor` of an answer asks
   for the page behind it. Series for charts are columns, the oldest first, and their cursor asks
   for older rows.
@@ -86,7 +92,7 @@ def _subject(subject: str, text: str, routes: list[Route]) -> str:
 def _row(route: Route) -> str:
     doc = " ".join((inspect.getdoc(route.handler) or "").split())
     scope = "none" if route.scope == PUBLIC else f"`{route.scope}`"
-    run = " *run*" if route.is_of_run else ""
+    run = " *run, stored*" if route.is_stored else " *run*" if route.is_of_run else ""
     return f"| `{route.method} {route.path}`{run} | {scope} | {doc.replace('|', '')} |"
 
 

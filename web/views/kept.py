@@ -45,18 +45,18 @@ class Kept:
 
     def __init__(self, most: int, *, is_gapless: bool = True) -> None:
         self._most = most
-        self._begin = Begin(is_gapless=is_gapless)
+        self.begin = Begin(is_gapless=is_gapless)
         self._places: list[RecordPlace] = []
         self._items: list[Published] = []
 
     @property
     def floor(self) -> RecordPlace | None:
         """The place up to which records may be missing; None if none is."""
-        return self._begin.floor
+        return self.begin.floor
 
     def add(self, item: Published) -> None:
         """Take in a record; one that is there already changes nothing."""
-        self._begin.see(item)
+        self.begin.see(item)
         place, places = place_of(item), self._places
         if not places or place > places[-1]:
             places.append(place)
@@ -70,12 +70,12 @@ class Kept:
         # Some at once: the front of a list is dear to remove.
         if len(places) > self._most + self._most // 8:
             extra = len(places) - self._most
-            self._begin.rise(places[extra - 1])
+            self.begin.rise(places[extra - 1])
             del places[:extra], self._items[:extra]
 
     def forget(self) -> None:
         """Know that records may be missing anywhere."""
-        self._begin.rise(END_PLACE)
+        self.begin.rise(END_PLACE)
 
     def newest_first(self, before: RecordPlace | None = None) -> Iterator[Published]:
         """Yield the records below ``before``, or all, the newest first."""

@@ -17,7 +17,7 @@ from schemas.instruments import CorporateAction
 from schemas.order_events import Fill
 from schemas.portfolio import PositionChanged
 from schemas.risk import SetAutonomy
-from streams.cursors import END_PLACE
+from streams.cursors import END_PLACE, RecordPlace
 from streams.log import Log, Published
 from web.views.backtests import Backtests
 from web.views.causes import Causes
@@ -90,6 +90,23 @@ class Views:
     def load(self, log: Log) -> None:
         """Take in what the log holds: state topics and fills whole, of the others the newest."""
         self.apply(self.merged(log))
+        begins = {
+            t.ACCOUNT_INPUTS: self.orders.commands,
+            t.ORDER_EVENTS: self.orders.life,
+            t.ORDER_FILLS: self.orders.fills.begin,
+            t.PORTFOLIO_POSITIONS: self.portfolio.results.begin,
+            t.RISK_DECISIONS: self.risk.decisions.begin,
+            t.RISK_BREAKER: self.risk.changes.begin,
+            t.STRATEGY_SIGNALS: self.strategies.history.begin,
+        }
+        for topic, begin in begins.items():
+            for partition in range(log.partitions(topic)):
+                if (
+                    log.end_offset(topic, partition)
+                    and (topic, partition) not in self._next_offsets
+                ):
+                    # Retention took all that it held.
+                    begin.rise(RecordPlace(log.now_ns(), partition, 0, ""))
 
     def forget(self) -> None:
         """Know that lists lack records anywhere: only states were taken in."""

@@ -71,7 +71,10 @@ class OrderRow(msgspec.Struct, kw_only=True):
 
 
 class OrderBook:
-    """Orders by account and client order id; the oldest closed ones leave in time."""
+    """Orders by account and client order id; the oldest closed ones leave in time.
+
+    ``commands`` and ``life`` say from where on the commands and events of orders are known.
+    """
 
     def __init__(self, orders_max: int) -> None:
         self._orders_max = orders_max
@@ -79,32 +82,32 @@ class OrderBook:
         self._line: list[tuple[RecordPlace, OrderKey]] = []
         self._newest_by_id: dict[str, OrderKey] = {}
         self._closed: deque[OrderKey] = deque()
-        self._commands = Begin()
-        self._events = Begin()
+        self.commands = Begin()
+        self.life = Begin()
         self._left: RecordPlace | None = None
         self.fills = Kept(orders_max)
 
     @property
     def floor(self) -> RecordPlace | None:
         """The place up to which orders may be missing; None if none is."""
-        floors = (self._commands.floor, self._events.floor, self._left)
+        floors = (self.commands.floor, self.life.floor, self._left)
         return max((floor for floor in floors if floor is not None), default=None)
 
     def forget(self) -> None:
         """Know that orders and fills may be missing anywhere."""
-        self._commands.rise(END_PLACE)
+        self.commands.rise(END_PLACE)
         self.fills.forget()
 
     @property
     def began_late(self) -> bool:
         """Whether orders had been before the first that was heard of."""
-        return self._commands.floor is not None or self._events.floor is not None
+        return self.commands.floor is not None or self.life.floor is not None
 
     def is_whole(self, row: OrderRow) -> bool:
         """Return whether all is known of an order: how it began, and every event since."""
         if not self.began_late:
             return True
-        floors = (self._commands.floor, self._events.floor)
+        floors = (self.commands.floor, self.life.floor)
         begins = bool(row.submit_id) or isinstance(row.events[0], _FIRST)
         return begins and all(floor is None or row.place > floor for floor in floors)
 
@@ -118,7 +121,7 @@ class OrderBook:
 
         A second command with the same id changes nothing.
         """
-        self._commands.see(item)
+        self.commands.see(item)
         command = item.record
         if not isinstance(command, SubmitOrder):
             return
@@ -146,7 +149,7 @@ class OrderBook:
 
     def on_event(self, item: Published) -> None:
         """Take in what happened to an order."""
-        self._events.see(item)
+        self.life.see(item)
         event: OrderEvent = item.record  # type: ignore[assignment]
         key = (event.account_id, event.client_order_id)
         row = self._orders.get(key) or self._add(event, place_of(item))

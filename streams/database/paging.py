@@ -33,15 +33,11 @@ class Where:
 
     def add(self, condition: str, *values: object) -> None:
         """Add a condition; each ``{}`` in it stands for one of ``values``."""
-        marks = []
-        for value in values:
-            self.values.append(value)
-            marks.append(f"${len(self.values)}")
-        self._conditions.append(condition.format(*marks))
+        self._conditions.append(condition.format(*(self.mark(value) for value in values)))
 
     def mark(self, value: object) -> str:
         """Add a parameter and return its mark."""
-        self.values.append(value)
+        self.values.append(storable(value))
         return f"${len(self.values)}"
 
     def filters(self, filters: Filters, known: Sequence[str]) -> None:
@@ -90,6 +86,13 @@ class Where:
 
     def __str__(self) -> str:
         return " AND ".join(self._conditions) or "true"
+
+
+def storable(value: Any) -> Any:
+    """Return a value as it may stand in the database: a NUL in a text is stored as U+FFFD."""
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd")
+    return [storable(item) for item in value] if isinstance(value, list) else value
 
 
 def ordered(names: Sequence[str], *, newest: bool, prefix: str = "") -> str:

@@ -13,7 +13,15 @@ from schemas.identifiers import source_id
 from schemas.market_data import INTERVAL_NS, INTERVALS, Quote, Trade
 from streams.cursors import read_cursor, write_cursor
 from streams.database.connecting import Database
-from streams.database.paging import SERIES_ORDER, Where, limit_of, ordered, stretches, window_span
+from streams.database.paging import (
+    SERIES_ORDER,
+    Where,
+    limit_of,
+    ordered,
+    storable,
+    stretches,
+    window_span,
+)
 from streams.database.tables import ROLLUPS
 from streams.history import BarSeries, EquitySeries, Page, Window
 
@@ -132,7 +140,7 @@ async def _gather(
 async def _span(connection: Any, run_id: str, relation: str) -> tuple[int, int] | None:
     row = await connection.fetchrow(
         "SELECT first_ns, last_ns FROM spans WHERE run_id = $1 AND relation = $2",
-        run_id,
+        storable(run_id),
         relation,
     )
     return None if row is None else (row["first_ns"], row["last_ns"])

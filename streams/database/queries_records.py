@@ -11,7 +11,7 @@ import msgspec
 
 from streams.cursors import RecordPlace, read_cursor, write_cursor
 from streams.database.connecting import Database
-from streams.database.paging import ORDER, Where, limit_of, ordered
+from streams.database.paging import ORDER, Where, limit_of, ordered, storable
 from streams.database.tables import FLOW_BY_NAME, Flow
 from streams.history import ALL, NOW, Filters, Moment, Page, StoredBacktest, StoredRun, Window
 from streams.log import Published
@@ -179,7 +179,7 @@ async def backtest(database: Database, task_id: str) -> StoredBacktest | None:
     async with database.reading() as connection:
         row = await connection.fetchrow(
             f"{_WITH_REQUEST} WHERE {_RESULT} AND r.task_id = $1 ORDER BY r.ts_ns DESC LIMIT 1",
-            task_id,
+            storable(task_id),
         )
     return None if row is None else _backtest(row)
 

@@ -257,7 +257,7 @@ async def test_backtests_come_with_their_request_newest_first(database: Database
     assert await history.backtest(found[0].result.task_id) == found[0]
 
 
-@pytest.mark.parametrize("text", ["'; DROP TABLE fills; --", 'a"b', "%", "\\", "{}", "$1"])
+@pytest.mark.parametrize("text", ["'; DROP TABLE fills; --", 'a"b', "%", "\\", "{}", "$1", "\x00"])
 async def test_texts_of_a_question_are_values_and_nothing_else(
     database: Database, text: str
 ) -> None:
@@ -266,6 +266,12 @@ async def test_texts_of_a_question_are_values_and_nothing_else(
     assert (await history.trades(window, text)).items == []
     assert (await history.fills(window, Filters(text, text, text, text))).items == []
     assert (await history.orders(window, Filters(text, text, text, text))).items == []
+    many = Filters(instrument_ids=(text, text), side=text, order_type=text)
+    assert (await history.orders(window, many)).items == []
+    assert (await history.risk_decisions(window, Filters(code=text))).items == []
+    assert (await history.runs(1, "", text)).items == []
+    assert await history.state(text) == []
+    assert await history.backtest(text) is None
     assert await history.order_causes(text, text, text) == []
     assert (await history.breaker_changes(window, text, text)).items == []
     with pytest.raises(ConfigError, match="grouped"):

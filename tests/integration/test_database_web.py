@@ -332,5 +332,8 @@ async def test_what_only_a_journal_tells_is_refused_not_guessed(scene: Scene) ->
     offset = await client.response("/api/orders?as_of=orders.events.v1:3")
     assert offset.status_code == 422
     assert (await client.response("/api/orders?cursor=x")).json()["code"] == "bad_cursor"
-    unknown = await client.of_run("no-such-run", "/api/orders")
-    assert unknown.status_code == 404
+    for run_id in ("no-such-run", "%00", "'; DROP TABLE fills; --"):
+        assert (await client.of_run(run_id, "/api/orders")).status_code == 404
+    for value in ("%00", "%27%22%25%5C", "%F0%9F%90%88"):
+        for path, name in LISTS[:1] + LISTS[9:10]:
+            assert await client.pages(f"{path}?strategy_id={value}&symbol={value}", name) == []

@@ -79,13 +79,3 @@ def instant(name: str, text: str | None, *, is_end: bool = False) -> int | None:
         remedy = "write 2014-01-01 or 2014-01-01T00:00:00Z"
         raise invalid([FieldError(f"/{name}", "is not a date or time", remedy, text[:40])])
     return ns
-
-
-def within_times(after: str | None, until: str | None) -> Callable[[int], bool]:
-    """Return whether an instant (ns) lies behind ``after`` and not behind ``until``."""
-    after_ns, until_ns = instant("after", after), instant("until", until, is_end=True)
-
-    def is_within(ns: int) -> bool:
-        return (after_ns is None or ns > after_ns) and (until_ns is None or ns <= until_ns)
-
-    return is_within

@@ -111,8 +111,8 @@ async def one(context: Context, order_id: str, account_id: str) -> Order:
     row = book.find(order_id, account_id)
     if row is not None and (history is None or book.is_whole(row)):
         return row
-    found = None
-    if book.floor is not None and history is not None:
+    found, floor = None, book.floor
+    if floor is not None and history is not None:
         _check_moment(context)
         account_id = row.account_id if row is not None else account_id
         question = history.order(context.run_id, order_id, account_id, context.moment)
@@ -122,6 +122,8 @@ async def one(context: Context, order_id: str, account_id: str) -> Order:
             if row is None or problem.status != 503:
                 raise
             return row  # what memory knows of it goes on without the database
+        if found is not None and context.is_at_offset and found.created_ns > floor.ts_ns:
+            found = None  # it was not asked for yet
     if found is not None:
         return found if row is None else _up_to_date(found, row)
     if row is not None:

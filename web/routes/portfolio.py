@@ -262,6 +262,9 @@ async def get_pnl(context: Context, call: Call[PnlQuery, None]) -> answers.PnlAn
     source = "memory"
     if context.history is not None and views.portfolio.results.begin.floor is not None:
         source = "database"
+        if context.is_at_offset:
+            remedy = "give a time: changes from before what is at hand have no offset here"
+            raise invalid([FieldError("/as_of", "is an offset", remedy, context.place[-80:])])
         for gain in await _stored_gains(context, context.history, query, days):
             row = group(gain.key, gain.currency)
             row.realized_pnl, row.fees, row.fills = gain.realized_pnl, gain.fees, gain.fills

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
 from itertools import count, pairwise
@@ -140,7 +140,7 @@ async def scene(database: Database, tmp_path: Path) -> AsyncIterator[Scene]:
         yield Scene(journal, memory, clients)
 
 
-LISTS: Sequence[tuple[str, str]] = (
+LISTS: tuple[tuple[str, str], ...] = (
     ("/api/orders", "orders"),
     ("/api/orders?status=FILLED", "orders"),
     ("/api/orders?status=open", "orders"),

@@ -38,6 +38,7 @@ class Stored:
     def __init__(self, records: Sequence[tuple[str, Header]]) -> None:
         self.is_away = False
         self.questions: list[str] = []
+        self.stored_runs: list[StoredRun] = []
         self._items: list[Published] = []
         counts: dict[str, int] = {}
         for topic, record in records:
@@ -95,11 +96,11 @@ class Stored:
         events = self._of(t.ORDER_EVENTS)
         return folded(command, [e for e in events if e.causation_id == command.event_id], [])
 
-    async def runs(self, limit: int, cursor: str, run_id: str) -> Page[StoredRun]:
-        """Return no run."""
+    async def runs(self, limit: int, cursor: str = "", run_id: str = "") -> Page[StoredRun]:
+        """Return the stored runs."""
         if self.is_away:
             raise StorageError("no connection")
-        return Page([], "")
+        return Page([run for run in self.stored_runs if run_id in ("", run.run_id)], "")
 
 
 def session(count: int = 20) -> list[tuple[str, Header]]:
@@ -189,7 +190,8 @@ def test_cursor_below_memory_without_a_database_is_refused(run: Run, client: Tes
 
 def late_run(history_max: int) -> Run:
     """Return a run whose log has lost all but the newest records of each topic."""
-    run = Run(log=MemoryLog("run-1", lambda: START_NS, history_max=history_max))
+    now_ns = START_NS + 3_600_000_000_000
+    run = Run(log=MemoryLog("run-1", lambda: now_ns, history_max=history_max))
     run.log.append(session())
     return run
 
@@ -225,6 +227,26 @@ def test_order_is_answered_in_part_while_the_database_is_away() -> None:
     assert (order["status"], order["quantity"]) == ("ACCEPTED", None)
     assert [o["client_order_id"] for o in listed["orders"]] == ["o-19", "o-18"]
     assert listed["is_complete"] is False
+
+
+def test_log_that_retention_emptied_is_not_taken_for_a_new_one() -> None:
+    run = late_run(0)
+    run.context.history = Stored(session())
+    with run.client() as client:
+        assert names(client, "/api/fills", "fills") == EVERYTHING[2:]
+        assert names(client, "/api/orders?status=open", "orders") == EVERYTHING[:2]
+
+
+def test_runs_that_the_database_alone_knows_are_listed(run: Run, client: TestClient) -> None:
+    run.context.history.stored_runs = [StoredRun("old", None, START_NS, START_NS + 1)]
+
+    found = client.get("/api/system/runs").json()
+    run.context.history.is_away = True
+    away = client.get("/api/system/runs").json()
+
+    assert [(r["run_id"], r["source"]) for r in found["runs"]] == [("old", "database")]
+    assert found["is_complete"] is True
+    assert (away["runs"], away["is_complete"]) == ([], False)
 
 
 # ---- what is kept

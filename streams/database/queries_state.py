@@ -17,7 +17,7 @@ from schemas.topics import (
 )
 from streams.database import queries_records as records
 from streams.database.connecting import Database
-from streams.database.paging import Where, stretches
+from streams.database.paging import Where, storable, stretches
 from streams.history import Moment
 from streams.log import Published
 
@@ -87,7 +87,7 @@ async def _newest(
         span = await connection.fetchrow(
             "SELECT min(first_ns) AS first_ns, max(last_ns) AS last_ns FROM spans"
             " WHERE run_id = $1 AND (relation = $2 OR starts_with(relation, $2 || '/'))",
-            run_id,
+            storable(run_id),
             relation,
         )
         if span["last_ns"] is None:

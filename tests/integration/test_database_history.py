@@ -16,6 +16,7 @@ from schemas.control import BacktestRequest, BacktestResult
 from schemas.enums import OrderStatus, RunStatus
 from schemas.envelope import Header
 from schemas.errors import ConfigError
+from schemas.order_events import Fill
 from streams.database.connecting import Database
 from streams.database.journals import JournalSource
 from streams.database.queries import StoredHistory
@@ -186,7 +187,9 @@ async def test_order_explains_itself(asked: Asked) -> None:
     order = await history.order(RUN, name)
 
     same(events, asked.of(t.ORDER_EVENTS, client_order_id=name, account_id=account))
-    kinds = [type(record).__name__ for record in causes]
+    kinds = [type(item.record).__name__ for item in causes]
+    assert "StrategySignal" in kinds[: kinds.index("RiskDecision")]
+    assert {item.topic for item in causes if isinstance(item.record, Fill)} == {t.ORDER_FILLS}
     assert {"SubmitOrder", "RiskDecision", "OrderSubmitted", "Fill"} <= set(kinds)
     assert kinds.index("SubmitOrder") < kinds.index("RiskDecision") < kinds.index("Fill")
     assert order is not None

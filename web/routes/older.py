@@ -112,8 +112,7 @@ async def merged(
     if floor is not None and (len(rows) <= page.limit or rows[page.limit][0] <= floor):
         if context.history is not None:
             older = await stored(ask(context.history, page.window(context, floor)))
-            known = dict(zip(older.places, older.items, strict=True)) | dict(rows)
-            rows = sorted(known.items(), key=lambda row: row[0], reverse=True)
+            rows = _joined(zip(older.places, older.items, strict=True), rows)
             is_more = bool(older.cursor)
         elif page.before is not None and page.before <= floor:
             # An empty page would look like the end.
@@ -122,6 +121,21 @@ async def merged(
     is_more = is_more or len(rows) > page.limit
     cursor = write_cursor(page.question, shown[-1][0]) if shown and is_more else None
     return [item for _, item in shown], cursor
+
+
+def _joined(
+    older: Iterable[tuple[RecordPlace, T]], newer: Iterable[tuple[RecordPlace, T]]
+) -> list[tuple[RecordPlace, T]]:
+    """Return the rows of both, the newest first, one for each time and id.
+
+    Of a record that a producer wrote twice memory may know the second copy alone, behind what
+    retention took: its place is that of the first, which the database has.
+    """
+    known = {(place.ts_ns, place.event_id): (place, item) for place, item in older}
+    for place, item in newer:
+        name = (place.ts_ns, place.event_id)
+        known[name] = (known[name][0] if name in known else place, item)
+    return sorted(known.values(), key=lambda row: row[0], reverse=True)
 
 
 def instruments_of(views: Views, symbol: str | None) -> tuple[str, ...]:

@@ -206,4 +206,4 @@ def while_the_database_is_away(web: Web) -> None:
     assert web.get("/api/fills?limit=3")["count"] == 3
     assert web.get("/api/orders?status=open")["is_complete"] is False
     assert web.get("/api/positions?is_open=false")["count"] > 0
-    assert web.get("/readyz")["status"] == "degraded"
+    web.until(lambda: web.get("/readyz")["status"] == "degraded")

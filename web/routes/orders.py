@@ -84,7 +84,7 @@ async def get_order_events(context: Context, call: Call[OrderQuery, None]) -> an
     """Return what happened to one order."""
     order = await past_orders.one(context, call.path["client_order_id"], call.query.account_id)
     events = await past_orders.events_of(context, order)
-    found = [plain(event, context.run_id) for event in events]
+    found = [plain(event) for event in events]
     return answers.OrderEvents(order.client_order_id, found)
 
 
@@ -97,7 +97,7 @@ async def get_order_causes(context: Context, call: Call[OrderQuery, None]) -> an
     """
     order = await past_orders.one(context, call.path["client_order_id"], call.query.account_id)
     chain = await past_orders.causes_of(context, order)
-    links = [_link(event_id, item, context.run_id) for event_id, item in chain]
+    links = [_link(event_id, item) for event_id, item in chain]
     return answers.Causes(order.client_order_id, order.account_id, links)
 
 
@@ -105,16 +105,18 @@ async def _one(context: Context, order_id: str, account_id: str) -> answers.Orde
     return order_answer(context.views, await past_orders.one(context, order_id, account_id))
 
 
-def plain(record: Any, run_id: str) -> dict[str, Any]:
-    """Return a record of a run as plain values, its instant as text as well."""
+def plain(record: Any) -> dict[str, Any]:
+    """Return a record as plain values, its instant as text as well.
+
+    Its run is the one that was asked for; not every log names it in the record.
+    """
     values: dict[str, Any] = msgspec.to_builtins(record, builtin_types=(Decimal,))
-    # Some logs name their run in every record, others leave that to the log.
-    values["run_id"] = run_id
+    values.pop("run_id", None)
     values["time"] = format_time(record.ts_event_ns)
     return values
 
 
-def _link(event_id: str, item: Published | None, run_id: str) -> answers.Link:
+def _link(event_id: str, item: Published | None) -> answers.Link:
     if item is None:
         return answers.Link(event_id, "", None, None, None, None, None, None)
     record: Any = item.record
@@ -126,7 +128,7 @@ def _link(event_id: str, item: Published | None, run_id: str) -> answers.Link:
         item.offset,
         format_time(record.ts_event_ns),
         record.ts_event_ns,
-        plain(record, run_id),
+        plain(record),
     )
 
 

@@ -456,14 +456,17 @@ CATALOGUE: tuple[Topic, ...] = (
 )
 
 TOPIC_BY_NAME: dict[str, Topic] = {topic.name: topic for topic in CATALOGUE}
+_KEY_FIELDS = {topic.name: tuple(topic.key.split("|")) for topic in CATALOGUE}
 
 
 def key_of(topic: str, record: Any) -> str:
     """Return a record's key on Kafka; a field that it does not have is empty."""
     if topic == ACCOUNT_INPUTS and getattr(record, "scope", None) is Scope.ACCOUNT:
         return str(record.scope_id)
-    fields = TOPIC_BY_NAME[topic].key.split("|")
-    return "|".join(str(getattr(record, field, "")) for field in fields)
+    fields = _KEY_FIELDS[topic]
+    if len(fields) == 1:
+        return str(getattr(record, fields[0], ""))
+    return "|".join([str(getattr(record, field, "")) for field in fields])
 
 
 def goes_everywhere(topic: str, record: Any) -> bool:

@@ -12,15 +12,24 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agents.runners.kafka.incoming import take_records
-from agents.runners.kafka.usable import STAGE_INPUTS, home_of
+from agents.runners.kafka.usable import (
+    STAGE_INPUTS,
+    KnownInstruments,
+    MarketData,
+    home_of,
+    unusable,
+)
 from agents.strategy.builtin import BUILTIN
 from schemas.codec import decoder, encode
 from schemas.envelope import Header
 from schemas.instruments import Universe
-from schemas.market_data import Bar, BookLevel, BookSnapshot, InstrumentStatus
+from schemas.market_data import Bar, BookLevel, BookSnapshot, InstrumentStatus, Quote, Trade
 from schemas.topics import ACCOUNT_INPUTS, MARKET_BARS, MARKET_EVENTS, TOPIC_BY_NAME, VENUE_COMMANDS
+from tests.generated import universe as generated_universe
 from tests.kafka_bus import COUNTS, makers, places_of
 from tests.kafka_case import CONFIG, Run, data, one_process_run
 from tests.unit.account_records import (
@@ -170,6 +179,49 @@ def test_no_value_ends_a_stage(run: Run, stage: str, topic: str) -> None:
                 raise AssertionError(f"{type(record).__name__} with {case}: {error}") from error
             assert len(encode(taken.letters)) < 10_000
         assert 2 <= used < len(cases)
+
+
+DAY_NS = 86_400_000_000_000
+AT_NS = 1_700_000_000_000_000_000
+TRADE = Trade(ts_event_ns=AT_NS, instrument_id="AA.XXXX", price=10.0, size=1.0)
+QUOTE = Quote(
+    ts_event_ns=AT_NS,
+    instrument_id="AA.XXXX",
+    bid_price=9.0,
+    ask_price=10.0,
+    bid_size=1.0,
+    ask_size=1.0,
+)
+
+
+@settings(max_examples=500)
+@given(
+    record=st.sampled_from([TRADE, QUOTE]),
+    field=st.sampled_from([*TRADE.__struct_fields__, *QUOTE.__struct_fields__]),
+    value=st.sampled_from(
+        [*WHOLE, *FLOATS, float("nan"), float("inf"), AT_NS + DAY_NS, AT_NS + DAY_NS + 1, "ZZ.XXXX"]
+    ),
+    partition=st.integers(0, 3),
+)
+def test_quick_look_lets_nothing_pass_that_is_unusable(
+    record: Header, field: str, value: object, partition: int
+) -> None:
+    present = getattr(record, field, None)
+    if isinstance(value, type(present)):
+        record = msgspec.structs.replace(record, **{field: value})
+    known = KnownInstruments(generated_universe(("AA",)))
+    if MarketData(known, partition, 4).is_sound(record, AT_NS):
+        assert unusable(MARKET_EVENTS, partition, 4, record, AT_NS) == ""
+        assert known.fault(MARKET_EVENTS, record) == ""
+
+
+def test_quick_look_knows_usual_trades_and_quotes() -> None:
+    known = KnownInstruments(generated_universe(("AA",)))
+    for record in (TRADE, QUOTE):
+        home = home_of(MARKET_EVENTS, record, 4)
+        assert home is not None
+        assert MarketData(known, home, 4).is_sound(record, AT_NS)
+        assert not MarketData(known, (home + 1) % 4, 4).is_sound(record, AT_NS)
 
 
 def test_every_input_of_a_stage_has_a_time() -> None:

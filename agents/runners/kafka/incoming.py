@@ -15,7 +15,12 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from agents.runners.kafka.usable import STAGE_INPUTS, KnownInstruments, unusable
+from agents.runners.kafka.usable import (
+    STAGE_INPUTS,
+    KnownInstruments,
+    MarketData,
+    unusable,
+)
 from schemas.codec import decode, decoder
 from schemas.control import DeadLetter
 from schemas.envelope import SCHEMA_VERSION, Header
@@ -98,7 +103,14 @@ def take_records(
     letters: list[DeadLetter] = []
     is_checked, source = topic in STAGE_INPUTS, _SOURCES.get(topic, "")
     known = KnownInstruments(universe) if universe is not None else None
+    market = None
+    if known is not None and topic == MARKET_EVENTS:
+        market = MarketData(known, partition, partitions)
+    name = f"{source}/{partition}"
     for item, found in zip(arrived, _decoded(topic, partition, arrived), strict=True):
+        if market is not None and market.is_sound(found, item.timestamp * _NS_OF_MS):
+            taken.append((item.offset, _named(found, name, item.offset)))
+            continue
         reason = found if isinstance(found, str) else ""
         if is_checked and not isinstance(found, str):
             reason = unusable(topic, partition, partitions, found, item.timestamp * _NS_OF_MS)
@@ -108,7 +120,7 @@ def take_records(
             letters.append(dead_letter(topic, partition, item, reason))
         elif not isinstance(found, str):
             if source:
-                _name(found, f"{source}/{partition}", item.offset)
+                _name(found, name, item.offset)
             taken.append((item.offset, found))
     return Taken(taken, letters)
 
@@ -190,10 +202,15 @@ def _name(record: Any, source: str, offset: int) -> None:
     """Give a market event its name; reference data that have one come as they are."""
     if isinstance(record, Instrument) or (isinstance(record, CorporateAction) and record.event_id):
         return
+    _named(record, source, offset)
+
+
+def _named(record: Any, source: str, offset: int) -> Any:
     if not record.source:
         record.source, record.source_seq = source, offset
     instrument_id = getattr(record, "instrument_id", None)
     record.event_id = source_id(record.source, instrument_id or "", record.source_seq)
+    return record
 
 
 def dead_letter(topic: str, partition: int, item: Arrived, reason: str) -> DeadLetter:

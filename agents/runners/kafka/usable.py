@@ -75,7 +75,7 @@ class KnownInstruments:
         instrument_id = getattr(record, "instrument_id", None)
         if instrument_id is None:
             return ""
-        largest = self._largest.get(instrument_id) or self._look_up(instrument_id)
+        largest = self.largest(instrument_id)
         if largest is None:
             if topic == MARKET_BARS:
                 return ""
@@ -102,6 +102,11 @@ class KnownInstruments:
             return str(error)
         return ""
 
+    def largest(self, instrument_id: str) -> tuple[float, float] | None:
+        """Return the bound of exact prices and that of sizes; None if it is not known."""
+        found = self._largest.get(instrument_id)
+        return self._look_up(instrument_id) if found is None else found
+
     def _look_up(self, instrument_id: str) -> tuple[float, float] | None:
         index = self._universe.index(instrument_id)
         if index is None:
@@ -110,6 +115,54 @@ class KnownInstruments:
         found = grids[0].to_float(_UNITS_MAX), grids[1].to_float(_UNITS_MAX)
         self._largest[instrument_id] = found
         return found
+
+
+class MarketData:
+    """Tells of most trades and quotes of a partition at once that there is nothing wrong with them.
+
+    ``is_sound`` asks what ``unusable`` and ``KnownInstruments.fault`` ask, for a tenth of the time;
+    where it says no, they tell what is wrong, if anything is.
+    """
+
+    def __init__(self, known: KnownInstruments, partition: int, partitions: int) -> None:
+        self._known = known
+        self._partition = partition
+        self._partitions = partitions
+        self._limits: dict[str, tuple[float, float]] = {}
+
+    def is_sound(self, record: Any, written_ns: int) -> bool:
+        """Return whether a market event is a trade or quote that surely can be used."""
+        kind = type(record)
+        if kind is not Trade and kind is not Quote:
+            return False
+        limits = self._limits.get(record.instrument_id) or self._look_up(record)
+        if limits is None:
+            return False
+        price, size = limits
+        is_exact: bool
+        if kind is Trade:
+            is_exact = -price < record.price < price and -size < record.size < size
+        else:
+            is_exact = (
+                -price < record.bid_price < price
+                and -price < record.ask_price < price
+                and -size < record.bid_size < size
+                and -size < record.ask_size < size
+            )
+        ts: int = record.ts_event_ns
+        seq: int = record.source_seq
+        return (
+            is_exact and 0 < ts < _INT64 and ts <= written_ns + _DAY_NS and -_INT64 <= seq < _INT64
+        )
+
+    def _look_up(self, record: Any) -> tuple[float, float] | None:
+        """Return the limits of an instrument that is known and belongs to this partition."""
+        if home_of(MARKET_EVENTS, record, self._partitions) != self._partition:
+            return None
+        limits = self._known.largest(record.instrument_id)
+        if limits is not None:
+            self._limits[record.instrument_id] = limits
+        return limits
 
 
 def unusable(topic: str, partition: int, partitions: int, record: Any, written_ns: int) -> str:

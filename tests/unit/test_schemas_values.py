@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from schemas.values import amount_text, from_float
+from schemas.values import amount_text, from_float, money
 from web.answers import encode
 
 
@@ -42,6 +42,14 @@ def test_amount_is_written_without_noise(value: str, text: str) -> None:
 )
 def test_float_is_the_amount_it_stands_for(value: float, amount: str) -> None:
     assert from_float(value) == Decimal(amount)
+
+
+@pytest.mark.parametrize(
+    ("value", "amount"),
+    [(10.279999999995, "10.28"), (-431.03499999999985, "-431.035"), (1e12 / 3, "333333333333.333")],
+)
+def test_sum_in_float64_is_money_to_six_places(value: float, amount: str) -> None:
+    assert money(value) == Decimal(amount)
 
 
 def test_answers_hold_amounts_as_such_numbers_wherever_they_stand() -> None:

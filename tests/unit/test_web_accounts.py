@@ -202,6 +202,16 @@ def test_drawdown_of_a_strategy_is_measured_by_the_money_it_has(
     assert float(curve["points"][0]["drawdown_pct"]) == pytest.approx(-46_512 / (base + 100))
 
 
+def test_amounts_of_curves_are_without_digits_of_arithmetic() -> None:
+    records = [manifest(), (t.PORTFOLIO_EQUITY, mark(99568.96500000003))]
+
+    (point,) = answered(records, "/api/portfolio/paper/equity")["points"]
+    series = answered(records, "/api/portfolio/history")
+
+    assert point["equity"] == "99568.965"
+    assert (series["equity"], series["profit_loss"]) == (["99568.965"], ["89568.965"])
+
+
 def test_drawdown_of_a_strategy_is_null_where_there_is_nothing_to_measure_it_by() -> None:
     records = [share_mark(-365.12, -465.12), held("0", "0", "-363.87")]
 

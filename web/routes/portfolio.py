@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from schemas.market_data import INTERVAL_NS, INTERVALS
 from schemas.portfolio import EquityMark
-from schemas.values import ZERO
+from schemas.values import ZERO, tidy
 from streams.history import LIMIT_MAX, Filters, History, PnlRow, Window
 from web.answers import portfolio as answers
 from web.context import Context
@@ -151,8 +151,8 @@ async def get_equity(context: Context, call: Call[CurveQuery, None]) -> answers.
         answers.EquityPoint(
             format_time(mark.ts_event_ns),
             mark.ts_event_ns,
-            mark.equity,
-            mark.cash,
+            tidy(mark.equity),
+            tidy(mark.cash),
             _drawdown_pct(mark, base),
         )
         for mark in curve.points(call.query.limit)
@@ -220,7 +220,8 @@ def _history(
 ) -> answers.EquityHistory:
     if base is None and equity:
         base = equity[0]
-    profit = [value - (base or 0.0) for value in equity]
+    equity = [tidy(value) for value in equity]
+    profit = [tidy(value - (base or 0.0)) for value in equity]
     return answers.EquityHistory(
         share[0],
         share[1],

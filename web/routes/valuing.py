@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from schemas.portfolio import EquityMark, PositionChanged
-from schemas.values import ONE, ZERO, from_float, rounded
+from schemas.values import ONE, ZERO, from_float, money, rounded
 from web.answers import portfolio as answers
 from web.times import format_time
 from web.views.configured import configured
@@ -146,9 +146,9 @@ def _is_newer(mark: EquityMark, items: list[PositionChanged]) -> bool:
 def _as_marked(
     answer: answers.Account, mark: EquityMark, sums: _Sums, start: Decimal | None
 ) -> None:
-    answer.equity = from_float(mark.equity)
-    answer.gross_exposure = from_float(mark.gross_exposure)
-    answer.net_exposure = from_float(mark.net_exposure)
+    answer.equity = money(mark.equity)
+    answer.gross_exposure = money(mark.gross_exposure)
+    answer.net_exposure = money(mark.net_exposure)
     answer.unrealized_pnl = None if start is None else answer.equity - start - sums.booked
     answer.as_of_ns, answer.as_of = mark.ts_event_ns, format_time(mark.ts_event_ns)
     answer.missing_prices = []
@@ -169,17 +169,17 @@ def _add_peak(
         base = share_base(views, answer.account_id, answer.strategy_id)
         peaks.append(ZERO)
         if mark is not None:
-            peaks.append(from_float(mark.equity - mark.drawdown))
+            peaks.append(money(mark.equity - mark.drawdown))
     else:
         base = ZERO
         if initial is not None:
             peaks.append(initial)
         snapshot = views.portfolio.snapshots.get((answer.account_id, ""))
         if snapshot is not None:
-            peaks.append(from_float(float(snapshot.peak_equity)))
+            peaks.append(money(float(snapshot.peak_equity)))
         highest = views.portfolio.peaks.get((answer.account_id, ""))
         if highest is not None:
-            peaks.append(from_float(highest))
+            peaks.append(money(highest))
     answer.peak_equity = peak = max(peaks)
     if base is not None and base + peak > 0:
         answer.drawdown_pct = float(100 * (answer.equity - peak) / (base + peak))
@@ -194,7 +194,7 @@ def _add_snapshot(views: Views, answer: answers.Account) -> None:
     answer.snapshot_ns = snapshot.ts_event_ns
     answer.snapshot_at = format_time(snapshot.ts_event_ns)
     if answer.equity is not None and not answer.strategy_id:
-        day_start = from_float(float(snapshot.equity - snapshot.daily_pnl))
+        day_start = money(float(snapshot.equity - snapshot.daily_pnl))
         answer.daily_pnl = answer.equity - day_start
 
 

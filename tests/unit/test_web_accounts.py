@@ -222,11 +222,13 @@ def test_drawdown_of_a_strategy_is_null_where_there_is_nothing_to_measure_it_by(
     assert curve["points"][0]["drawdown_pct"] is None
 
 
-def test_drawdown_of_an_account_is_below_the_highest_that_was_seen() -> None:
-    marks = [(t.PORTFOLIO_EQUITY, mark(10_500.0)), (t.PORTFOLIO_EQUITY, mark(10_200.0, at=120))]
+@pytest.mark.parametrize("peak", [10_500.0, 98_765.43], ids=["round", "digits"])
+def test_drawdown_of_an_account_is_below_the_peak_of_its_marks(peak: float) -> None:
+    below = msgspec.structs.replace(mark(10_200.0), drawdown=(10_200.0 - peak) / peak)
+    records = [manifest(), (t.PORTFOLIO_EQUITY, below), held("0", "0", "-9.75")]
 
-    account = answered([manifest(), *marks, held("0", "0", "-9.75")])["account"]
+    account = answered(records)["account"]
 
-    assert account["peak_equity"] == "10500"
+    assert Decimal(account["peak_equity"]) == Decimal(str(peak))
     assert account["equity"] == "9989.00"
-    assert float(account["drawdown_pct"]) == pytest.approx(100 * (9989 / 10_500 - 1))
+    assert float(account["drawdown_pct"]) == pytest.approx(100 * (9989 / peak - 1))

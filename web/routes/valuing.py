@@ -177,9 +177,9 @@ def _add_peak(
         snapshot = views.portfolio.snapshots.get((answer.account_id, ""))
         if snapshot is not None:
             peaks.append(money(float(snapshot.peak_equity)))
-        highest = views.portfolio.peaks.get((answer.account_id, ""))
-        if highest is not None:
-            peaks.append(money(highest))
+        if mark is not None and mark.drawdown > -1:
+            # A mark says how far below the peak it is, so the marks before it need not be known.
+            peaks.append(money(mark.equity / (1 + mark.drawdown)))
     answer.peak_equity = peak = max(peaks)
     if base is not None and base + peak > 0:
         answer.drawdown_pct = float(100 * (answer.equity - peak) / (base + peak))

@@ -67,15 +67,14 @@ class Portfolio:
     """Newest positions by account, strategy, instrument; marks and curve by account, strategy.
 
     Closed positions stay, one for each account, strategy and instrument that was traded, as they do
-    in the account stage: an account's results are the sum over all of them. ``peaks`` are the
-    highest marks, ``rates`` the newest exchange rates by "BASE/QUOTE".
+    in the account stage: an account's results are the sum over all of them. ``rates`` are
+    the newest exchange rates by "BASE/QUOTE".
     """
 
     def __init__(self, instruments: Mapping[str, Instrument]) -> None:
         self.results = Results()
         self.dividends = Dividends(instruments)
         self.rates: dict[str, Decimal] = {}
-        self.peaks: dict[ShareKey, float] = {}
         self.positions: dict[tuple[str, str, str], PositionChanged] = {}
         self.snapshots: dict[ShareKey, AccountSnapshot] = {}
         self.marks: dict[ShareKey, EquityMark] = {}
@@ -111,7 +110,6 @@ class Portfolio:
         """Take in a point of an equity curve."""
         key = (mark.account_id, mark.strategy_id)
         self.marks[key] = mark
-        self.peaks[key] = max(mark.equity, self.peaks.get(key, mark.equity))
         self.curves.setdefault(key, Curve()).add(mark)
 
     def account_ids(self) -> list[str]:

@@ -153,6 +153,23 @@ def test_dividends_count_once_in_cash_and_equity(is_action_first: bool) -> None:
     assert account["equity"] == "10003.75"
 
 
+@pytest.mark.parametrize(("cash", "paid"), [(9003.75, "5"), (8998.75, "0")])
+def test_dividends_of_a_run_of_which_only_the_state_is_known_are_in_the_cash_of_its_mark(
+    cash: float, paid: str
+) -> None:
+    run = Run()
+    marked = msgspec.structs.replace(mark(10_004.0), cash=cash)
+    records = [manifest(), held("10", "100", "0"), (t.PORTFOLIO_EQUITY, marked)]
+    run.log.append([(t.REFERENCE_INSTRUMENTS, instrument()), *records])
+    run.log.append([(t.MARKET_EVENTS, trade(101.0, at=120))])
+    with run.client() as client:
+        run.context.views.forget()
+        account = exact(client.get("/api/portfolio/account"))
+
+    assert Decimal(account["dividends"]) == Decimal(paid)
+    assert Decimal(account["equity"]) == Decimal("10008.75") + Decimal(paid)
+
+
 def test_amounts_of_another_currency_are_in_the_base_currency() -> None:
     rate = ExchangeRate(
         event_id="r",

@@ -70,6 +70,17 @@ class _Sums:
             return ZERO
         return rounded(amount * rate)
 
+    def infer_dividends(self, mark: EquityMark, start: Decimal) -> None:
+        """Add the dividends as what a mark's cash has beyond what the positions explain.
+
+        Only in one currency, for the rates at the mark are not known.
+        """
+        if set(self.cash) <= {self._base}:
+            explained = start + self.cash.get(self._base, ZERO)
+            paid = money(mark.cash - float(explained))
+            self.dividends += paid
+            self._book(self._base, paid)
+
     @property
     def gross(self) -> Decimal:
         """Return the exposure without signs, each instrument net over strategies."""
@@ -110,9 +121,13 @@ def account_answer(views: Views, account_id: str, strategy_id: str) -> answers.A
     answer.gross_exposure, answer.net_exposure = sums.gross, sums.net
     initial = initial_cash(views, account_id)
     start = ZERO if strategy_id else initial
+    is_marked = mark is not None and _is_newer(mark, items)
+    if mark is not None and is_marked and start is not None and not portfolio.dividends.is_whole:
+        sums.infer_dividends(mark, start)
+        answer.dividends = sums.dividends
     if start is not None:
         answer.equity = start + sums.profit
-    if sums.missing and mark is not None and _is_newer(mark, items):
+    if sums.missing and mark is not None and is_marked:
         # The stage had prices that are not at hand here, as in a run whose market data was left out
         # of its log. Its mark is of these very positions.
         _as_marked(answer, mark, sums, start)

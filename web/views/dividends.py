@@ -17,11 +17,13 @@ class Dividends:
     """What was paid by account, strategy and currency.
 
     The action says how much a share is paid, the change of a position that it caused how many
-    shares were held. They stand on different topics, so either may come first.
+    shares were held. They stand on different topics, so either may come first. Not ``is_whole``:
+    only the newest states were taken in, and what was paid before them is not known here.
     """
 
     def __init__(self, instruments: Mapping[str, Instrument]) -> None:
         self._instruments = instruments
+        self.is_whole = True
         self._actions: dict[str, CorporateAction] = {}
         self._waiting: dict[str, list[PositionChanged]] = {}
         self._paid: dict[tuple[str, str], dict[str, Decimal]] = {}

@@ -113,6 +113,7 @@ class Views:
         """Know that lists lack records anywhere: only states were taken in."""
         self.orders.forget()
         self.portfolio.results.begin.rise(END_PLACE)
+        self.portfolio.dividends.is_whole = False
         self.risk.decisions.forget()
         self.risk.changes.forget()
         self.strategies.history.forget()

@@ -35,7 +35,8 @@ class Account(msgspec.Struct):
     ``fees``; that of a strategy counts from 0. Closed positions count, amounts are in
     ``base_currency``, and ``as_of`` is the newest change, price or mark that the figures take in.
     ``missing_prices`` names held instruments without a price, which count at their cost, and
-    currencies without a rate, which count nothing.
+    currencies without a rate, which count nothing. Where prices or dividends are not at hand,
+    equity and exposures are those of the last mark, and so is ``as_of``.
 
     ``drawdown_pct`` is how far the equity is below ``peak_equity``, in percent of it; for a
     strategy in percent of its capital plus its peak, its account's initial equity where it has no

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from schemas.portfolio import EquityMark, PositionChanged
-from schemas.values import ONE, ZERO, from_float, money, rounded
+from schemas.values import ONE, ZERO, from_float, money, rounded, tidy
 from web.answers import portfolio as answers
 from web.times import format_time
 from web.views.configured import configured
@@ -70,16 +70,13 @@ class _Sums:
             return ZERO
         return rounded(amount * rate)
 
-    def infer_dividends(self, mark: EquityMark, start: Decimal) -> None:
-        """Add the dividends as what a mark's cash has beyond what the positions explain.
+    def explains(self, mark: EquityMark, start: Decimal) -> bool:
+        """Return whether a mark's cash is what the positions brought and took since ``start``.
 
-        Only in one currency, for the rates at the mark are not known.
+        Cash in several currencies is not compared, for the rates at the mark are not known.
         """
-        if set(self.cash) <= {self._base}:
-            explained = start + self.cash.get(self._base, ZERO)
-            paid = money(mark.cash - float(explained))
-            self.dividends += paid
-            self._book(self._base, paid)
+        cash = start + self.cash.get(self._base, ZERO)
+        return set(self.cash) - {self._base} != set() or tidy(mark.cash - float(cash)) == 0
 
     @property
     def gross(self) -> Decimal:
@@ -121,16 +118,21 @@ def account_answer(views: Views, account_id: str, strategy_id: str) -> answers.A
     answer.gross_exposure, answer.net_exposure = sums.gross, sums.net
     initial = initial_cash(views, account_id)
     start = ZERO if strategy_id else initial
-    is_marked = mark is not None and _is_newer(mark, items)
-    if mark is not None and is_marked and start is not None and not portfolio.dividends.is_whole:
-        sums.infer_dividends(mark, start)
-        answer.dividends = sums.dividends
     if start is not None:
         answer.equity = start + sums.profit
-    if sums.missing and mark is not None and is_marked:
-        # The stage had prices that are not at hand here, as in a run whose market data was left out
-        # of its log. Its mark is of these very positions.
-        _as_marked(answer, mark, sums, start)
+    if mark is not None and _is_newer(mark, items):
+        if sums.missing:
+            # The stage had prices that are not at hand here, as in a run whose market data was left
+            # out of its log. Its mark is of these very positions.
+            _as_marked(answer, mark)
+            if start is not None:
+                answer.unrealized_pnl = money(mark.equity) - start - sums.booked
+            answer.missing_prices = []
+        elif start is not None and not (portfolio.dividends.is_whole or sums.explains(mark, start)):
+            # There were dividends, which the state of a stored run does not tell of.
+            _as_marked(answer, mark)
+            answer.dividends = None
+            sums.cash = {base: money(mark.cash) - start}
     if not strategy_id and initial is not None:
         sums.cash[base] = sums.cash.get(base, ZERO) + initial
         answer.cash = {name: amount for name, amount in sums.cash.items() if amount or name == base}
@@ -158,15 +160,11 @@ def _is_newer(mark: EquityMark, items: list[PositionChanged]) -> bool:
     return all(item.ts_event_ns <= mark.ts_event_ns for item in items)
 
 
-def _as_marked(
-    answer: answers.Account, mark: EquityMark, sums: _Sums, start: Decimal | None
-) -> None:
+def _as_marked(answer: answers.Account, mark: EquityMark) -> None:
     answer.equity = money(mark.equity)
     answer.gross_exposure = money(mark.gross_exposure)
     answer.net_exposure = money(mark.net_exposure)
-    answer.unrealized_pnl = None if start is None else answer.equity - start - sums.booked
     answer.as_of_ns, answer.as_of = mark.ts_event_ns, format_time(mark.ts_event_ns)
-    answer.missing_prices = []
 
 
 def _add_peak(

@@ -22,8 +22,14 @@ OpenAPI 3.1 document. The examples need nothing but curl; put the address of the
 
 ## What holds for all routes
 
-- **Amounts** of money and quantities are JSON numbers with their exact decimal text (`8349.00`).
-  In a request they may be numbers or texts, and a text keeps its digits in any language.
+- **Amounts** of money and quantities are JSON numbers with their exact decimal text (`8349.00`),
+  never with an exponent, and to 12 decimal places where a division leaves more. In a request they
+  may be numbers or texts, and a text keeps its digits in any language.
+- **Accounts are the sum of their positions**, closed ones included, at the last prices: `equity` is
+  `initial_equity` + `realized_pnl` + `dividends` + `unrealized_pnl` - `fees`, and `as_of` is the
+  newest change, price or mark in it. `buying_power` and the start of `daily_pnl` are of the last
+  hourly snapshot, `snapshot_at`. A strategy's equity counts from 0; its `drawdown_pct` is measured
+  by its capital (its account's initial equity without one) plus its peak, and null without either.
 - **Times** are RFC 3339 with nanoseconds, UTC; beside each stands the integer with `_ns`. In a
   request a plain date is allowed, and as an end it is included.
 - **A symbol** stands for one instrument: an instrument id (`SPY.ARCX`) for itself; else every

@@ -22,9 +22,9 @@ def api_openapi() -> None:
     """Print the OpenAPI 3.1 document."""
     import msgspec
 
-    from schemas.envelope import SCHEMA_VERSION
+    from infra.identity import VERSION
     from web.openapi import document
     from web.routes import TABLE
 
-    content = msgspec.json.encode(document(TABLE, f"1.{SCHEMA_VERSION}"))
+    content = msgspec.json.encode(document(TABLE, VERSION))
     sys.stdout.write(msgspec.json.format(content, indent=2).decode() + "\n")

@@ -16,7 +16,7 @@ from rich.live import Live
 
 from agents.runners.parity import Rerun, rerun
 from agents.venue.config import Latency, PerShareFee
-from infra.demo_sessions import RUN_ID, SESSIONS_MAX, put_aside
+from infra.demo_sessions import RUN_ID, SESSIONS_MAX, elsewhere, put_aside
 from infra.display import progress_bar
 from infra.parity import load_classes
 from infra.screen import Screen
@@ -84,7 +84,8 @@ def run_demo(*, is_exiting: bool, speed: float, port: int, strategy: str, consol
     check_port(port)
     folder = data_folder() / "runs" / "demo"
     aside = put_aside(folder)
-    live = open_run(demo_settings(speed, port, strategy), folder, RUN_ID)
+    with elsewhere():
+        live = open_run(demo_settings(speed, port, strategy), folder, RUN_ID)
     outcome: list[Rerun] = []
     is_over = threading.Event()
 

@@ -7,7 +7,9 @@ failed must not cost one that somebody may want.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from schemas.errors import MillraceError, StorageError
@@ -20,6 +22,19 @@ SESSIONS_MAX = 5
 """How many sessions are kept, the one that is played among them."""
 
 
+@contextlib.contextmanager
+def elsewhere() -> Iterator[None]:
+    """Let a StorageError of the demo's folder say what helps: it has no option for a folder."""
+    try:
+        yield
+    except StorageError as error:
+        error.remedy = (
+            "stop what uses that folder, or play in another one: "
+            "MILLRACE_DATA_FOLDER=other millrace demo --port 0"
+        )
+        raise
+
+
 def put_aside(folder: Path) -> Path | None:
     """Make room for a new session in ``folder``; return where the last one went, None without one.
 
@@ -28,7 +43,8 @@ def put_aside(folder: Path) -> Path | None:
     journal = folder / "journal"
     if not journal.is_dir():
         return None
-    FolderLock(journal).release()
+    with elsewhere():
+        FolderLock(journal).release()
     try:
         if _is_without_events(journal):
             shutil.rmtree(journal)

@@ -17,7 +17,7 @@ from infra.scheduler import NS, Job
 from schemas.errors import InvariantError, MillraceError
 from schemas.values import ZERO
 from streams.journal import JournalReader
-from web.answers import ENCODER
+from web.answers import encode
 from web.context import Context
 from web.reports import day_report
 
@@ -121,7 +121,7 @@ def _report(context: Context, folder: Path) -> Callable[[], Awaitable[str]]:
     async def work() -> str:
         report = await day_report(context)
         path = folder / f"{report.day}.json"
-        content = msgspec.json.format(ENCODER.encode(report), indent=2)
+        content = msgspec.json.format(encode(report), indent=2)
         await asyncio.to_thread(_write, path, content)
         return f"wrote {path}"
 

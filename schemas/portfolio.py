@@ -55,8 +55,8 @@ class AccountSnapshot(Record, gc=False, omit_defaults=True, tag="account_snapsho
 class EquityMark(Record, gc=False, omit_defaults=True, tag="equity_mark"):
     """One point of an equity curve; amounts are float64 in the base currency, for series and plots.
 
-    ``strategy_id`` empty: the whole account. ``drawdown`` is the fraction below the peak (0 or
-    negative).
+    ``strategy_id`` empty: the whole account, and ``drawdown`` is the fraction below its peak (0 or
+    negative). A strategy's results begin at 0, so its ``drawdown`` is the amount below their peak.
     """
 
     account_id: str

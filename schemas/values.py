@@ -24,6 +24,13 @@ MONEY_CONTEXT = Context(prec=38, rounding=ROUND_HALF_EVEN)
 ZERO = Decimal(0)
 ONE = Decimal(1)
 
+MONEY_PLACES = 6
+"""Decimal places to which a float64 amount of money can be relied on."""
+
+_LEAST = Decimal("1E-12")
+_PLACES_LEAST = -12
+_WIDE = Context(prec=999, rounding=ROUND_HALF_EVEN)
+
 
 class Grid:
     """An increment, and the conversions to and from integers of it.
@@ -124,6 +131,48 @@ class Grid:
         """Return the largest multiple of the increment that is not above ``value``."""
         with localcontext(MONEY_CONTEXT):
             return (value // self.increment) * self.increment
+
+
+def from_float(value: float) -> Decimal:
+    """Return a float64 as the Decimal it stands for: its 15 digits that can be relied on.
+
+    A float64 holds 15 decimal digits; those behind are left by arithmetic, such as the last one of
+    99193.92190000002.
+    """
+    return Decimal(format(value, ".15g"))
+
+
+def money(value: float) -> Decimal:
+    """Return a float64 amount of money, such as a mark's equity, as Decimal to 6 decimal places.
+
+    It is the sum of larger amounts, so more of its last digits may be left by arithmetic than
+    ``from_float`` takes off: 10.279999999995 of a strategy that moved thousands.
+    """
+    return from_float(tidy(value))
+
+
+def tidy(value: float) -> float:
+    """Return a float64 amount of money without the digits that arithmetic left, as ``money``."""
+    return round(value, MONEY_PLACES)
+
+
+def rounded(amount: Decimal) -> Decimal:
+    """Return an amount to 12 decimal places, what is behind them left by a division."""
+    return amount.quantize(_LEAST, context=_WIDE) if amount.is_finite() else amount
+
+
+def amount_text(value: Decimal) -> str:
+    """Return an amount as answers show it: never an exponent, at most 12 decimal places.
+
+    Zeros at the end are left out from the third place on, so 165.10 stays and 1.25000 is 1.25.
+    """
+    if not value.is_finite():
+        return str(value)
+    text = format(rounded(value) if value.as_tuple().exponent < _PLACES_LEAST else value, "f")  # type: ignore[operator]
+    whole, point, places = text.partition(".")
+    kept = places.rstrip("0")
+    text = f"{whole}{point}{kept.ljust(min(2, len(places)), '0')}"
+    return text if value or not text.startswith("-") else text[1:]
 
 
 def decimal_text(value: Decimal) -> str:

@@ -19,7 +19,6 @@ from starlette.staticfiles import StaticFiles
 
 from schemas.control import ApiWrite
 from schemas.enums import AutonomyMode
-from schemas.envelope import SCHEMA_VERSION
 from streams.history import History
 from streams.log import Log, Published
 from web.asyncapi import document as async_document
@@ -91,17 +90,18 @@ async def _lifespan(context: Context, app: Starlette) -> AsyncIterator[None]:
 
 
 @cache
-def _document() -> bytes:
-    return msgspec.json.encode(document(TABLE, f"1.{SCHEMA_VERSION}"))
+def _document(version: str) -> bytes:
+    return msgspec.json.encode(document(TABLE, version))
 
 
 @cache
-def _async_document() -> bytes:
-    return msgspec.json.encode(async_document(f"1.{SCHEMA_VERSION}"))
+def _async_document(version: str) -> bytes:
+    return msgspec.json.encode(async_document(version))
 
 
 def _routes(context: Context) -> list[BaseRoute]:
-    openapi, asyncapi = _document(), _async_document()
+    version = context.operations.version.version
+    openapi, asyncapi = _document(version), _async_document(version)
 
     async def get_openapi(request: Request) -> Response:
         return Response(openapi, media_type="application/json")

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any, get_args
 
+from schemas.envelope import SCHEMA_VERSION
 from schemas.json_schema import PARTITIONER, plain_text, wire_schemas
 from schemas.topics import CATALOGUE, Topic
 from web.frames import Request
@@ -17,7 +18,7 @@ _SOCKET = "websocket"
 
 
 def document(version: str) -> dict[str, Any]:
-    """Return the document as plain values."""
+    """Return the document as plain values; ``version`` is the program's."""
     records = sorted({kind for topic in CATALOGUE for kind in topic.values}, key=_tag_of)
     requests, frames = get_args(Request), get_args(AnyServerFrame)
     _, schemas = wire_schemas([*records, *requests, *frames], _SCHEMA)
@@ -31,9 +32,10 @@ def document(version: str) -> dict[str, Any]:
         "info": {
             "title": "Millrace",
             "version": version,
+            "x-schema-version": SCHEMA_VERSION,
             "description": (
                 "Every topic of a run, on Kafka and over one WebSocket. Queries and commands over "
-                "HTTP are in `/openapi.json`."
+                f"HTTP are in `/openapi.json`. Records have schema version {SCHEMA_VERSION}."
             ),
             "license": {"name": "Apache-2.0"},
         },

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.envelope import SCHEMA_VERSION
 from web.problems import MEDIA_TYPE, Problem
 from web.route_table import AS_OF, RUN_ID, Route
 from web.scopes import PUBLIC
@@ -33,7 +34,10 @@ _PLACE = (
 
 
 def document(table: Sequence[Route], version: str) -> dict[str, Any]:
-    """Return the document of ``table`` as plain values."""
+    """Return the document of ``table`` as plain values; ``version`` is the program's.
+
+    ``x-schema-version`` beside it is that of the records.
+    """
     bodies = [route.body for route in table if route.body is not None]
     answers: list[type[Any]] = [Problem]
     for route in table:
@@ -49,7 +53,11 @@ def document(table: Sequence[Route], version: str) -> dict[str, Any]:
         "info": {
             "title": "Millrace",
             "version": version,
-            "description": "Queries and commands of one run. Live topics are at `/ws`.",
+            "x-schema-version": SCHEMA_VERSION,
+            "description": (
+                "Queries and commands of one run. Live topics are at `/ws`; "
+                f"their records have schema version {SCHEMA_VERSION}."
+            ),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         # On loopback nobody need show a key, so the empty alternative stands first.

@@ -18,7 +18,7 @@ from starlette.routing import Route as StarletteRoute
 
 from schemas.control import ApiWrite
 from schemas.identifiers import content_hash
-from web.answers import ENCODER
+from web.answers import encode
 from web.context import Context
 from web.decoding import decode_body, decode_query
 from web.problems import ProblemError
@@ -124,7 +124,7 @@ def _endpoint(
             raise
         visit.answered(reply.status, "")
         return Response(
-            ENCODER.encode(reply.body), reply.status, reply.headers, media_type="application/json"
+            encode(reply.body), reply.status, reply.headers, media_type="application/json"
         )
 
     return endpoint

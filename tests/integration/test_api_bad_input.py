@@ -23,7 +23,7 @@ from web.problems import MEDIA_TYPE
 from web.routes import TABLE
 
 _EXAMPLES = 5
-_DOCUMENT = msgspec.json.decode(msgspec.json.encode(document(TABLE, "1.1")))
+_DOCUMENT = msgspec.json.decode(msgspec.json.encode(document(TABLE, "0.1.0")))
 
 _config = SchemathesisConfig.from_dict({"generation": {"mode": "all"}})
 schema = schemathesis.openapi.from_dict(_DOCUMENT, config=_config)

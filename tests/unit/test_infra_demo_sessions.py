@@ -86,7 +86,9 @@ def test_session_that_is_being_played_stays(tmp_path: Path) -> None:
     folder = make_session(tmp_path / "demo")
     with (
         JournalWriter.open(folder / "journal", run_id=RUN_ID),
-        pytest.raises(StorageError, match="is being written by process"),
+        pytest.raises(StorageError, match="is being written by process") as refused,
     ):
         put_aside(folder)
+    # The demo has no option for a folder, so the remedy is what it does heed.
+    assert "MILLRACE_DATA_FOLDER=other millrace demo" in refused.value.remedy
     assert names(tmp_path) == {"demo"}

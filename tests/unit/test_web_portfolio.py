@@ -56,11 +56,12 @@ def test_account_balances_and_exposure_agree(client: TestClient) -> None:
     balances = exact(client.get("/api/portfolio/balances"))
     exposure = exact(client.get("/api/portfolio/exposure"))
 
-    assert account["cash"] == balances["cash"] == {"USD": "8349.00"}
+    assert account["cash"] == balances["cash"] == {"USD": "9007.65"}
     assert balances["buying_power"] == "5000"
     assert exposure["instruments"][0]["quantity"] == "6"
     assert Decimal(exposure["instruments"][0]["value"]) == Decimal("990.6")
-    assert float(exposure["leverage"]) == pytest.approx(1651 / 10000.5)
+    assert float(exposure["leverage"]) == pytest.approx(990.6 / 9998.25)
+    assert Decimal(exposure["gross_exposure"]) == Decimal("990.6")
 
 
 @pytest.mark.parametrize("name", ["account", "balances", "exposure", "history"])

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from infra.operating import operations
+from infra.settings import Settings
 from schemas import topics as t
 from schemas.codec import encode
 from schemas.control import DeadLetter
 from schemas.enums import AutonomyMode, BreakerState
+from schemas.envelope import SCHEMA_VERSION
 from schemas.errors import ConflictError
 from schemas.risk import SetAutonomy
+from tests.source_tree import ROOT
 from tests.unit.web_examples import FakeJobs
 from tests.unit.web_run import START_NS, Run, breaker, filled_run, problem, submit
 from tests.unit.web_runs import FakeRuns
@@ -232,3 +237,23 @@ def test_wrong_configuration_is_refused(
     errors = problem(client.put("/api/config", json=content), 422)["errors"]
 
     assert [error["pointer"] for error in errors] == [pointer]
+
+
+# ---- version
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/asyncapi.json"])
+def test_documents_name_the_program_and_apart_from_it_the_schemas(
+    client: TestClient, path: str
+) -> None:
+    info = client.get(path).json()["info"]
+
+    assert info["version"] == client.get("/api/system/version").json()["version"] == "0.1.0"
+    assert info["x-schema-version"] == SCHEMA_VERSION
+    assert f"schema version {SCHEMA_VERSION}" in info["description"]
+
+
+def test_version_is_that_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    assert operations(Settings()).version.version == project["version"]

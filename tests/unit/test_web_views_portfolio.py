@@ -12,7 +12,7 @@ from web.views.portfolio import Portfolio
 
 def filled(count: int) -> Portfolio:
     """Return a view that heard ``count`` marks, one a second."""
-    portfolio = Portfolio()
+    portfolio = Portfolio({})
     for number in range(count):
         mark = EquityMark(
             f"m{number}", number * 1_000_000_000, "", "", "paper", "", 100.0 + number, 0, 0, 0, 0

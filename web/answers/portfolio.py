@@ -8,7 +8,10 @@ import msgspec
 
 
 class Position(msgspec.Struct):
-    """One position, marked at the last price; profit before fees, in ``currency``."""
+    """One position, marked at the last price; profit before fees, in ``currency``.
+
+    Without a price, the worth of what is held and its open result are null.
+    """
 
     account_id: str
     strategy_id: str
@@ -26,31 +29,41 @@ class Position(msgspec.Struct):
 
 
 class Account(msgspec.Struct):
-    """One account, or one strategy's share of it.
+    """One account, or one strategy's share of it, as the sum over its positions at ``as_of``.
 
-    Equity, exposures and drawdown are of ``as_of``, the rest of ``snapshot_at``; what was not
-    published yet is null. ``initial_equity`` is what the account began the run with.
+    ``equity`` is ``initial_equity`` + ``realized_pnl`` + ``dividends`` + ``unrealized_pnl`` -
+    ``fees``; that of a strategy counts from 0. Closed positions count, amounts are in
+    ``base_currency``, and ``as_of`` is the newest change, price or mark that the figures take in.
+    ``missing_prices`` names held instruments without a price, which count at their cost, and
+    currencies without a rate, which count nothing. Where prices or dividends are not at hand,
+    equity and exposures are those of the last mark, and so is ``as_of``.
+
+    ``drawdown_pct`` is how far the equity is below ``peak_equity``, in percent of it; for a
+    strategy in percent of its capital plus its peak, its account's initial equity where it has no
+    capital, and null where neither is known. ``buying_power`` is of ``snapshot_at``, and
+    ``daily_pnl`` counts from the start of that snapshot's day. What is not known is null.
     """
 
     account_id: str
     strategy_id: str
     base_currency: str | None
-    equity: Decimal | None
-    cash: dict[str, Decimal]
-    buying_power: Decimal | None
-    gross_exposure: Decimal | None
-    net_exposure: Decimal | None
-    drawdown_pct: float | None
-    realized_pnl: Decimal | None
-    unrealized_pnl: Decimal | None
-    daily_pnl: Decimal | None
-    fees: Decimal | None
-    peak_equity: Decimal | None
-    missing_prices: list[str]
-    as_of: str | None
-    as_of_ns: int | None
-    snapshot_at: str | None
-    snapshot_ns: int | None
+    equity: Decimal | None = None
+    cash: dict[str, Decimal] = {}
+    buying_power: Decimal | None = None
+    gross_exposure: Decimal | None = None
+    net_exposure: Decimal | None = None
+    drawdown_pct: float | None = None
+    realized_pnl: Decimal | None = None
+    unrealized_pnl: Decimal | None = None
+    dividends: Decimal | None = None
+    daily_pnl: Decimal | None = None
+    fees: Decimal | None = None
+    peak_equity: Decimal | None = None
+    missing_prices: list[str] = []
+    as_of: str | None = None
+    as_of_ns: int | None = None
+    snapshot_at: str | None = None
+    snapshot_ns: int | None = None
     initial_equity: Decimal | None = None
 
 
@@ -70,13 +83,16 @@ class PortfolioAnswer(msgspec.Struct):
 
 
 class EquityPoint(msgspec.Struct):
-    """One point of an equity curve, in the account's base currency."""
+    """One point of an equity curve, in the account's base currency.
+
+    ``drawdown_pct`` of a strategy is in percent of its capital plus its peak, as in an account.
+    """
 
     time: str
     time_ns: int
     equity: float
     cash: float
-    drawdown_pct: float
+    drawdown_pct: float | None
 
 
 class EquityCurve(msgspec.Struct):
@@ -120,7 +136,8 @@ class InstrumentExposure(msgspec.Struct):
 class Exposure(msgspec.Struct):
     """How much an account has at risk, by instrument and as a whole.
 
-    Totals are the account stage's, in ``base_currency``; leverage is gross exposure over equity.
+    Totals are in ``base_currency``, each instrument net over strategies; leverage is gross
+    exposure over equity.
     """
 
     account_id: str
@@ -136,7 +153,10 @@ class Exposure(msgspec.Struct):
 
 
 class Balances(msgspec.Struct):
-    """The money of an account by currency, and what it may still buy."""
+    """The money of an account by currency, and what it may still buy.
+
+    Cash and equity are of ``as_of``, buying power is of the account's last hourly snapshot.
+    """
 
     account_id: str
     base_currency: str | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
@@ -10,7 +11,7 @@ from msgspec import Meta
 
 from schemas.market_data import INTERVAL_NS, INTERVALS
 from schemas.portfolio import EquityMark
-from schemas.values import ZERO
+from schemas.values import ZERO, tidy
 from streams.history import LIMIT_MAX, Filters, History, PnlRow, Window
 from web.answers import portfolio as answers
 from web.context import Context
@@ -19,7 +20,7 @@ from web.problems import FieldError, invalid
 from web.route_table import Call, NoQuery, Route
 from web.routes.pages import instant
 from web.routes.resolving import known_account
-from web.routes.valuing import account_answer, initial_cash, position_answer
+from web.routes.valuing import account_answer, initial_cash, position_answer, share_base
 from web.scopes import READ
 from web.times import day_text, format_time
 from web.views.models import Views
@@ -143,17 +144,33 @@ async def get_equity(context: Context, call: Call[CurveQuery, None]) -> answers.
     """Return the equity curve of an account, or of one strategy's share, evenly thinned out."""
     account_id = known_account(context.views, call.path["account_id"])
     curve = context.views.portfolio.curves.get((account_id, call.query.strategy_id), Curve())
+    base: Decimal | None = ZERO
+    if call.query.strategy_id:
+        base = share_base(context.views, account_id, call.query.strategy_id)
     points = [
         answers.EquityPoint(
             format_time(mark.ts_event_ns),
             mark.ts_event_ns,
-            mark.equity,
-            mark.cash,
-            100 * mark.drawdown,
+            tidy(mark.equity),
+            tidy(mark.cash),
+            _drawdown_pct(mark, base),
         )
         for mark in curve.points(call.query.limit)
     ]
     return answers.EquityCurve(account_id, call.query.strategy_id, points)
+
+
+def _drawdown_pct(mark: EquityMark, base: Decimal | None) -> float | None:
+    """Return how far a mark is below its peak in percent; ``base`` is what a strategy began with.
+
+    A strategy's results begin at 0, so its mark says the amount below the peak, no fraction.
+    """
+    if not mark.strategy_id:
+        return 100 * mark.drawdown
+    peak = mark.equity - mark.drawdown
+    if base is None or float(base) + peak <= 0:
+        return None
+    return 100 * mark.drawdown / (float(base) + peak)
 
 
 async def get_equity_history(
@@ -203,7 +220,8 @@ def _history(
 ) -> answers.EquityHistory:
     if base is None and equity:
         base = equity[0]
-    profit = [value - (base or 0.0) for value in equity]
+    equity = [tidy(value) for value in equity]
+    profit = [tidy(value - (base or 0.0)) for value in equity]
     return answers.EquityHistory(
         share[0],
         share[1],
@@ -345,7 +363,8 @@ def _account_id(context: Context, account_id: str) -> str:
 
 
 def _detail(views: Views, account_id: str) -> answers.AccountDetail:
-    shares = {*views.portfolio.snapshots, *views.portfolio.marks}
+    portfolio = views.portfolio
+    shares = {*portfolio.snapshots, *portfolio.marks, *(key[:2] for key in portfolio.positions)}
     strategies = sorted(share[1] for share in shares if share[0] == account_id and share[1])
     return answers.AccountDetail(
         account=account_answer(views, account_id, ""),

@@ -14,6 +14,7 @@ from schemas.control import StrategyCommand, StrategySignal, StrategyStateChange
 from schemas.enums import StrategyAction
 from schemas.portfolio import EquityMark
 from schemas.topics import STRATEGY_INPUTS, STRATEGY_STATES
+from schemas.values import tidy
 from streams.history import Filters
 from web.answers import strategies as answers
 from web.context import Context
@@ -196,8 +197,8 @@ async def get_performance(context: Context, call: Call[NoQuery, None]) -> answer
         name,
         account_id or None,
         capital,
-        last.equity + (capital or 0.0) if last else None,
-        figures.net_profit,
+        tidy(last.equity + (capital or 0.0)) if last else None,
+        tidy(figures.net_profit),
         figures.total_return_pct if has_returns else None,
         figures.sharpe_ratio if has_returns else None,
         figures.sortino_ratio if has_returns else None,
@@ -205,13 +206,13 @@ async def get_performance(context: Context, call: Call[NoQuery, None]) -> answer
         figures.total_trades,
         figures.win_rate,
         figures.profit_factor,
-        figures.expectancy,
-        figures.best_trade,
-        figures.worst_trade,
+        _tidied(figures.expectancy),
+        _tidied(figures.best_trade),
+        _tidied(figures.worst_trade),
         figures.average_trade_duration_s,
         figures.fills,
-        figures.total_fees,
-        figures.total_slippage,
+        tidy(figures.total_fees),
+        tidy(figures.total_slippage),
         format_time(last.ts_event_ns) if last else None,
         last.ts_event_ns if last else None,
     )
@@ -239,6 +240,10 @@ def _figures(
             )
         )
     return compute(fold, views.lots.trades_of(account_id, strategy_id))
+
+
+def _tidied(amount: float | None) -> float | None:
+    return None if amount is None else tidy(amount)
 
 
 def _days(ts: Ints) -> Ints:

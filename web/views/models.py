@@ -13,7 +13,7 @@ from typing import Any
 from schemas import topics as t
 from schemas.control import RunManifest
 from schemas.enums import AutonomyMode
-from schemas.instruments import CorporateAction
+from schemas.instruments import CorporateAction, ExchangeRate
 from schemas.order_events import Fill
 from schemas.portfolio import PositionChanged
 from schemas.risk import SetAutonomy
@@ -33,7 +33,7 @@ from web.views.system import System
 
 _PAGE = 1_000
 _INTERNAL = frozenset({t.SYSTEM_ORDER_LOG, t.SYSTEM_SNAPSHOTS})
-_WHOLE = frozenset({t.REFERENCE_ACTIONS, t.ORDER_FILLS})
+_WHOLE = frozenset({t.REFERENCE_ACTIONS, t.REFERENCE_RATES, t.ORDER_FILLS})
 
 
 class Views:
@@ -48,8 +48,8 @@ class Views:
         self.recent = RecentRecords()
         self.orders = OrderBook(history_max)
         self.causes = Causes(history_max)
-        self.portfolio = Portfolio()
         self.market = Market()
+        self.portfolio = Portfolio(self.market.instruments)
         self.lots = Lots(self.market.instruments)
         self.risk = Risk(autonomy_mode, history_max)
         self.strategies = Strategies(history_max)
@@ -76,6 +76,7 @@ class Views:
             t.MARKET_QUALITY: self.system.on_quality,
             t.ORDER_RECEIPTS: self.orders.on_receipt,
             t.REFERENCE_ACTIONS: self._on_action,
+            t.REFERENCE_RATES: self.portfolio.on_rate,
             t.PORTFOLIO_ACCOUNTS: self.portfolio.on_snapshot,
             t.PORTFOLIO_EQUITY: self.portfolio.on_mark,
             t.RISK_LIMITS: self.risk.on_limits,
@@ -112,6 +113,7 @@ class Views:
         """Know that lists lack records anywhere: only states were taken in."""
         self.orders.forget()
         self.portfolio.results.begin.rise(END_PLACE)
+        self.portfolio.dividends.is_whole = False
         self.risk.decisions.forget()
         self.risk.changes.forget()
         self.strategies.history.forget()
@@ -177,6 +179,7 @@ class Views:
 
     def _on_action(self, action: CorporateAction) -> None:
         self.lots.on_action(action)
+        self.portfolio.dividends.on_action(action)
 
     def _on_input(self, item: Published) -> None:
         self.orders.on_input(item)
@@ -184,7 +187,9 @@ class Views:
         if isinstance(record, SetAutonomy):
             self.risk.on_autonomy(record)
         elif isinstance(record, CorporateAction):
-            self.lots.on_action(record)
+            self._on_action(record)
+        elif isinstance(record, ExchangeRate):
+            self.portfolio.on_rate(record)
 
 
 def _records(log: Log, topic: str, partition: int, offset: int, end: int) -> Iterator[Published]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
+from schemas.instruments import ExchangeRate, Instrument
 from schemas.portfolio import AccountSnapshot, EquityMark, PositionChanged
-from schemas.values import ZERO
-from streams.cursors import place_of
+from schemas.values import ONE, ZERO
 from streams.log import Published
+from web.views.dividends import Dividends
 from web.views.pnl import Results
 
 _CURVE_MAX = 5_000
-_POSITIONS_MAX = 50_000
 
 ShareKey = tuple[str, str]
 """Account and strategy; an empty strategy is the whole account."""
@@ -64,17 +64,24 @@ class Curve:
 
 
 class Portfolio:
-    """Newest positions by account, strategy, instrument; marks and curve by account, strategy."""
+    """Newest positions by account, strategy, instrument; marks and curve by account, strategy.
 
-    def __init__(self) -> None:
+    Closed positions stay, one for each account, strategy and instrument that was traded, as they do
+    in the account stage: an account's results are the sum over all of them. ``rates`` are
+    the newest exchange rates by "BASE/QUOTE".
+    """
+
+    def __init__(self, instruments: Mapping[str, Instrument]) -> None:
         self.results = Results()
+        self.dividends = Dividends(instruments)
+        self.rates: dict[str, Decimal] = {}
         self.positions: dict[tuple[str, str, str], PositionChanged] = {}
         self.snapshots: dict[ShareKey, AccountSnapshot] = {}
         self.marks: dict[ShareKey, EquityMark] = {}
         self.curves: dict[ShareKey, Curve] = {}
 
     def on_position(self, item: Published) -> None:
-        """Take in a changed position; of too many, flat ones are forgotten first."""
+        """Take in a changed position."""
         self.results.begin.see(item)
         position = item.record
         if not isinstance(position, PositionChanged):
@@ -82,12 +89,18 @@ class Portfolio:
         key = (position.account_id, position.strategy_id, position.instrument_id)
         self.results.on_position(position, self.positions.get(key))
         self.positions[key] = position
-        if len(self.positions) > _POSITIONS_MAX:
-            flat = next((k for k, p in self.positions.items() if not p.quantity), None)
-            if flat is not None:
-                # What it gained would count as gained anew when it comes back.
-                self.results.begin.rise(place_of(item))
-                del self.positions[flat]
+        self.dividends.on_position(position)
+
+    def on_rate(self, rate: ExchangeRate) -> None:
+        """Take in an exchange rate."""
+        self.rates[f"{rate.base_currency}/{rate.quote_currency}"] = rate.rate
+
+    def rate(self, currency: str, base: str) -> Decimal | None:
+        """Return what a unit of ``currency`` is worth in ``base``; None if that is not known."""
+        if currency == base:
+            return ONE
+        direct, inverse = self.rates.get(f"{currency}/{base}"), self.rates.get(f"{base}/{currency}")
+        return direct or (1 / inverse if inverse else None)
 
     def on_snapshot(self, snapshot: AccountSnapshot) -> None:
         """Take in an account's snapshot."""

@@ -9,7 +9,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 
@@ -194,8 +194,11 @@ async def _run(
     stopping = asyncio.create_task(stop.wait())
     beating = asyncio.create_task(_measure_loop(meters))
     telling = asyncio.create_task(_tell_ready(workers, console))
+    first: set[asyncio.Task[Any]] = set()
     try:
-        await asyncio.wait({stopping, *tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
+        first, _ = await asyncio.wait(
+            {stopping, *tasks.values()}, return_when=asyncio.FIRST_COMPLETED
+        )
     finally:
         for worker in workers.values():
             worker.stop()
@@ -203,8 +206,11 @@ async def _run(
         for task in (stopping, beating, telling):
             task.cancel()
         await web.stop()
-    for task in tasks.values():
-        task.result()
+    # All are looked at, or the loop would tell of each that was not; what came first is the reason.
+    ended = sorted(tasks.values(), key=lambda task: task not in first)
+    failures = [error for task in ended if (error := task.exception()) is not None]
+    if failures:
+        raise failures[0]
 
 
 async def _measure_loop(meters: Meters) -> None:

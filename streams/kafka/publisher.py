@@ -21,7 +21,7 @@ from schemas.envelope import Header
 from schemas.errors import StorageError
 from schemas.topics import goes_everywhere, key_of
 from streams.kafka.connection import Connection, missing_topic
-from streams.kafka.starting import start_client
+from streams.kafka.starting import start_client, stop_client
 
 _BATCH_BYTES = 262_144
 _DEADLINE_S = 10.0
@@ -83,7 +83,7 @@ class Publisher:
     ) -> None:
         """Disconnect."""
         if self._producer is not None:
-            await self._producer.stop()
+            await stop_client(self._producer)
 
     async def publish(self, records: Sequence[Outgoing]) -> list[int]:
         """Write records and return their offsets, once all of them are acknowledged.

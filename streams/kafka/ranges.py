@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError
 
 from schemas.errors import StorageError
 from streams.kafka.connection import FETCH_WAIT_MS, Connection
-from streams.kafka.starting import start_client
+from streams.kafka.starting import start_client, stop_client
 
 _POLL_MS = 200
 _POLL_RECORDS = 4000
@@ -55,7 +55,7 @@ class PlaceReader:
     ) -> None:
         """Disconnect."""
         if self._consumer is not None:
-            await self._consumer.stop()
+            await stop_client(self._consumer)
 
     async def put(self, places: Mapping[Place, int]) -> None:
         """Stand at these offsets, and read these partitions only."""

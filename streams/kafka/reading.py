@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from schemas.errors import StorageError
 from streams.kafka.connection import FETCH_WAIT_MS, Connection, missing_topic
-from streams.kafka.starting import start_client
+from streams.kafka.starting import start_client, stop_client
 
 _DEADLINE_S = 60.0
 _POLL_MS = 500
@@ -63,7 +63,7 @@ async def read_to_end(
             remedy="start it (`millrace kafka start`), or check address and credentials",
         ) from error
     finally:
-        await consumer.stop()
+        await stop_client(consumer)
 
 
 async def _ends(

@@ -1,4 +1,4 @@
-"""Starts clients of Kafka, and says in one line why one could not be started.
+"""Starts clients of Kafka, and says in one line why one could not be started; stops them.
 
 A client that finds no broker says no more than that; why is in its log. So the addresses are tried
 once more then, one by one, and what each says is told with the setting that it is about.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import ssl
+from collections.abc import Coroutine
 from typing import Any
 
 from aiokafka.conn import create_conn
@@ -26,8 +28,11 @@ from schemas.errors import ConfigError, MillraceError, StorageError
 from streams.kafka.connection import Connection
 
 _START_TIMEOUT_S = 20.0
+_STOP_TIMEOUT_S = 10.0
 _LOOK_TIMEOUT_S = 10.0
 _NO_MECHANISM = "NONE"
+
+_log = logging.getLogger(__name__)
 
 
 async def start_client(client: Any, connection: Connection) -> None:
@@ -48,8 +53,36 @@ async def start_client(client: Any, connection: Connection) -> None:
         raise await reason(connection, error) from error
 
 
+async def stop_client(client: Any) -> None:
+    """Disconnect a producer or consumer of aiokafka, in bounded time, whatever the cluster does."""
+    # A stop that broke off leaves connections open; a producer names them without an underscore.
+    links = client.client if hasattr(client, "client") else client._client
+    for close in (client.stop, links.close):
+        try:
+            await has_ended(close(), _STOP_TIMEOUT_S)
+        except (KafkaError, OSError) as error:
+            _log.warning("a client of Kafka did not stop in order: %r", error)
+
+
+async def has_ended(work: Coroutine[Any, Any, Any], timeout_s: float) -> bool:
+    """Wait for closing work, and raise what it raises; return whether it ended in time.
+
+    When a broker has gone away, a consumer of aiokafka lets the cancellation of a fetch of its own
+    out of ``stop``. In a task of its own that does not pass for a cancellation of the caller.
+    """
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait({task}, timeout=timeout_s)
+    finally:
+        is_over = task.done()
+        task.cancel()
+    if is_over and not task.cancelled():
+        task.result()
+    return is_over
+
+
 async def _close(client: Any) -> None:
-    await (client.stop() if hasattr(client, "stop") else client.close())
+    await (stop_client(client) if hasattr(client, "stop") else client.close())
 
 
 async def reason(connection: Connection, error: BaseException) -> MillraceError:

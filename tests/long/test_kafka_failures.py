@@ -182,7 +182,7 @@ def test_supervised_worker_waits_for_its_broker(node: Node, config: Path, tmp_pa
         worker.until("ready")
         node.kill()
         worker.until("Kafka does not answer")
-        assert worker.said().count("starting again in") >= 2
+        worker.until("starting again in", times=2)
         node.start()
         worker.until("ready", times=2)
         assert worker.stop() == 0

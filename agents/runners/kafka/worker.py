@@ -45,6 +45,7 @@ from schemas.topics import CATALOGUE, MARKET_EVENTS, SYSTEM_SNAPSHOTS
 from streams.kafka.connection import Connection
 from streams.kafka.publisher import Publisher, outgoing
 from streams.kafka.ranges import Place, PlaceReader
+from streams.kafka.starting import has_ended
 
 _SNAPSHOT_INTERVAL_S = 10.0
 _STALL_TIMEOUT_S = 60.0
@@ -154,10 +155,7 @@ class StageWorker:
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)
         for step in (self._unfollow, self.app.stop):
-            try:
-                async with asyncio.timeout(_STOP_TIMEOUT_S):
-                    await step()
-            except TimeoutError:
+            if not await has_ended(step(), _STOP_TIMEOUT_S):
                 self._fail(stuck(self.spec.name, _STOP_TIMEOUT_S))
 
     def _fail(self, error: BaseException) -> None:

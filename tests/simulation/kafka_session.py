@@ -131,7 +131,8 @@ class Process:
 
     async def fetch(self, path: str) -> tuple[int, str]:
         """Return status and body of a path on the port of its health."""
-        address = (await self.says(_ADDRESS.pattern)).group(1)
+        await self.says(_ADDRESS.pattern)
+        address = _ADDRESS.findall(self.text)[-1]  # a worker that started again has another port
         return await asyncio.get_running_loop().run_in_executor(
             None, fetch, f"http://{address}{path}"
         )

@@ -5,34 +5,17 @@ The first ten minutes of it (20,168 events of 373,608); ``make session`` plays t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from infra.kafka.node import Node
 from schemas.codec import decode
 from schemas.enums import BreakerState
 from schemas.envelope import Header
 from schemas.risk import BreakerChanged, RiskDecision, SetLimits
 from schemas.topics import RISK_BREAKER, RISK_DECISIONS, RISK_LIMITS
 from streams.kafka.reading import read_to_end
-from tests.integration.conftest import JARS
 from tests.simulation.kafka_session import RUN, Commands, parity, run_session
 
 UNTIL = "2013-10-07T13:40:00Z"
-
-
-@pytest.fixture
-def commands(tmp_path: Path) -> Iterator[Commands]:
-    """Give the command line against an empty broker."""
-    node = Node(tmp_path / "node", jars=JARS)
-    commands = Commands(node.start().address, tmp_path)
-    try:
-        yield commands
-    finally:
-        commands.kill()
-        node.kill()
 
 
 async def records(commands: Commands, topic: str) -> list[Header]:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from infra.identity import identity
-from infra.kafka.node import Node
 from infra.kafka.session import known_instruments, manifests
 from schemas.codec import decode
 from schemas.control import StageSnapshot
@@ -19,24 +14,11 @@ from schemas.market_data import Trade
 from schemas.topics import MARKET_EVENTS, SYSTEM_SNAPSHOTS
 from streams.kafka.ranges import PlaceReader
 from streams.kafka.reading import read_to_end
-from tests.integration.conftest import JARS
 from tests.simulation.checker import check_session
 from tests.simulation.kafka_session import RUN, Commands, Process, demo_events, parity
 
 UNTIL = "2013-10-07T13:35:00Z"
 NEXT = "next"
-
-
-@pytest.fixture
-def commands(tmp_path: Path) -> Iterator[Commands]:
-    """Give the command line against an empty broker."""
-    node = Node(tmp_path / "node", jars=JARS)
-    commands = Commands(node.start().address, tmp_path)
-    try:
-        yield commands
-    finally:
-        commands.kill()
-        node.kill()
 
 
 async def test_two_versions_work_side_by_side_and_each_ends_where_it_must(

@@ -120,7 +120,7 @@ class KnownInstruments:
 class MarketData:
     """Tells of most trades and quotes of a partition at once that there is nothing wrong with them.
 
-    ``is_sound`` asks what ``unusable`` and ``KnownInstruments.fault`` ask, for a tenth of the time;
+    ``is_sound`` asks what ``unusable`` and ``KnownInstruments.fault`` ask, in one go;
     where it says no, they tell what is wrong, if anything is.
     """
 

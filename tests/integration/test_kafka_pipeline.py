@@ -11,6 +11,7 @@ import pytest
 
 from agents.runners.kafka.cluster_log import ClusterLog
 from agents.runners.kafka.rerun import rerun_session
+from agents.runners.kafka.restoring import places_of
 from agents.runners.kafka.stages import stage_specs
 from agents.runners.kafka.worker import StageWorker
 from agents.strategy.builtin import BUILTIN
@@ -27,9 +28,11 @@ from schemas.topics import (
     REFERENCE_INSTRUMENTS,
     STRATEGY_SIGNALS,
     SYSTEM_DEAD_LETTERS,
+    TOPIC_BY_NAME,
 )
 from streams.kafka.connection import Connection
 from streams.kafka.publisher import Outgoing, Publisher, addressed, outgoing
+from streams.kafka.ranges import Place, PlaceReader
 from streams.kafka.reading import read_to_end
 from streams.kafka.topics import ClusterTopics
 from tests.integration.conftest import JARS
@@ -123,20 +126,34 @@ class Cluster:
         return found
 
     async def settled(self) -> None:
-        """Wait until all bars and signals are there and nothing comes any more."""
-        wanted = len(self.run.made[MARKET_BARS]), len(self.run.made[STRATEGY_SIGNALS])
-        looks: list[tuple[int, ...]] = []
-        async with asyncio.timeout(90):
+        """Wait until every part of every stage has consumed all that its inputs hold."""
+        async with asyncio.timeout(120), PlaceReader(self.connection) as reader:
+            before: dict[Place, int] = {}
             while True:
-                topics = (MARKET_BARS, STRATEGY_SIGNALS, ORDER_FILLS, PORTFOLIO_POSITIONS)
-                now = tuple([len(await self.records(topic)) for topic in topics])
-                looks = [*looks[-2:], now]
-                if now[0] >= wanted[0] and now[1] >= wanted[1] and looks == [now] * 3:
+                ends = await self._ends(reader)
+                if ends == before and self._is_done(ends):
                     return
+                before = ends
                 for _, task in self.workers:
                     if task.done():
                         await task
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(0.5)
+
+    async def _ends(self, reader: PlaceReader) -> dict[Place, int]:
+        return await reader.ends([(t.name, p) for t in CATALOGUE for p in range(t.partitions)])
+
+    def _is_done(self, ends: dict[Place, int]) -> bool:
+        parts = {p.instance: p for worker, _ in self.workers for p in worker.parts.values()}
+        wanted = {
+            f"{stage}/{partition}"
+            for stage, spec in SPECS.items()
+            for partition in range(TOPIC_BY_NAME[spec.topics[0]].partitions)
+        }
+        return parts.keys() == wanted and all(
+            part.offsets.get(f"{topic}/{partition}", 0) == ends[topic, partition]
+            for part in parts.values()
+            for topic, partition in places_of(part, SPECS[part.STAGE].topics)
+        )
 
     async def check(self) -> None:
         """Hold what is on the topics to the one-process run and to itself."""

@@ -50,6 +50,6 @@ def _wrap(
 
 if __name__ == "__main__":
     stop_file = Path(sys.argv.pop(1)) / f"stop-{os.getpid()}"
-    _wrap(OrderLog, "note", stop_file, "before-note", "before-output")
+    _wrap(OrderLog, "write", stop_file, "before-note", "before-output")
     _wrap(StageWorker, "_save", stop_file, "before-snapshot", None)
     main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Sequence
@@ -34,7 +35,14 @@ class Job(NamedTuple):
 
     part: Part
     place: Place
-    records: Sequence[Any]
+    records: list[Any]
+
+    @property
+    def next_offset(self) -> int:
+        """Where the part goes on behind it."""
+        if self.records:
+            return int(self.records[-1].offset) + 1
+        return self.part.offsets.get(f"{self.place[0]}/{self.place[1]}", 0)
 
 
 class Result(NamedTuple):
@@ -61,9 +69,11 @@ class Waiting:
         self._held.append(arrival)
         self._has_arrived.set()
 
-    async def wait(self) -> None:
-        """Wait until there is something."""
-        await self._has_arrived.wait()
+    async def wait(self, timeout_s: float | None = None) -> None:
+        """Wait until there is something, at most ``timeout_s``."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._has_arrived.wait()
 
     def next(self, size_max: int) -> list[Arrival]:
         """Return the batches of the next turn: what is waiting, about ``size_max`` records."""

@@ -1,6 +1,7 @@
 """The order log: what a stage with several inputs consumed next, and who may go on.
 
-Every batch is noted, and the note acknowledged, before anything that follows from it is published.
+Every batch is noted, and the note acknowledged, before anything that follows from it is published;
+notes that nothing waits for are kept and written with the next, or after a second at the latest.
 A worker that takes a part over claims it with the next epoch: notes of a lower epoch behind the
 claim are void. A worker whose note does not stand right behind its last one reads what lies
 between, and stops if another has claimed the part. So whatever was published can be repeated word
@@ -20,6 +21,7 @@ from schemas.topics import SYSTEM_ORDER_LOG
 from streams.kafka.publisher import Publisher, outgoing
 from streams.kafka.ranges import Place, PlaceReader
 
+_KEPT_S = 1.0
 _SECOND_HALF = "strategy"
 """The stage whose notes begin in the middle of the log; those of the others begin at its first.
 
@@ -63,24 +65,30 @@ def superseded(part: Part) -> SupersededError:
 
 
 class OrderLog:
-    """The order log as one worker sees it."""
+    """The order log as one worker sees it; ``counts`` holds how many partitions each topic has.
+
+    Notes wait ``_KEPT_S`` at most for others to be written with.
+    """
 
     def __init__(
         self, reader: PlaceReader, publisher: Publisher, counts: Mapping[str, int]
     ) -> None:
         self._reader = reader
         self._publisher = publisher
-        self._count = counts[SYSTEM_ORDER_LOG]
+        self._counts = counts
         self._tails: dict[Place, list[tuple[int, OrderLogEntry]]] = {}
         self._read_to: dict[Place, int] = {}
+        self._kept: dict[Part, list[Note]] = {}
+        self._kept_since_s = 0.0
 
     def place(self, part: Part) -> Place:
         """Return where the notes of a part stand: with no other part's, if there is room.
 
         Behind a note of another part a worker has to read on before it may publish.
         """
-        first = self._count // 2 if part.STAGE == _SECOND_HALF else 0
-        return SYSTEM_ORDER_LOG, (first + part.partition) % self._count
+        count = self._counts[SYSTEM_ORDER_LOG]
+        first = count // 2 if part.STAGE == _SECOND_HALF else 0
+        return SYSTEM_ORDER_LOG, (first + part.partition) % count
 
     async def claim(self, parts: Sequence[Part]) -> dict[str, list[OrderLogEntry]]:
         """Take parts over; return what each has consumed behind its snapshot, in order.
@@ -88,6 +96,7 @@ class OrderLog:
         A part's ``epoch`` and ``log_offset`` say what its snapshot knows.
         """
         starts: dict[Place, int] = {}
+        self._kept = {}
         for part in parts:
             place = self.place(part)
             starts[place] = min(starts.get(place, part.log_offset), part.log_offset)
@@ -112,9 +121,28 @@ class OrderLog:
         part.log_offset = at + 1
         return valid_entries(seen, before[0])
 
-    async def note(self, notes: Sequence[Note]) -> list[Part]:
-        """Write what parts consume next, in order; return parts that are another worker's now."""
-        entries = [(note.part, self._entry(*note)) for note in notes]
+    def wait_s(self, now_s: float) -> float | None:
+        """Return how long the notes that are kept may still wait; None if there are none."""
+        return max(self._kept_since_s + _KEPT_S - now_s, 0.0) if self._kept else None
+
+    def note(self, notes: Iterable[Note], now_s: float) -> None:
+        """Keep what parts consume next, in order, until ``write``."""
+        if not self._kept:
+            self._kept_since_s = now_s
+        for note in notes:
+            kept = self._kept.setdefault(note.part, [])
+            last = kept[-1] if kept else None
+            if last is not None and (last.topic, last.partition) == (note.topic, note.partition):
+                kept[-1] = last._replace(last=note.last)
+            else:
+                kept.append(note)
+
+    async def write(self) -> list[Part]:
+        """Write what is kept and await it; return parts that are another worker's now."""
+        if not self._kept:
+            return []
+        kept, self._kept = self._kept, {}
+        entries = [(note.part, self._entry(*note)) for notes in kept.values() for note in notes]
         places = await self._publisher.publish(
             [outgoing(*self._addressed(part, entry)) for part, entry in entries]
         )

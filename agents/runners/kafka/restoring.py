@@ -126,6 +126,16 @@ def places_of(part: Part, topics: Iterable[str]) -> set[Place]:
     return {*((topic, part.partition) for topic in topics), *part.follows}
 
 
+def followed_from(parts: Iterable[Part]) -> dict[Place, int]:
+    """Return where the partitions outside the group have to be read from, for all parts."""
+    places: dict[Place, int] = {}
+    for part in parts:
+        for place in part.follows:
+            at = part.offsets.get(f"{place[0]}/{place[1]}", 0)
+            places[place] = min(at, places.get(place, at))
+    return places
+
+
 def first_offsets(tail: Iterable[OrderLogEntry]) -> dict[Place, int]:
     """Return where each partition stands at first in what has to be consumed again."""
     starts: dict[Place, int] = {}

@@ -1,7 +1,8 @@
 """A worker of one stage: a Faust agent over the stage's topics, with state in snapshots.
 
-For each batch of a partition: decode, note its place in the order log if the stage has several
-inputs, process, publish and have it acknowledged, and only then call the batch finished. Now and
+For each batch of a partition: decode, process, note its place in the order log if the stage has
+several inputs, publish what follows and have it acknowledged, and only then call the batch
+finished. Where nothing follows, the note may wait for the next one. Now and
 then the state of a part is published with the offsets it stands at; after a restart, or when
 another worker takes over, the work goes on from there and repeats word for word what had been
 published behind it.
@@ -32,6 +33,7 @@ from agents.runners.kafka.restoring import (
     check_kept,
     check_tail,
     first_offsets,
+    followed_from,
     places_of,
     read_snapshots,
     restore_newest,
@@ -95,7 +97,7 @@ class StageWorker:
         self._reader = PlaceReader(connection)
         self._follower = PlaceReader(connection)
         self._counts: dict[str, int] = {}
-        self._order_log: OrderLog | None = None
+        self._order_log = OrderLog(self._reader, self._publisher, self._counts)
         self._saved_at_s: dict[int, float] = {}
         self._following: asyncio.Task[None] | None = None
         self._waiting = Waiting()
@@ -114,6 +116,11 @@ class StageWorker:
         """Ask ``run`` to end."""
         self._stop.set()
 
+    @staticmethod
+    def _now_s() -> float:
+        """Return the event loop's time, for waits alone (s)."""
+        return asyncio.get_running_loop().time()
+
     async def run(self) -> None:
         """Work until ``stop``; raises what ended the work before."""
         self._progress.made()
@@ -126,8 +133,7 @@ class StageWorker:
         async with AsyncExitStack() as stack:
             for client in (self._publisher, self._reader, self._follower):
                 await stack.enter_async_context(client)
-            self._counts = await self._publisher.counts(topic.name for topic in CATALOGUE)
-            self._order_log = OrderLog(self._reader, self._publisher, self._counts)
+            self._counts |= await self._publisher.counts(topic.name for topic in CATALOGUE)
             working = asyncio.create_task(self._run_turns())
             try:
                 await self.app.start()
@@ -145,7 +151,7 @@ class StageWorker:
         async with asyncio.timeout(_STOP_TIMEOUT_S), self._lock:
             await self._follow({})
             if self._is_sound:
-                for part in self.parts.values():
+                for part in list(self.parts.values()):
                     await self._save(part)
 
     async def _end(self, working: asyncio.Task[None]) -> None:
@@ -178,7 +184,7 @@ class StageWorker:
             self.meters.standstill_seconds.labels(self.spec.name).set(self.standstill_s)
             if self.standstill_s > self._stall_timeout_s:
                 self._fail(stalled(self.spec.name, self._stall_timeout_s, waiting))
-            now_s = asyncio.get_running_loop().time()
+            now_s = self._now_s()
             if self._lost and now_s - self._lost[0] > REBALANCE_TIMEOUT_S:
                 # The group still counts on this worker for a part that another works on.
                 self._fail(self._lost[1])
@@ -254,7 +260,7 @@ class StageWorker:
         """Work on what is waiting, for ever; after a failure nothing more is taken."""
         try:
             while True:
-                await self._waiting.wait()
+                await self._waiting.wait(self._order_log.wait_s(self._now_s()))
                 async with self._turn():
                     await self._take(self._waiting.next(POLL_RECORDS_MAX))
         except Exception as error:  # noqa: BLE001 - it is raised by run
@@ -265,22 +271,31 @@ class StageWorker:
         """Let parts consume batches, and publish what follows.
 
         All that is waiting is noted in one go, and so are the outputs published: the turn costs two
-        round trips to Kafka, however many partitions it is of. The parts work while the note is on
-        its way; only the outputs have to wait for it.
+        round trips to Kafka, however many partitions it is of, and none if nothing follows from it.
+        The parts work on while the note is on its way; only the outputs have to wait for it.
         """
-        began_s = asyncio.get_running_loop().time()
+        began_s = self._now_s()
         arrivals = [arrival for arrival in arrivals if not self._is_stale(arrival)]
         jobs = self._jobs(arrivals)
-        noting = asyncio.create_task(self._note(jobs))
+        if self.spec.is_recorded:
+            self._order_log.note(
+                [Note(part, *place, new[0].offset, new[-1].offset) for part, place, new in jobs],
+                began_s,
+            )
+        results: list[Result] = []
+        noting: asyncio.Task[list[Part]] | None = None
+        if self._order_log.wait_s(began_s) == 0:
+            noting = asyncio.create_task(self._write_notes())
         try:
-            results = []
             for job in jobs:
                 await asyncio.sleep(0)
                 results.append(self._process(*job))
+                if results[-1].out and noting is None:
+                    noting = asyncio.create_task(self._write_notes())
                 if results[-1].error is not None:
                     break
         finally:
-            lost = await noting
+            lost = await noting if noting is not None else []
         done = [
             (job, result)
             for job, result in zip(jobs, results, strict=False)  # the last may have ended the work
@@ -292,7 +307,7 @@ class StageWorker:
         for arrival in arrivals:
             if arrival.message is not None:
                 self.app.consumer.ack(arrival.message)
-        now_s = asyncio.get_running_loop().time()
+        now_s = self._now_s()
         for part in {job.part.partition: job.part for job, _ in done}.values():
             if now_s - self._saved_at_s.setdefault(part.partition, now_s) >= self._interval_s:
                 await self._save(part)
@@ -309,32 +324,25 @@ class StageWorker:
         )
 
     def _jobs(self, arrivals: Sequence[Arrival]) -> list[Job]:
-        """Return what each part has to do, each record once, in the order of arrival."""
-        jobs: list[Job] = []
-        at: dict[tuple[int, Place], int] = {}
+        """Return what each part has to do: each record once, what came of a partition in one go."""
+        jobs: dict[tuple[int, Place], Job] = {}
         for place, arrived, message in arrivals:
             parts = self._followers(place)
             if message is not None:
                 parts = [self.parts[place[1]]]
             for part in parts:
-                key = (part.partition, place)
-                known = at.get(key, part.offsets.get(f"{place[0]}/{place[1]}", 0))
+                job = jobs.get((part.partition, place)) or Job(part, place, [])
+                at = job.next_offset
                 if message is not None:
-                    check_place(part, place, message.value.start, known)
-                fresh = [item for item in arrived if item.offset >= known]
-                if fresh:
-                    at[key] = fresh[-1].offset + 1
-                    jobs.append(Job(part, place, fresh))
-        return jobs
+                    check_place(part, place, message.value.start, at)
+                job.records.extend(item for item in arrived if item.offset >= at)
+                if job.records:
+                    jobs[part.partition, place] = job
+        return list(jobs.values())
 
-    async def _note(self, jobs: Sequence[Job]) -> list[Part]:
-        """Write down what is consumed next; return parts that another worker has."""
-        if not self.spec.is_recorded or not jobs:
-            return []
-        assert self._order_log is not None  # made before anything arrives
-        lost = await self._order_log.note(
-            [Note(part, *place, new[0].offset, new[-1].offset) for part, place, new in jobs]
-        )
+    async def _write_notes(self) -> list[Part]:
+        """Write down what was consumed; return parts that another worker has."""
+        lost = await self._order_log.write()
         for part in lost:
             self._lose(part, superseded(part))
         return lost
@@ -343,7 +351,7 @@ class StageWorker:
         """Let go of a part that another worker has; the group will tell so in a moment."""
         _log.warning("%s", error)
         self.parts.pop(part.partition, None)
-        self._lost = self._lost or (asyncio.get_running_loop().time(), error)
+        self._lost = self._lost or (self._now_s(), error)
 
     def _process(self, part: Part, place: Place, arrived: Sequence[Any]) -> Result:
         """Let a part consume records; return what has to be published."""
@@ -395,14 +403,19 @@ class StageWorker:
     # ---- state
 
     async def _save(self, part: Part) -> None:
-        """Publish the state of a part, then allow commits up to where it stands."""
+        """Publish the state of a part, then allow commits up to where it stands.
+
+        What it consumed is noted first: a state that no note explains may not go on.
+        """
+        if part in await self._write_notes():
+            return
         snapshot = snapshot_of(part)
         value = outgoing(SYSTEM_SNAPSHOTS, snapshot)
         await self._publisher.publish([value])
         self.meters.snapshots.labels(self.spec.name).inc()
         self.meters.snapshot_bytes.labels(self.spec.name, part.partition).set(len(value.value))
-        self._saved_at_s[part.partition] = asyncio.get_running_loop().time()
-        if self._order_log is not None and self.spec.is_recorded:
+        self._saved_at_s[part.partition] = self._now_s()
+        if self.spec.is_recorded:
             self._order_log.forget(list(self.parts.values()))
         for topic in self.spec.topics:
             offset = snapshot.offsets.get(f"{topic}/{part.partition}")
@@ -426,12 +439,7 @@ class StageWorker:
             except Exception as error:
                 self._fail(error)
                 raise
-            places: dict[Place, int] = {}
-            for part in self.parts.values():
-                for place in part.follows:
-                    at = part.offsets.get(f"{place[0]}/{place[1]}", 0)
-                    places[place] = min(at, places.get(place, at))
-            await self._follow(places)
+            await self._follow(followed_from(self.parts.values()))
             self._progress.made()
             self.is_ready = True
             return {
@@ -447,7 +455,7 @@ class StageWorker:
             if self._stop.is_set():
                 return
             try:
-                for part in self.parts.values():
+                for part in list(self.parts.values()):
                     await self._save(part)
             except MillraceError as error:
                 self._fail(error)
@@ -463,12 +471,11 @@ class StageWorker:
         self._saved_at_s = {}
         tails: dict[str, list[OrderLogEntry]] = {}
         if self.spec.is_recorded and parts:
-            assert self._order_log is not None  # made before the app starts
             tails = await self._order_log.claim(list(parts.values()))
             begun |= {instance for instance, tail in tails.items() if tail}
         for part in parts.values():
             await self._repeat(part, tails.get(part.instance, []))
-        if self._order_log is not None and tails:
+        if tails:
             self._order_log.forget(list(parts.values()))
         places = {part: places_of(part, self.spec.topics) for part in parts.values()}
         wanted = {place for found in places.values() for place in found}
@@ -481,7 +488,7 @@ class StageWorker:
         """Consume again what was consumed behind the snapshot, in the recorded order."""
         if not (starts := first_offsets(tail)):
             return
-        began_s = asyncio.get_running_loop().time()
+        began_s = self._now_s()
         async with PlaceReader(self._connection) as reader:
             check_tail(part.instance, starts, await reader.beginnings(starts))
             await reader.put(starts)
@@ -491,5 +498,5 @@ class StageWorker:
                     await self._publish([self._process(part, place, arrived)])
                 # A rebuild may take long, and goes on all the while.
                 self._progress.made()
-        if asyncio.get_running_loop().time() - began_s > self._interval_s:
+        if self._now_s() - began_s > self._interval_s:
             await self._save(part)

@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import uuid
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -25,12 +26,17 @@ _STAGES = "market,venue,account,strategy"
 
 
 class Counts(NamedTuple):
-    """How much is measured; slower ways of reading get a share of the trades."""
+    """How much is measured; slower ways of reading get a share of the trades.
+
+    ``warm_rounds`` of latencies are not counted: a broker that was just started compiles what small
+    writes need.
+    """
 
     trades: int = 1_000_000
     rounds: int = 3
     seconds: float = 20.0
     rate: float = 1000.0
+    warm_rounds: int = 1
 
 
 class Way(NamedTuple):
@@ -113,35 +119,64 @@ def show_rates(rates: dict[str, list[float]]) -> None:
 # ---- latency
 
 
-def measure_latencies(address: str, counts: Counts) -> dict[str, list[tuple[float, ...]]]:
-    """Return (orders, p50, p99 in ms) of the echo chain and of a worker, a round each."""
-    found: dict[str, list[tuple[float, ...]]] = {"echo": [], "worker": []}
-    for _ in range(counts.rounds):
-        for kind, results in found.items():
-            asyncio.run(empty(address, keep_trades=False))
-            arguments: tuple[str, ...] = ("kafka_echo", address)
-            if kind == "worker":
-                group = uuid.uuid4().hex
-                arguments = ("kafka_worker", address, group, _STAGES, str(PARTITIONS))
-            with started(*arguments) as process:
-                wait_ready(process)
-                words = run_module(
-                    "kafka_latency", kind, address, str(counts.rate), str(counts.seconds)
-                )
-            results.append(tuple(map(float, words[-3:])))
+class Chain(NamedTuple):
+    """A way of an order: what does it, and which stages share a process."""
+
+    label: str
+    kind: str
+    processes: tuple[str, ...]
+
+
+CHAINS = (
+    Chain("echo chain of aiokafka, one process", "echo", (_STAGES,)),
+    Chain("Millrace, one worker for all stages", "worker", (_STAGES,)),
+    Chain("echo chain, a process for each hop", "echo", tuple(_STAGES.split(","))),
+    Chain("Millrace, a worker for each stage", "worker", tuple(_STAGES.split(","))),
+)
+"""In pairs: each echo chain is what the one behind it is compared with."""
+
+
+def measure_latencies(
+    address: str, counts: Counts, chains: Sequence[Chain] = CHAINS
+) -> dict[Chain, list[tuple[float, ...]]]:
+    """Return (orders, p50, p99 in ms) of each chain, a round each."""
+    found: dict[Chain, list[tuple[float, ...]]] = {chain: [] for chain in chains}
+    for number in range(counts.warm_rounds + counts.rounds):
+        for chain, results in found.items():
+            result = _measure_chain(address, chain, counts)
+            if number >= counts.warm_rounds:
+                results.append(result)
     return found
 
 
-def show_latencies(found: dict[str, list[tuple[float, ...]]], counts: Counts) -> None:
-    """Print medians of p50 and p99, and their ratios to the echo chain."""
+def _measure_chain(address: str, chain: Chain, counts: Counts) -> tuple[float, ...]:
+    asyncio.run(empty(address, keep_trades=False))
+    group = uuid.uuid4().hex
+    with ExitStack() as stack:
+        processes = []
+        for stages in chain.processes:
+            arguments: tuple[str, ...] = ("kafka_echo", address, stages)
+            if chain.kind == "worker":
+                arguments = ("kafka_worker", address, group, stages, str(PARTITIONS))
+            processes.append(stack.enter_context(started(*arguments)))
+        for process in processes:
+            wait_ready(process)
+        words = run_module(
+            "kafka_latency", chain.kind, address, str(counts.rate), str(counts.seconds)
+        )
+    return tuple(map(float, words[-3:]))
+
+
+def show_latencies(found: dict[Chain, list[tuple[float, ...]]], counts: Counts) -> None:
+    """Print medians of p50 and p99, and their ratios to the echo chain of the same processes."""
     print(f"{f'tick to accepted order, {counts.rate:,.0f} ticks/s':40} "
-          f"{'p50 ms':>9} {'p99 ms':>9} {'to raw':>7} {'to raw':>7}  orders")  # fmt: skip
+          f"{'p50 ms':>9} {'p99 ms':>9} {'to echo':>8} {'to echo':>8}  orders")  # fmt: skip
     base: tuple[float, ...] = ()
-    for kind, label in (("echo", "aiokafka echo chain"), ("worker", "Millrace worker, all stages")):
-        orders, p50, p99 = (statistics.median(column) for column in zip(*found[kind], strict=True))
-        base = base or (p50, p99)
-        ratios = f"{p50 / base[0]:7.2f} {p99 / base[1]:7.2f}"
-        print(f"{label:40} {p50:9.1f} {p99:9.1f} {ratios}  {orders:,.0f}", flush=True)
+    for chain, rounds in found.items():
+        orders, p50, p99 = (statistics.median(column) for column in zip(*rounds, strict=True))
+        base = (p50, p99) if chain.kind == "echo" else base
+        ratios = f"{p50 / base[0]:8.2f} {p99 / base[1]:8.2f}"
+        print(f"{chain.label:40} {p50:9.1f} {p99:9.1f} {ratios}  {orders:,.0f}", flush=True)
 
 
 # ---- one worker, two workers

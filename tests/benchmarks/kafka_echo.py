@@ -1,8 +1,10 @@
 """The way of an order through bare aiokafka: the limit that Kafka itself sets to its latency.
 
-``python -m tests.benchmarks.kafka_echo BOOTSTRAP`` reads ticks and passes every N-th on over as
-many hops as an order takes from tick to acceptance (strategy, account, venue, account), with the
+``python -m tests.benchmarks.kafka_echo BOOTSTRAP STAGES`` reads ticks and passes every N-th on over
+as many hops as an order takes from tick to acceptance (strategy, account, venue, account), with the
 same acknowledged writes: a note of every batch where a stage has several inputs, then the outputs.
+It does the hops of the stages that it is given (names with commas), so that a chain may be one
+process or several.
 Like the stages, three readers read all ticks and decode them; unlike them, nothing is decided.
 Prints ``ready`` and works until SIGTERM.
 """
@@ -45,16 +47,16 @@ class Hop(NamedTuple):
     is_noted: bool
 
 
-HOPS = (
-    Hop((MARKET_EVENTS,), {}, False),
-    Hop((MARKET_EVENTS,), {MARKET_EVENTS: (TOPICS[0], _RECORDS[0])}, True),
-    Hop((MARKET_EVENTS, TOPICS[1]), {TOPICS[1]: (TOPICS[2], _RECORDS[2])}, True),
-    Hop(
+HOPS = {
+    "market": Hop((MARKET_EVENTS,), {}, False),
+    "strategy": Hop((MARKET_EVENTS,), {MARKET_EVENTS: (TOPICS[0], _RECORDS[0])}, True),
+    "venue": Hop((MARKET_EVENTS, TOPICS[1]), {TOPICS[1]: (TOPICS[2], _RECORDS[2])}, True),
+    "account": Hop(
         (TOPICS[0], TOPICS[2]),
         {TOPICS[0]: (TOPICS[1], _RECORDS[1]), TOPICS[2]: (TOPICS[3], _RECORDS[3])},
         False,
     ),
-)
+}
 
 
 async def run_hop(hop: Hop, bootstrap: str, on_ready: Callable[[], None]) -> None:
@@ -108,14 +110,14 @@ async def _pass_on(
     await asyncio.gather(*sent)
 
 
-async def main(bootstrap: str) -> None:
-    """Run all hops until SIGTERM."""
+async def main(bootstrap: str, stages: Sequence[str]) -> None:
+    """Run the hops of these stages until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    waiting = [asyncio.Event() for _ in HOPS]
+    waiting = [asyncio.Event() for _ in stages]
     running = [
-        asyncio.create_task(run_hop(hop, bootstrap, ready.set))
-        for hop, ready in zip(HOPS, waiting, strict=True)
+        asyncio.create_task(run_hop(HOPS[stage], bootstrap, ready.set))
+        for stage, ready in zip(stages, waiting, strict=True)
     ]
     for ready in waiting:
         await ready.wait()
@@ -129,4 +131,4 @@ async def main(bootstrap: str) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(sys.argv[1]))
+    uvloop.run(main(sys.argv[1], sys.argv[2].split(",")))

@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaError, for_code
 from schemas.errors import ConfigError, StorageError
 from schemas.topics import CATALOGUE, SYSTEM_SNAPSHOTS, Topic
 from streams.kafka.connection import Connection
+from streams.kafka.ranges import PlaceReader
 from streams.kafka.starting import no_answer, start_client
 
 _VISIBLE_TIMEOUT_S = 20.0
@@ -91,7 +92,7 @@ class ClusterTopics:
             return await self._differences(admin)
 
     async def apply(self) -> list[Difference]:
-        """Create what is missing, set what differs, and return what is left.
+        """Create what is missing, set what differs, and return what is left; all can be written to.
 
         Raises StorageError if the cluster refuses.
         """
@@ -107,8 +108,18 @@ class ClusterTopics:
                 left = await self._differences(admin)
                 is_late = asyncio.get_running_loop().time() > deadline_s
                 if is_late or not any(d.is_mended_by_apply for d in left):
-                    return left
+                    break
                 await asyncio.sleep(_POLL_S)
+            absent = {d.topic for d in left if d.property == "topic"}
+            await self._await_leaders([t for t in self._catalogue if t.name in missing - absent])
+            return left
+
+    async def _await_leaders(self, topics: Sequence[Topic]) -> None:
+        """Wait until every partition is served: who wrote at once would be refused at first."""
+        if not topics:
+            return
+        async with PlaceReader(self._connection) as reader:
+            await reader.ends([(t.name, p) for t in topics for p in range(t.partitions)])
 
     async def _differences(self, admin: AIOKafkaAdminClient) -> list[Difference]:
         known = set(await admin.list_topics())

@@ -16,6 +16,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from schemas.errors import StorageError
 from schemas.topics import Topic
 from streams.kafka.connection import Connection
+from streams.kafka.publisher import Outgoing, Publisher
 from streams.kafka.topics import ClusterTopics, Difference
 
 
@@ -99,6 +100,18 @@ async def test_two_at_once_make_the_topics_once(bootstrap: str) -> None:
     topics = cluster(bootstrap, *(topic(f"both{i}") for i in range(5)))
     first, second = await asyncio.gather(topics.apply(), topics.apply())
     assert (first, second) == ([], [])
+
+
+async def test_topics_just_made_can_be_written_to_at_once(
+    bootstrap: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = [topic(f"served{number}", partitions=4) for number in range(12)]
+    assert await cluster(bootstrap, *made).apply() == []
+    async with Publisher(Connection(bootstrap=bootstrap)) as publisher:
+        await publisher.publish(
+            [Outgoing(item.name, b"key", b"value", p) for item in made for p in range(4)]
+        )
+    assert [r.message for r in caplog.records if "NotLeader" in r.message] == []
 
 
 def command(*words: str) -> subprocess.CompletedProcess[str]:

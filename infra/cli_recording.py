@@ -27,7 +27,7 @@ from schemas.topics import (
     TOPIC_BY_NAME,
 )
 from streams.kafka.connection import Connection
-from streams.kafka.publisher import Publisher
+from streams.kafka.ranges import PlaceReader
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -132,8 +132,8 @@ async def copy(
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with Publisher(connection) as publisher:
-        counts = await publisher.counts(topics)
+    async with PlaceReader(connection) as reader:
+        counts = await reader.counts(topics)
     with progress_bar(errors, "record") as bar:
         return await record_topics(
             connection, folder, counts, stop=stop, is_following=is_following,

@@ -20,7 +20,7 @@ from schemas.envelope import Header
 from schemas.topics import CATALOGUE, SYSTEM_RUNS
 from streams.datasets.topics_folder import TopicsFolder
 from streams.kafka.connection import Connection
-from streams.kafka.publisher import Publisher
+from streams.kafka.ranges import PlaceReader
 
 
 async def cluster_parity(
@@ -29,8 +29,8 @@ async def cluster_parity(
     """Run a session on the cluster again; raises NotFoundError if there is none."""
     known = await manifests(connection, run_id)
     session = _session(known, run_id, strategies)
-    async with Publisher(connection) as publisher:
-        counts = await publisher.counts(topic.name for topic in CATALOGUE)
+    async with PlaceReader(connection) as reader:
+        counts = await reader.counts(topic.name for topic in CATALOGUE)
     return await _rerun(ClusterLog(connection, session.instruments, counts), session, errors)
 
 

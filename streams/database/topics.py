@@ -19,7 +19,6 @@ from streams.database.batches import Batch, Place, Reject
 from streams.database.tables import STORED_TOPICS
 from streams.database.writing import Stored
 from streams.kafka.connection import Connection
-from streams.kafka.publisher import Publisher
 from streams.kafka.ranges import PlaceReader
 
 
@@ -100,10 +99,10 @@ class TopicsSource:
 
     async def _connected(self) -> PlaceReader:
         if self._reader is None:
-            async with Publisher(self._connection) as publisher:
-                counts = await publisher.counts(self._topics)
+            reader = await self._stack.enter_async_context(PlaceReader(self._connection))
+            counts = await reader.counts(self._topics)
             self._places = [(topic, p) for topic in self._topics for p in range(counts[topic])]
-            self._reader = await self._stack.enter_async_context(PlaceReader(self._connection))
+            self._reader = reader
         return self._reader
 
     def _decoded(

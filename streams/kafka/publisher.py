@@ -18,10 +18,9 @@ from aiokafka.partitioner import murmur2
 
 from schemas.codec import encode
 from schemas.envelope import Header
-from schemas.errors import StorageError
 from schemas.topics import goes_everywhere, key_of
 from streams.kafka.connection import Connection, missing_topic
-from streams.kafka.starting import start_client, stop_client
+from streams.kafka.starting import failed, start_client, stop_client
 
 _BATCH_BYTES = 262_144
 _DEADLINE_S = 10.0
@@ -95,7 +94,8 @@ class Publisher:
             async with asyncio.timeout(self._deadline_s), self._lock:
                 return await self._publish(records)
         except (KafkaError, OSError, TimeoutError) as error:
-            raise self._failed("records could not be written to Kafka", error) from error
+            what = "records could not be written to Kafka"
+            raise failed(self._connection, what, error) from error
 
     async def _publish(self, records: Sequence[Outgoing]) -> list[int]:
         groups: dict[tuple[str, int], list[int]] = {}
@@ -147,7 +147,7 @@ class Publisher:
             async with asyncio.timeout(self._deadline_s):
                 return {topic: await self._count(topic) for topic in topics}
         except (KafkaError, OSError, TimeoutError) as error:
-            raise self._failed("topics cannot be looked up", error) from error
+            raise failed(self._connection, "topics cannot be looked up", error) from error
 
     async def _count(self, topic: str) -> int:
         count = self._partitions.get(topic)
@@ -159,11 +159,3 @@ class Publisher:
                 raise missing_topic(topic) from error
             count = self._partitions[topic] = len(found)
         return count
-
-    def _failed(self, text: str, error: BaseException) -> StorageError:
-        return StorageError(
-            f"{text}: {str(error) or type(error).__name__}",
-            field="kafka.bootstrap",
-            value=self._connection.bootstrap,
-            remedy="start it (`millrace kafka start`), or check address and credentials",
-        )

@@ -15,13 +15,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from schemas.errors import StorageError
-from streams.kafka.connection import FETCH_WAIT_MS, Connection
-from streams.kafka.starting import start_client, stop_client
+from streams.kafka.connection import FETCH_WAIT_MS, Connection, missing_topic
+from streams.kafka.starting import failed, start_client, stop_client
 
 _POLL_MS = 200
 _POLL_RECORDS = 4000
 _FETCH_BYTES = 4 * 1024 * 1024
 _DEADLINE_S = 60.0
+_REMEDY = "start it (`millrace kafka start`); if retention took the records, rebuild"
 
 Place = tuple[str, int]
 
@@ -63,6 +64,22 @@ class PlaceReader:
         consumer.assign([TopicPartition(*place) for place in places])
         for place, offset in places.items():
             consumer.seek(TopicPartition(*place), offset)
+
+    async def counts(self, topics: Iterable[str]) -> dict[str, int]:
+        """Return how many partitions each topic has; raises ConfigError for one that is missing."""
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                # What the client itself knows is of assigned topics alone.
+                known = await self._started()._client.fetch_all_metadata()
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise self._failed(error) from error
+        found: dict[str, int] = {}
+        for topic in topics:
+            partitions = known.partitions_for_topic(topic)
+            if not partitions:
+                raise missing_topic(topic)
+            found[topic] = len(partitions)
+        return found
 
     async def ends(self, places: Iterable[Place]) -> dict[Place, int]:
         """Return the offset that the next record of each partition will have."""
@@ -131,9 +148,5 @@ class PlaceReader:
         return self._consumer
 
     def _failed(self, error: BaseException) -> StorageError:
-        return StorageError(
-            f"records cannot be read from Kafka: {str(error) or type(error).__name__}",
-            field="kafka.bootstrap",
-            value=self._connection.bootstrap,
-            remedy="start it (`millrace kafka start`); if retention took the records, rebuild",
-        )
+        what = "records cannot be read from Kafka"
+        return failed(self._connection, what, error, _REMEDY)

@@ -12,9 +12,8 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
-from schemas.errors import StorageError
 from streams.kafka.connection import FETCH_WAIT_MS, Connection, missing_topic
-from streams.kafka.starting import start_client, stop_client
+from streams.kafka.starting import failed, start_client, stop_client
 
 _DEADLINE_S = 60.0
 _POLL_MS = 500
@@ -56,12 +55,7 @@ async def read_to_end(
     except UnknownTopicOrPartitionError as error:
         raise missing_topic(topic) from error
     except (KafkaError, OSError, TimeoutError) as error:
-        raise StorageError(
-            f"{topic} cannot be read from Kafka: {str(error) or type(error).__name__}",
-            field="kafka.bootstrap",
-            value=connection.bootstrap,
-            remedy="start it (`millrace kafka start`), or check address and credentials",
-        ) from error
+        raise failed(connection, f"{topic} cannot be read from Kafka", error) from error
     finally:
         await stop_client(consumer)
 

@@ -15,9 +15,12 @@ from typing import Any
 
 from aiokafka.conn import create_conn
 from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
     IllegalSaslStateError,
     KafkaError,
     SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
     UnsupportedSaslMechanismError,
     for_code,
@@ -31,6 +34,13 @@ _START_TIMEOUT_S = 20.0
 _STOP_TIMEOUT_S = 10.0
 _LOOK_TIMEOUT_S = 10.0
 _NO_MECHANISM = "NONE"
+_NOT_ALLOWED = (
+    TopicAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    ClusterAuthorizationFailedError,
+)
+_GRANT = "grant this user the rights that docs/kafka.md lists"
+_CHECK = "start it (`millrace kafka start`), or check address and credentials"
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +58,14 @@ async def start_client(client: Any, connection: Connection) -> None:
     except UnknownTopicOrPartitionError:
         await _close(client)
         raise  # it has answered
+    except _NOT_ALLOWED as error:
+        await _close(client)
+        raise ConfigError(
+            f"Kafka does not allow this user to begin: {error}",
+            field="kafka.username",
+            value=connection.username,
+            remedy=_GRANT,
+        ) from error
     except (KafkaError, OSError, TimeoutError) as error:
         await _close(client)
         raise await reason(connection, error) from error
@@ -98,12 +116,20 @@ async def reason(connection: Connection, error: BaseException) -> MillraceError:
 
 def no_answer(connection: Connection, why: str) -> StorageError:
     """Return the error of a cluster that does not answer."""
-    return StorageError(
-        f"Kafka does not answer: {why}",
-        field="kafka.bootstrap",
-        value=connection.bootstrap,
-        remedy="start it (`millrace kafka start`), or check address and credentials",
-    )
+    return _broken(connection, f"Kafka does not answer: {why}", _CHECK)
+
+
+def failed(
+    connection: Connection, what: str, error: BaseException, remedy: str = ""
+) -> StorageError:
+    """Return the error that something could not be done; ``error`` is what the client said."""
+    text = f"{what}: {str(error) or type(error).__name__}"
+    is_refused = isinstance(error, _NOT_ALLOWED)
+    return _broken(connection, text, _GRANT if is_refused else remedy or _CHECK)
+
+
+def _broken(connection: Connection, text: str, remedy: str) -> StorageError:
+    return StorageError(text, field="kafka.bootstrap", value=connection.bootstrap, remedy=remedy)
 
 
 async def _look(connection: Connection, address: str) -> MillraceError | None:

@@ -20,7 +20,7 @@ from schemas.errors import ConfigError, StorageError
 from schemas.topics import CATALOGUE, SYSTEM_SNAPSHOTS, Topic
 from streams.kafka.connection import Connection
 from streams.kafka.ranges import PlaceReader
-from streams.kafka.starting import no_answer, start_client
+from streams.kafka.starting import failed, start_client
 
 _VISIBLE_TIMEOUT_S = 20.0
 _POLL_S = 0.1
@@ -228,6 +228,6 @@ async def _admin(connection: Connection) -> AsyncIterator[AIOKafkaAdminClient]:
     try:
         yield admin
     except (KafkaError, OSError, TimeoutError) as error:
-        raise no_answer(connection, str(error) or type(error).__name__) from error
+        raise failed(connection, "Kafka does not answer", error) from error
     finally:
         await admin.close()

@@ -296,11 +296,8 @@ class StageWorker:
                     break
         finally:
             lost = await noting if noting is not None else []
-        done = [
-            (job, result)
-            for job, result in zip(jobs, results, strict=False)  # the last may have ended the work
-            if job.part not in lost
-        ]
+        # The last result may have ended the work in front of other jobs.
+        done = [pair for pair in zip(jobs, results, strict=False) if pair[0].part not in lost]
         await self._publish([result for _, result in done])
         for job, _ in done:
             self._progress.see(job.part, job.place, job.records, began_s, self._now_ns())

@@ -312,6 +312,9 @@ class AccountStage:
             if new_id is None:
                 self.dead_letter(action, f"instrument {action.new_symbol} is not known", out)
                 return
+            if new_id == action.instrument_id:
+                self.dead_letter(action, f"instrument {new_id} has that name already", out)
+                return
             action = msgspec.structs.replace(action, new_symbol=new_id)
         if is_split:
             self.marks.split(action.instrument_id, float(action.ratio))

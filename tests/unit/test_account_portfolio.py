@@ -389,3 +389,13 @@ def test_symbol_change_onto_an_instrument_that_is_held_adds_the_positions() -> N
     driver.play(action("SYMBOL_CHANGE", new_symbol=B))
 
     assert driver.account().net_exposure == dec("150")
+
+
+def test_symbol_change_to_the_name_that_there_is_already_is_no_change() -> None:
+    driver = playing()
+    trade(driver, ("BUY", "10", "10"))
+
+    driver.play(action("SYMBOL_CHANGE", new_symbol=A))
+
+    assert driver.stage.dead_letters == 1
+    assert driver.account().net_exposure == dec("100")

@@ -143,7 +143,7 @@ async def get_exposure(context: Context, call: Call[AccountQuery, None]) -> answ
 async def get_equity(context: Context, call: Call[CurveQuery, None]) -> answers.EquityCurve:
     """Return the equity curve of an account, or of one strategy's share, evenly thinned out."""
     account_id = known_account(context.views, call.path["account_id"])
-    curve = context.views.portfolio.curves.get((account_id, call.query.strategy_id), Curve())
+    curve = await context.curve(account_id, call.query.strategy_id)
     base: Decimal | None = ZERO
     if call.query.strategy_id:
         base = share_base(context.views, account_id, call.query.strategy_id)
@@ -486,8 +486,9 @@ ROUTES = (
         "Equity curve",
         "portfolio",
         query=CurveQuery,
-        errors=(404,),
+        errors=(404, 503),
         is_of_run=True,
+        is_stored=True,
         example="/api/portfolio/paper/equity?limit=100",
     ),
 )

@@ -48,17 +48,22 @@ Key = tuple[str, ...]
 async def state(database: Database, run_id: str, as_of: Moment) -> list[Published]:
     """Return the records that tell how a run stood, by topic and offset.
 
-    What a run is made of (definitions, manifest) counts from its beginning. Beside the newest of
-    everything stand all corporate actions, and all changes of positions by them: what a position
-    was paid is a sum over them.
+    The manifest counts from the run's beginning. Beside the newest of everything stand all
+    corporate actions, and all changes of positions by them: what a position was paid is a sum over
+    them.
     """
     runs = await records.runs(database, 1, "", run_id)
     manifests = [r.manifest for r in runs.items if r.manifest]
-    defined = await records.newest(database, "instruments", run_id, ("instrument_id",))
-    found = _counted(
-        REFERENCE_INSTRUMENTS,
-        [i for manifest in manifests for i in manifest.instruments] + [i.record for i in defined],
+    defined = await records.newest(
+        database, "instruments", run_id, ("instrument_id",), moment=as_of
     )
+    began_with = [
+        instrument
+        for manifest in manifests
+        for instrument in manifest.instruments
+        if as_of.ts_ns is None or instrument.ts_event_ns <= as_of.ts_ns
+    ]
+    found = _counted(REFERENCE_INSTRUMENTS, began_with + [item.record for item in defined])
     found += [Published(SYSTEM_RUNS, 0, 0, manifest) for manifest in manifests]
     actions = await records.every(database, "corporate_actions", run_id, as_of)
     found += _counted(REFERENCE_ACTIONS, [item.record for item in actions])

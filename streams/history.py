@@ -323,7 +323,10 @@ class History(Protocol):
     async def equity(
         self, window: Window, account_id: str, strategy_id: str = "", interval: str = ""
     ) -> EquitySeries:
-        """Return equity marks; with an interval (one of INTERVALS) the last of each."""
+        """Return equity marks; with an interval (one of INTERVALS) the last of each.
+
+        A mark at the end of an interval belongs to it.
+        """
         ...
 
     async def pnl(self, window: Window, group_by: str, filters: Filters = ALL) -> Page[PnlRow]:

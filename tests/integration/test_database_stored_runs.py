@@ -197,6 +197,26 @@ async def test_results_are_those_of_the_journal(scene: Scene) -> None:
             assert (await scene.database.get(whole))["groups"] == expected, whole
 
 
+SERIES = (
+    "/api/portfolio/history?account_id=one&timeframe=1m",
+    "/api/portfolio/history?account_id=one&timeframe=1h&period=1d",
+    "/api/portfolio/history?account_id=two&timeframe=1d",
+    "/api/portfolio/history?account_id=two&strategy_id=cross-BB&timeframe=15m",
+    "/api/bars?symbol=AA&interval=1m",
+)
+
+
+async def test_series_are_those_of_the_journal(scene: Scene) -> None:
+    for path in SERIES:
+        for ts_ns in (None, *scene.times[1:]):
+            whole = at(path, ts_ns)
+            found = await scene.database.get(whole)
+            expected = await scene.journal.get(whole)
+            assert (found.pop("source"), expected.pop("source")) == ("database", "memory")
+            assert found == expected, whole
+            assert found["time_ns"] or ts_ns is not None
+
+
 async def test_lists_are_those_of_the_journal(scene: Scene) -> None:
     for path, name in LISTS:
         for ts_ns in (None, scene.times[2]):

@@ -22,7 +22,8 @@ from web.views.lots import Lots
 from web.views.models import Views
 from web.views.portfolio import Curve
 
-_PAGE = 500
+_STEPS = 500
+_MARKS = 5_000
 _WAITING_MAX = 16
 _TIMEOUT_S = 60.0
 
@@ -45,7 +46,8 @@ class Stored(NamedTuple):
 class StoredShares:
     """Reads shares of stored runs, one at a time, each within a deadline."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout_s: float = _TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
         self._turn = asyncio.Lock()
         self._waiting = 0
 
@@ -58,7 +60,7 @@ class StoredShares:
         async with self._my_turn():
             cursor, until_ns = "", run.upto(PORTFOLIO_POSITIONS)
             while True:
-                window = Window(run.run_id, None, until_ns, _PAGE, cursor, is_newest_first=False)
+                window = Window(run.run_id, None, until_ns, _STEPS, cursor, is_newest_first=False)
                 page = await stored(run.history.position_steps(window, account_id, strategy_id))
                 for step in page.items:
                     if step.fill is not None:
@@ -82,7 +84,7 @@ class StoredShares:
         async with self._my_turn():
             cursor, until_ns = "", run.upto(PORTFOLIO_EQUITY)
             while True:
-                window = Window(run.run_id, None, until_ns, _PAGE, cursor, is_newest_first=False)
+                window = Window(run.run_id, None, until_ns, _MARKS, cursor, is_newest_first=False)
                 page = await stored(run.history.equity(window, account_id, strategy_id))
                 for mark in _marks(page, account_id, strategy_id):
                     curve.add(mark)
@@ -97,7 +99,7 @@ class StoredShares:
             raise unavailable("too many stored runs are being read; try again", code="busy")
         self._waiting += 1
         try:
-            async with asyncio.timeout(_TIMEOUT_S), self._turn:
+            async with asyncio.timeout(self._timeout_s), self._turn:
                 yield
         except TimeoutError as error:
             raise unavailable(

@@ -20,11 +20,12 @@ _GROUPS = {
 }
 
 
-_STEP = """
-    SELECT p.run_id, p.ts_ns, p.log_partition, p.log_offset, p.event_id, p.body,
-        f.body AS fill, f.event_id AS fill_id
-    FROM positions p LEFT JOIN fills f ON p.reason = 'fill'
-        AND f.run_id = p.run_id AND f.ts_ns = p.ts_ns AND f.event_id = p.causation_id
+# One look for each row of the page: a join would read all fills for every page.
+_BEHIND = """
+    LEFT JOIN LATERAL (
+        SELECT body, event_id FROM fills f
+        WHERE f.run_id = p.run_id AND f.ts_ns = p.ts_ns AND f.event_id = p.causation_id LIMIT 1
+    ) f ON p.reason = 'fill'
 """
 
 
@@ -33,16 +34,22 @@ async def position_steps(
 ) -> Page[PositionStep]:
     """Return changes of positions, each with the fill that it names as its cause."""
     newest, limit = window.is_newest_first, limit_of(window.limit)
-    where = Where(window.run_id, prefix="p.")
-    where.add("p.account_id = {}", account_id)
-    where.add("p.strategy_id = {}", strategy_id)
+    where = Where(window.run_id)
+    where.add("account_id = {}", account_id)
+    where.add("strategy_id = {}", strategy_id)
     where.span(window.first_ns, window.until_ns)
     key = read_cursor("position_steps", window.cursor, int, int, int, str)
     where.behind(key, ORDER, newest=newest)
     async with database.reading() as connection:
         rows = await connection.fetch(
-            f"{_STEP} WHERE {where} ORDER BY {ordered(ORDER, newest=newest, prefix='p.')}"
-            f" LIMIT {where.mark(limit + 1)}",
+            f"""
+            SELECT p.*, f.body AS fill, f.event_id AS fill_id FROM (
+                SELECT run_id, ts_ns, log_partition, log_offset, event_id, causation_id, reason,
+                    body
+                FROM positions WHERE {where}
+                ORDER BY {ordered(ORDER, newest=newest)} LIMIT {where.mark(limit + 1)}
+            ) p {_BEHIND} ORDER BY {ordered(ORDER, newest=newest, prefix="p.")}
+            """,  # noqa: S608 - names of ours; values are parameters
             *where.values,
         )
     cursor = ""

@@ -1,5 +1,5 @@
--- Limits by scope as the account stage applied them, so that those of a run can be told without its
--- journal. What was asked for stands in audit; what a run began with stands here alone.
+-- What a run needs to be told without its journal. Limits by scope as the account stage applied them:
+-- what was asked for stands in audit, what a run began with stands here alone.
 
 CREATE TABLE risk_limits (
     run_id text NOT NULL,
@@ -21,3 +21,6 @@ COMMENT ON TABLE risk_limits IS 'Limits by scope as they were applied (risk.limi
 
 -- Changes of positions that are no fills: what a dividend was paid on, splits, new symbols.
 CREATE INDEX ON positions (run_id, ts_ns) WHERE reason <> 'fill';
+
+-- The changes of a strategy's positions in their order, page by page: lots are folded from them.
+CREATE INDEX ON positions (run_id, account_id, strategy_id, ts_ns, log_partition, log_offset, event_id);

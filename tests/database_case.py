@@ -187,8 +187,7 @@ def journaled_rows(folder: Path) -> dict[str, Counter[tuple[Any, ...]]]:
             if series is not None:
                 found.setdefault(series.relation, Counter())[ts, offset, topic_kind(topic)] += 1
             elif flow is not None:
-                # A corporate action stands on two topics and is one row.
-                found.setdefault(flow.relation, Counter())[ts, event_id] = 1
+                found.setdefault(flow.relation, Counter())[ts, event_id] += 1
     return found
 
 

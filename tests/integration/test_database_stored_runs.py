@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from infra.backtests import BacktestSpec, run_backtest
 from infra.run_store import JournalRuns
 from schemas import topics as t
 from schemas.enums import AutonomyMode, CorporateActionKind, Scope
@@ -21,12 +22,13 @@ from streams.database.connecting import Database
 from streams.database.journals import JournalSource
 from streams.database.queries import StoredHistory
 from streams.database.sinks import Sink
+from streams.database.tables import FLOW_BY_NAME
 from streams.journal import JournalReader
 from streams.memory_log import MemoryLog
-from tests.database_case import backtest_run, record_told_run
+from tests.database_case import backtest_run, journaled_rows, record_told_run, stored_rows
 from tests.integration.test_database_web import LISTS, STATES, Client, app_of
 from web.routes import TABLE
-from web.times import format_time
+from web.times import format_time, parse_time
 
 TIMES = 5
 """So many instants of a run are asked about, from before its beginning to its end."""
@@ -272,3 +274,59 @@ async def test_what_retention_took_is_refused_not_guessed(scene: Scene, database
     account = await scene.database.get("/api/portfolio/account?account_id=one")
     assert account["dividends"] is None
     assert account["equity"] == (await scene.journal.get("/api/portfolio/one"))["account"]["equity"]
+
+
+DAILY = (
+    "/api/portfolio",
+    "/api/portfolio/account?account_id=paper",
+    "/api/portfolio/pnl?group_by=instrument",
+    "/api/positions?is_open=false",
+    "/api/positions/IBM/lots",
+    "/api/risk/limits",
+    "/api/instruments",
+)
+
+
+@pytest.mark.parametrize("name", ["buy_and_hold", "momentum_crossover"])
+async def test_years_of_dividends_and_a_split_of_a_backtest(
+    database: Database, tmp_path: Path, name: str
+) -> None:
+    spec = BacktestSpec(
+        strategy=name,
+        data="daily",
+        symbols=("IBM", "SPY"),
+        cash=Decimal(100_000),
+        end_ns=parse_time("2003-12-31", is_end=True),
+    )
+    done = run_backtest(spec, out=tmp_path / "runs" / f"years-{name}")
+    run_id = done.result.manifest.run_id
+    await Sink(database, JournalSource(done.folder / "journal"), time.time_ns).drain()
+    async with database.reading() as connection:
+        rows = await stored_rows(connection, run_id)
+    wanted = journaled_rows(done.folder / "journal")
+    for relation in FLOW_BY_NAME.keys() & wanted.keys():
+        assert rows[relation] == wanted[relation], relation
+    async with AsyncExitStack() as stack:
+        journal, stored = [
+            await stack.enter_async_context(
+                app_of(MemoryLog("running", lambda: 0), runs, history, f"run_id={run_id}")
+            )
+            for runs, history in ((JournalRuns(tmp_path), None), (None, StoredHistory(database)))
+        ]
+        for path in DAILY:
+            found, expected = await stored.get(path), await journal.get(path)
+            assert found.pop("source", None) == ("database" if "pnl" in path else None)
+            expected.pop("source", None)
+            assert found == expected, path
+        (state,) = (await stored.get("/api/strategies"))["strategies"]
+        path = f"/api/strategies/{state['strategy_id']}/performance"
+        performance = await stored.get(path)
+        assert performance == await journal.get(path)
+        account = await stored.get("/api/portfolio/account?account_id=paper")
+
+    assert done.result.metrics.total_dividends > 100
+    assert round(account["dividends"], 2) == round(
+        Decimal(repr(done.result.metrics.total_dividends)), 2
+    )
+    assert performance["total_trades"] == done.result.metrics.total_trades
+    assert performance["fills"] == done.result.metrics.fills

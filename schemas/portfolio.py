@@ -12,7 +12,9 @@ class PositionChanged(Record, gc=False, omit_defaults=True, tag="position_change
 
     ``quantity`` is signed. ``realized_pnl`` is by average cost, ``realized_pnl_fifo`` by
     first-in-first-out lots; both before fees, in the instrument's currency. ``reason``: fill,
-    split, dividend or symbol_change.
+    split, dividend or symbol_change. A symbol change is told by two records of one cause: the old
+    instrument's, with nothing left in it, and the new one's, which has taken over position and
+    results.
     """
 
     account_id: str

@@ -168,6 +168,16 @@ class EquitySeries(NamedTuple):
     cursor: str
 
 
+class PositionStep(NamedTuple):
+    """A change of a position, and the fill behind it.
+
+    ``fill`` is None behind a corporate action, and where the fill is not stored any more.
+    """
+
+    change: PositionChanged
+    fill: Fill | None
+
+
 class PnlRow(NamedTuple):
     """What one group gained in a span.
 
@@ -295,6 +305,15 @@ class History(Protocol):
         """Return changes of positions."""
         ...
 
+    async def position_steps(
+        self, window: Window, account_id: str, strategy_id: str
+    ) -> Page[PositionStep]:
+        """Return how the positions of a strategy in an account became what they are.
+
+        Steps stand in the order of the account stage, which no two topics side by side tell.
+        """
+        ...
+
     async def account(
         self, run_id: str, account_id: str, strategy_id: str = "", as_of: Moment = NOW
     ) -> AccountSnapshot | None:
@@ -304,7 +323,10 @@ class History(Protocol):
     async def equity(
         self, window: Window, account_id: str, strategy_id: str = "", interval: str = ""
     ) -> EquitySeries:
-        """Return equity marks; with an interval (one of INTERVALS) the last of each."""
+        """Return equity marks; with an interval (one of INTERVALS) the last of each.
+
+        A mark at the end of an interval belongs to it.
+        """
         ...
 
     async def pnl(self, window: Window, group_by: str, filters: Filters = ALL) -> Page[PnlRow]:
@@ -317,6 +339,10 @@ class History(Protocol):
         self, window: Window, filters: Filters = ALL, is_approved: bool | None = None
     ) -> Page[RiskDecision]:
         """Return decisions of the risk gate; ``is_approved`` chooses one kind."""
+        ...
+
+    async def decision_counts(self, run_id: str, as_of: Moment = NOW) -> dict[str, int]:
+        """Return how many decisions there were by code; those that approved have none."""
         ...
 
     async def breaker_changes(
@@ -356,8 +382,9 @@ class History(Protocol):
     async def state(self, run_id: str, as_of: Moment = NOW) -> list[Published]:
         """Return the records that tell how a run stood, by topic and offset.
 
-        Definitions and manifest; of positions, accounts and shares, equity, breakers, strategies
-        and their targets the newest each; and the newest trade, quote and bar of each instrument.
+        Definitions and manifest; of positions, accounts and shares, equity, limits, breakers,
+        exchange rates, strategies and their targets the newest each; all corporate actions, and the
+        changes of positions by them; and the newest trade, quote and bar of each instrument.
         """
         ...
 

@@ -8,18 +8,21 @@ import shutil
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from agents.account.config import AccountConfig, AccountStageConfig
 from agents.market.config import MarketConfig
 from agents.runners.engine import Engine, EngineConfig
 from agents.runners.feeds import RecordingFeed
 from agents.runners.local import LocalRunner
-from agents.runners.replay import Identity, manifest_of
+from agents.runners.replay import Identity, manifest_of, replay
 from agents.strategy.builtin import BUILTIN
+from schemas.envelope import Header
 from schemas.topics import MARKET_EVENTS, PORTFOLIO_EQUITY
 from streams.database.connecting import Database
 from streams.database.embedded import EmbeddedServer, has_timescale
@@ -27,7 +30,7 @@ from streams.database.migrating import migrate
 from streams.database.preparing import make_database
 from streams.database.tables import FLOW_BY_SOURCE, SERIES_BY_SOURCE
 from streams.journal import JournalReader
-from tests.generated import cut, session, universe
+from tests.generated import DAY_NS, cut, session, universe
 from tests.kafka_case import STRATEGIES, SYMBOLS
 
 GIVEN = os.environ.get("MILLRACE_TEST_TIMESCALE_DSN", "")
@@ -126,6 +129,48 @@ def record_run(folder: Path, run_id: str, count: int = 400, seed: int = 1) -> Pa
         runner.turn()
     runner.finish()
     runner.close()
+    return folder
+
+
+async def record_told_run(
+    folder: Path, run_id: str, told: Mapping[int, Sequence[tuple[str, Header]]]
+) -> Path:
+    """Play a run to its end as ``record_run`` does; ``told`` is what it is told in which turn."""
+    runner = make_runner(folder, run_id)
+    turns = 0
+    while not runner.feed.is_done:
+        said = [
+            asyncio.create_task(runner.publish(topic, record))
+            for topic, record in told.get(turns, ())
+        ]
+        await asyncio.sleep(0)
+        runner.turn()
+        await asyncio.gather(*said)
+        turns += 1
+    assert turns > max(told)
+    runner.finish()
+    runner.close()
+    return folder
+
+
+def backtest_run(folder: Path, run_id: str, count: int = 400, seed: int = 1) -> Path:
+    """Run a backtest over the same data and return its journal, which has none of them."""
+    instruments = universe(SYMBOLS)
+    manifest = msgspec.structs.replace(
+        manifest_of(CONFIG, [], Identity("test", "test"), run_id, "backtest"),
+        instruments=list(instruments.instruments),
+    )
+    batches = cut(session(instruments, count, seed), 211)
+    replay(
+        CONFIG,
+        instruments,
+        {},
+        BUILTIN,
+        batches,
+        manifest,
+        day_of=lambda ts: ts // DAY_NS,
+        journal=folder,
+    )
     return folder
 
 

@@ -17,7 +17,10 @@ from web.runs import FoldedRuns, NoRuns, RunStore, parse_place
 from web.security.gatekeeper import Gatekeeper
 from web.settings import WebSettings
 from web.stored_runs import StoredRuns
+from web.stored_shares import Stored, StoredShares
+from web.views.lots import Lots
 from web.views.models import Views
+from web.views.portfolio import Curve
 from web.waiting import Waiters
 
 
@@ -66,6 +69,7 @@ class Context:
 
         self.runs = FoldedRuns(runs or NoRuns(), make_views, log)
         self._stored_runs = StoredRuns(make_views)
+        self._shares = StoredShares()
 
     @property
     def asks_database(self) -> bool:
@@ -107,6 +111,29 @@ class Context:
                 raise
             scene.views, scene.is_stored = views, True
         return scene
+
+    async def lots(self, account_id: str, strategy_id: str) -> Lots:
+        """Return lots and trades that hold those of a strategy in an account.
+
+        Raises ProblemError: 404 if not all of them are stored, 503 while the database is away.
+        """
+        run = self._stored
+        if run is None:
+            return self.views.lots
+        return await self._shares.lots(run, account_id, strategy_id)
+
+    async def curve(self, account_id: str, strategy_id: str) -> Curve:
+        """Return the equity curve of an account or a share; raises ProblemError (503)."""
+        run = self._stored
+        if run is None:
+            return self.views.portfolio.curves.get((account_id, strategy_id), Curve())
+        return await self._shares.curve(run, account_id, strategy_id)
+
+    @property
+    def _stored(self) -> Stored | None:
+        if not self.is_stored or self.history is None:
+            return None
+        return Stored(self.history, self.run_id, self.views, self.until_ns)
 
     def check_is_present(self) -> None:
         """Raise ProblemError (409) if the read models are not those of the running run."""

@@ -88,6 +88,14 @@ def unavailable(detail: str, *, code: str = "log_unavailable") -> ProblemError:
     return ProblemError(503, code, detail, headers={"Retry-After": "1"})
 
 
+def journal_needed(run_id: str, reason: str) -> ProblemError:
+    """Return the 404 problem for what the database does not hold of a run."""
+    detail = f"run {run_id} is known to the database alone, and {reason}"
+    return ProblemError(
+        404, "journal_needed", f"{detail}; bring the run's folder back to ask for it"
+    )
+
+
 def problem_response(error: ProblemError, instance: str) -> Response:
     """Return the HTTP response of a problem; ``instance`` is the path of the request."""
     problem = Problem(

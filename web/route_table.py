@@ -21,7 +21,7 @@ from schemas.identifiers import content_hash
 from web.answers import encode
 from web.context import Context
 from web.decoding import decode_body, decode_query
-from web.problems import ProblemError
+from web.problems import ProblemError, journal_needed
 from web.security.gatekeeper import EVERYBODY, NOBODY, Caller
 
 Q = TypeVar("Q")
@@ -140,12 +140,7 @@ async def _reply(request: Request, context: Context, route: Route, visit: Visit)
         params, place = _place(params)
         scene = await context.at(place.run_id, place.as_of)
         if scene.is_stored and not route.is_stored:
-            raise ProblemError(
-                404,
-                "journal_needed",
-                f"run {scene.run_id} is known to the database alone, and this answer is made of"
-                " its journal; bring its folder back to ask for it",
-            )
+            raise journal_needed(scene.run_id, "this answer is made of its journal")
     query = decode_query(params, route.query)
     body = None
     if route.body is not None:

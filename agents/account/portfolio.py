@@ -85,6 +85,7 @@ def apply_action(
     """Apply a corporate action to every position of the account in its instrument."""
     suffix = f"|{action.instrument_id}"
     keys = [key for key in account.positions if key.endswith(suffix)]
+    told: list[tuple[int, str, str, Position]] = []
     for ordinal, key in enumerate(keys):
         position = account.positions[key]
         strategy_id = key[: -len(suffix)]
@@ -96,13 +97,16 @@ def apply_action(
             position.dividends += paid * (rate or ZERO)
             account.cash[action.currency] = account.cash.get(action.currency, ZERO) + paid
         elif action.kind == "SYMBOL_CHANGE":
-            new_key = f"{strategy_id}|{action.new_symbol}"
-            known = account.positions.get(new_key)
-            position = account.positions[new_key] = account.positions.pop(key)
-            if known is not None:
-                position.absorb(known)
-        if not position.quantity and action.kind != "SPLIT":
+            # Nothing is left under the old name, results neither: who adds up positions counts
+            # them once.
+            nothing = Position(position.multiplier)
+            told.append((2 * ordinal, strategy_id, action.instrument_id, nothing))
+            position = _moved(account, key, strategy_id, action.new_symbol)
+            told.append((2 * ordinal + 1, strategy_id, action.new_symbol, position))
             continue
+        if position.quantity or action.kind == "SPLIT":
+            told.append((ordinal, strategy_id, action.instrument_id, position))
+    for ordinal, strategy_id, instrument_id, position in told:
         out.append(
             (
                 PORTFOLIO_POSITIONS,
@@ -113,7 +117,7 @@ def apply_action(
                     action.event_id,
                     account.config.account_id,
                     strategy_id,
-                    action.instrument_id,
+                    instrument_id,
                     position.quantity,
                     position.average_price(),
                     position.realized,
@@ -129,6 +133,16 @@ def apply_action(
         _sum_holding(account, action.new_symbol)
         return
     _sum_holding(account, action.instrument_id)
+
+
+def _moved(account: Account, key: str, strategy_id: str, new_id: str) -> Position:
+    """Bring a position under its new name and return it, with what stood there already."""
+    new_key = f"{strategy_id}|{new_id}"
+    known = account.positions.get(new_key)
+    position = account.positions[new_key] = account.positions.pop(key)
+    if known is not None:
+        position.absorb(known)
+    return position
 
 
 def _rename(account: Account, book: Book, action: CorporateAction) -> None:

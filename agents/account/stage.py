@@ -166,7 +166,8 @@ class AccountStage:
     def finish(self, now_ns: int, out: Outbox) -> None:
         """Publish a last snapshot of every account: the run is over."""
         self.now_ns = max(self.now_ns, now_ns)
-        self._on_snapshot(now_ns, out)
+        # One may be due at this very instant: this is another record.
+        self._on_snapshot(now_ns, out, "final")
 
     # ---- venue reports
 
@@ -312,6 +313,9 @@ class AccountStage:
             if new_id is None:
                 self.dead_letter(action, f"instrument {action.new_symbol} is not known", out)
                 return
+            if new_id == action.instrument_id:
+                self.dead_letter(action, f"instrument {new_id} has that name already", out)
+                return
             action = msgspec.structs.replace(action, new_symbol=new_id)
         if is_split:
             self.marks.split(action.instrument_id, float(action.ratio))
@@ -335,10 +339,10 @@ class AccountStage:
         self.gate.forget()
         self.marks.rebuild()
 
-    def _on_snapshot(self, ts_ns: int, out: Outbox) -> None:
+    def _on_snapshot(self, ts_ns: int, out: Outbox, name: str = "snapshot") -> None:
         for account in self.accounts.values():
             account_id = account.config.account_id
-            cause = timer_id(f"snapshot:{account_id}", ts_ns)
+            cause = timer_id(f"{name}:{account_id}", ts_ns)
             event_id = derived_id(f"account:{account_id}", cause, 0)
             portfolio.snapshot_account(
                 account, self.book, self.config.initial_margin, ts_ns, event_id, cause, out

@@ -37,6 +37,7 @@ import numpy as np
 from schemas.columns import EquityColumns, Ints
 from schemas.enums import Side
 from schemas.order_events import Fill
+from schemas.portfolio import PositionChanged
 from schemas.values import ZERO
 
 PERIODS_PER_YEAR = 252
@@ -127,6 +128,23 @@ class _OpenTrade:
         self.entered = self.exited = ZERO
         self.cost = self.proceeds = self.fees = self.slippage = ZERO
 
+    def joined(self, other: _OpenTrade) -> _OpenTrade:
+        """Return both as one; of opposite ones the larger, less what the smaller takes from it."""
+        large, small = (self, other) if abs(self.quantity) >= abs(other.quantity) else (other, self)
+        whole = _OpenTrade(min(self.entry_ns, other.entry_ns))
+        whole.quantity = self.quantity + other.quantity
+        whole.fees, whole.slippage = self.fees + other.fees, self.slippage + other.slippage
+        if (self.quantity > 0) == (other.quantity > 0):
+            for name in ("entered", "exited", "cost", "proceeds"):
+                setattr(whole, name, getattr(self, name) + getattr(other, name))
+            return whole
+        whole.entry_ns = large.entry_ns
+        taken = abs(small.quantity)
+        whole.entered, whole.exited = large.entered - taken, large.exited
+        whole.cost = large.cost - taken * large.cost / large.entered
+        whole.proceeds = large.proceeds
+        return whole
+
 
 class TradeFold:
     """Folds fills into closed trades and their statistics."""
@@ -134,6 +152,7 @@ class TradeFold:
     def __init__(self, on_trade: Callable[[ClosedTrade], None] | None = None) -> None:
         self._on_trade = on_trade
         self._open: dict[tuple[str, str], _OpenTrade] = {}
+        self._left: dict[tuple[str, str], str] = {}
         self.count = self.wins = self.losses = self.longs = self.fills = 0
         self.won = self.lost = self.fees = self.slippage = self.traded = ZERO
         self.best: Decimal | None = None
@@ -221,6 +240,20 @@ class TradeFold:
                 )
             )
 
+    def on_position(self, change: PositionChanged) -> None:
+        """Bring an open trade behind a corporate action, as its position tells of it."""
+        strategy_id, instrument_id = change.strategy_id, change.instrument_id
+        if change.reason == "split":
+            self.rescale(strategy_id, instrument_id, change.quantity)
+        elif change.reason == "symbol_change":
+            # Two records: the first is that of the old name.
+            key = (strategy_id, change.causation_id)
+            old = self._left.pop(key, None)
+            if old is None:
+                self._left[key] = instrument_id
+            else:
+                self.rename(strategy_id, old, instrument_id)
+
     def rescale(self, strategy_id: str, instrument_id: str, quantity: Decimal) -> None:
         """Bring an open trade onto the share count after a split, which made it ``quantity``.
 
@@ -237,6 +270,22 @@ class TradeFold:
         trade.entered = trade.entered * quantity / trade.quantity
         trade.exited = trade.exited * quantity / trade.quantity
         trade.quantity = quantity
+
+    def rename(self, strategy_id: str, old_id: str, new_id: str) -> None:
+        """Bring an open trade under the new name of its instrument.
+
+        One that is open there already becomes part of it. Opposite ones close each other at cost:
+        what is left is open, and no fill says that anything was closed.
+        """
+        trade = self._open.pop((strategy_id, old_id), None)
+        if trade is None:
+            return
+        key = (strategy_id, new_id)
+        known = self._open.pop(key, None)
+        if known is not None:
+            trade = trade.joined(known)
+        if trade.quantity:
+            self._open[key] = trade
 
 
 class EquityFold:

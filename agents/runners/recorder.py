@@ -161,7 +161,7 @@ class Recorder:
 
     def write_side(self, items: list[tuple[str, Header]]) -> None:
         """Journal records that are neither input nor output of the engine; they are not hashed."""
-        if self.writer is not None:
+        if items and self.writer is not None:
             self.writer.append_group(encode_group(items))
 
     def recover(

@@ -1,7 +1,8 @@
 """Replay: history through the engine at full speed, into a journal, with metrics and a manifest.
 
 A backtest is nothing else than this. The journal of a replay holds what came out; what went in is
-named in the manifest by source, range and content hash.
+named in the manifest by source, range and content hash. Corporate actions and exchange rates are in
+the journal too: they are few, and without them nobody could say what a position was paid.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from agents.runners.results import Files, Results
 from agents.strategy.api import Strategy
 from schemas.columns import Ints, MarketBatch
 from schemas.control import InputRange, RunManifest
-from schemas.envelope import SCHEMA_VERSION
+from schemas.envelope import SCHEMA_VERSION, Header
 from schemas.identifiers import content_hash
-from schemas.instruments import Universe
+from schemas.instruments import CorporateAction, ExchangeRate, Universe
 from schemas.sessions import SessionTable
-from schemas.topics import CATALOGUE
+from schemas.topics import CATALOGUE, REFERENCE_ACTIONS, REFERENCE_RATES
 from schemas.values import ZERO
 from streams.journal import JournalWriter
 
@@ -112,6 +113,7 @@ def replay(
             writer.append_mark(MANIFEST, msgspec.json.encode(manifest))
         for batch in batches:
             results.see_input(batch)
+            recorder.write_side(_reference(batch))
             outputs = engine.process(batch)
             _check_strategies(engine)
             recorder.write(outputs)
@@ -148,6 +150,17 @@ def replay(
             writer.close()
         if was_collecting:
             gc.enable()
+
+
+def _reference(batch: MarketBatch) -> list[tuple[str, Header]]:
+    """Return the corporate actions and exchange rates of a batch, by their topics."""
+    found: list[tuple[str, Header]] = []
+    for _, _, record in batch.records:
+        if isinstance(record, CorporateAction):
+            found.append((REFERENCE_ACTIONS, record))
+        elif isinstance(record, ExchangeRate):
+            found.append((REFERENCE_RATES, record))
+    return found
 
 
 def _check_strategies(engine: Engine) -> None:

@@ -162,8 +162,7 @@ class Results:
 
     def _apply_position(self, record: PositionChanged) -> None:
         self.open_positions[f"{record.strategy_id}|{record.instrument_id}"] = record.quantity
-        if record.reason == "split":
-            self._trades.rescale(record.strategy_id, record.instrument_id, record.quantity)
+        self._trades.on_position(record)
 
     def add_dividends(self, amount: Decimal) -> None:
         """Note what was paid in dividends."""

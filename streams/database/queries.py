@@ -28,6 +28,7 @@ from streams.history import (
     Moment,
     Page,
     PnlRow,
+    PositionStep,
     StoredBacktest,
     StoredOrder,
     StoredRun,
@@ -124,6 +125,12 @@ class StoredHistory:
         """Return changes of positions."""
         return await records.page(self._database, "positions", window, filters)
 
+    async def position_steps(
+        self, window: Window, account_id: str, strategy_id: str
+    ) -> Page[PositionStep]:
+        """Return how the positions of a strategy in an account became what they are."""
+        return await results.position_steps(self._database, window, account_id, strategy_id)
+
     async def account(
         self, run_id: str, account_id: str, strategy_id: str = "", as_of: Moment = NOW
     ) -> AccountSnapshot | None:
@@ -156,6 +163,10 @@ class StoredHistory:
         return await records.page(
             self._database, "risk_decisions", window, filters, is_approved=is_approved
         )
+
+    async def decision_counts(self, run_id: str, as_of: Moment = NOW) -> dict[str, int]:
+        """Return how many decisions there were by code; those that approved have none."""
+        return await results.decision_counts(self._database, run_id, as_of)
 
     async def breaker_changes(
         self, window: Window, scope: str = "", scope_id: str = ""

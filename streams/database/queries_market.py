@@ -308,7 +308,7 @@ async def equity(
         low, high = window_span(window, *span) if span is not None else (0, 0)
         if key is not None:
             # The cursor is an instant of the last interval that was given.
-            start = key[0] // length * length
+            start = (key[0] - 1) // length * length + 1
             low, high = (low, min(high, start)) if newest else (max(low, start + length), high)
 
         async def fetch(first: int, until: int, count: int) -> list[Any]:
@@ -317,7 +317,7 @@ async def equity(
             where.add("strategy_id = {}", strategy_id)
             where.span(first, until)
             rows: list[Any] = await connection.fetch(
-                f"SELECT DISTINCT ON (part) ts_ns / {length} AS part, ts_ns, equity, cash,"  # noqa: S608 - names and lengths of ours
+                f"SELECT DISTINCT ON (part) (ts_ns - 1) / {length} AS part, ts_ns, equity, cash,"  # noqa: S608 - names and lengths of ours
                 " gross_exposure, net_exposure, drawdown"
                 f" FROM account_equity WHERE {where}"
                 f" ORDER BY part {direction}, ts_ns DESC, log_partition DESC, log_offset DESC"

@@ -118,6 +118,25 @@ async def newest(
     return [published_of(relation, row) for row in rows]
 
 
+async def every(
+    database: Database, relation: str, run_id: str, moment: Moment = NOW, condition: str = "true"
+) -> list[Published]:
+    """Return all records of a flow up to a moment, the oldest first; ``condition`` is SQL of ours.
+
+    For flows that are short by their nature.
+    """
+    where = Where(run_id)
+    where.moment(moment)
+    where.add(condition)
+    async with database.reading() as connection:
+        rows = await connection.fetch(
+            f"SELECT {_COLUMNS} FROM {relation} WHERE {where}"  # noqa: S608 - names of ours
+            f" ORDER BY {ordered(ORDER, newest=False)}",
+            *where.values,
+        )
+    return [published_of(relation, row) for row in rows]
+
+
 async def latest(
     database: Database,
     relation: str,

@@ -12,7 +12,9 @@ from schemas.topics import (
     MARKET_BARS,
     MARKET_EVENTS,
     PORTFOLIO_EQUITY,
+    REFERENCE_ACTIONS,
     REFERENCE_INSTRUMENTS,
+    REFERENCE_RATES,
     SYSTEM_RUNS,
 )
 from streams.database import queries_records as records
@@ -24,6 +26,7 @@ from streams.log import Published
 _STATES = (
     ("positions", ("account_id", "strategy_id", "instrument_id")),
     ("account_snapshots", ("account_id", "strategy_id")),
+    ("risk_limits", ("scope", "scope_id")),
     ("breaker_changes", ("scope", "scope_id")),
     ("strategy_states", ("strategy_id",)),
     ("strategy_signals", ("strategy_id", "instrument_id")),
@@ -45,16 +48,39 @@ Key = tuple[str, ...]
 async def state(database: Database, run_id: str, as_of: Moment) -> list[Published]:
     """Return the records that tell how a run stood, by topic and offset.
 
-    What a run is made of (definitions, manifest) counts from its beginning.
+    The manifest counts from the run's beginning. Beside the newest of everything stand all
+    corporate actions, and all changes of positions by them: what a position was paid is a sum over
+    them.
     """
-    found = await records.newest(database, "instruments", run_id, ("instrument_id",))
     runs = await records.runs(database, 1, "", run_id)
-    found += [Published(SYSTEM_RUNS, 0, 0, r.manifest) for r in runs.items if r.manifest]
+    manifests = [r.manifest for r in runs.items if r.manifest]
+    defined = await records.newest(
+        database, "instruments", run_id, ("instrument_id",), moment=as_of
+    )
+    began_with = [
+        instrument
+        for manifest in manifests
+        for instrument in manifest.instruments
+        if as_of.ts_ns is None or instrument.ts_event_ns <= as_of.ts_ns
+    ]
+    found = _counted(REFERENCE_INSTRUMENTS, began_with + [item.record for item in defined])
+    found += [Published(SYSTEM_RUNS, 0, 0, manifest) for manifest in manifests]
+    actions = await records.every(database, "corporate_actions", run_id, as_of)
+    found += _counted(REFERENCE_ACTIONS, [item.record for item in actions])
+    pair = ("base_currency", "quote_currency")
+    rates = await records.newest(database, "exchange_rates", run_id, pair, moment=as_of)
+    found += _counted(REFERENCE_RATES, [item.record for item in rates])
+    modes = await records.every(database, "audit", run_id, as_of, "record_type = 'set_autonomy'")
+    found += modes[-1:]
+    changes = await records.every(database, "positions", run_id, as_of, "reason <> 'fill'")
     shares: set[Key] = set()
     for relation, keys in _STATES:
         newest = await records.newest(database, relation, run_id, keys, moment=as_of)
         if relation == "account_snapshots":
             shares = {tuple(getattr(item.record, key) for key in keys) for item in newest}
+        elif relation == "positions":
+            known = {(item.partition, item.offset) for item in newest}
+            newest += [item for item in changes if (item.partition, item.offset) not in known]
         found += newest
     names = {(i.record.instrument_id,) for i in found if i.topic == REFERENCE_INSTRUMENTS}  # type: ignore[attr-defined]
     series: tuple[tuple[str, Key, Key, Collection[Key], Callable[[Any, str], Published]], ...] = (
@@ -67,6 +93,11 @@ async def state(database: Database, run_id: str, as_of: Moment) -> list[Publishe
         rows = await _newest(database, relation, run_id, as_of, key, columns, wanted)
         found += [make(row, run_id) for row in rows]
     return sorted(found, key=_order)
+
+
+def _counted(topic: str, items: list[Any]) -> list[Published]:
+    """Return records in their order at offsets of ours: they come from more than one topic."""
+    return [Published(topic, 0, number, record) for number, record in enumerate(items)]
 
 
 def _order(item: Published) -> tuple[bool, str, int, int]:

@@ -142,12 +142,18 @@ FLOWS = (
     Flow(
         "corporate_actions",
         ("instrument_id", "kind", "ratio", "amount", "currency", "new_symbol"),
-        ((t.REFERENCE_ACTIONS, (instruments.CorporateAction,)),),
+        (
+            (t.REFERENCE_ACTIONS, (instruments.CorporateAction,)),
+            (t.ACCOUNT_INPUTS, (instruments.CorporateAction,)),
+        ),
     ),
     Flow(
         "exchange_rates",
         ("base_currency", "quote_currency", "rate"),
-        ((t.REFERENCE_RATES, (instruments.ExchangeRate,)),),
+        (
+            (t.REFERENCE_RATES, (instruments.ExchangeRate,)),
+            (t.ACCOUNT_INPUTS, (instruments.ExchangeRate,)),
+        ),
     ),
     Flow(
         "orders",
@@ -203,6 +209,11 @@ FLOWS = (
         ((t.RISK_DECISIONS, (risk.RiskDecision,)),),
     ),
     Flow(
+        "risk_limits",
+        ("scope", "scope_id", "operator", "reason"),
+        ((t.RISK_LIMITS, (risk.SetLimits,)),),
+    ),
+    Flow(
         "breaker_changes",
         ("scope", "scope_id", "state", "epoch", "operator", "reason"),
         ((t.RISK_BREAKER, (risk.BreakerChanged,)),),
@@ -240,7 +251,6 @@ FLOWS = (
             (t.ACCOUNT_INPUTS, _ACTS),
             (t.STRATEGY_INPUTS, (control.StrategyCommand,)),
             (t.CONTROL_CONFIG, (control.ConfigChanged,)),
-            (t.SYSTEM_AUDIT, (control.ApiWrite,)),
             (t.SYSTEM_AUDIT, (control.ApiWrite,)),
         ),
     ),

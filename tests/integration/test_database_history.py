@@ -133,7 +133,7 @@ async def test_bars_and_equity_come_as_columns(asked: Asked) -> None:
     assert newest.ts.tolist() == [bar.ts_event_ns for bar in bars[::-1][:3]]
 
     marks = asked.of(t.PORTFOLIO_EQUITY, account_id="one", strategy_id="")
-    last_of_hour = {mark.ts_event_ns // 3_600_000_000_000: mark for mark in marks}
+    last_of_hour = {(mark.ts_event_ns - 1) // 3_600_000_000_000: mark for mark in marks}
     hourly = await history.equity(Window(RUN, None, None, 1000, "", False), "one", "", "1h")
     assert hourly.ts.tolist() == [mark.ts_event_ns for mark in last_of_hour.values()]
     assert hourly.equity.tolist() == [mark.equity for mark in last_of_hour.values()]

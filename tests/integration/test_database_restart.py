@@ -44,7 +44,15 @@ LISTS = (
     ("/api/strategies/demo/signals", "signals"),
     ("/api/risk/breaker/changes", "changes"),
 )
-STATES = ("/api/portfolio", "/api/positions?is_open=false", "/api/strategies", "/api/instruments")
+STATES = (
+    "/api/portfolio",
+    "/api/positions?is_open=false",
+    "/api/strategies",
+    "/api/instruments",
+    "/api/risk/limits?strategy_id=demo",
+    "/api/strategies/demo/performance",
+    "/api/positions/SPY/lots",
+)
 GROUPS = ("strategy", "instrument", "day")
 
 

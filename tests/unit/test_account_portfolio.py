@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.envelope import Header
-from schemas.portfolio import PositionChanged
+from schemas.portfolio import AccountSnapshot, PositionChanged
 from schemas.risk import RiskDecision
 from tests.unit.account_records import (
     EURO,
@@ -389,3 +389,24 @@ def test_symbol_change_onto_an_instrument_that_is_held_adds_the_positions() -> N
     driver.play(action("SYMBOL_CHANGE", new_symbol=B))
 
     assert driver.account().net_exposure == dec("150")
+
+
+def test_symbol_change_to_the_name_that_there_is_already_is_no_change() -> None:
+    driver = playing()
+    trade(driver, ("BUY", "10", "10"))
+
+    driver.play(action("SYMBOL_CHANGE", new_symbol=A))
+
+    assert driver.stage.dead_letters == 1
+    assert driver.account().net_exposure == dec("100")
+
+
+def test_snapshot_at_the_end_has_a_name_of_its_own_beside_one_that_is_due_then() -> None:
+    driver = playing(snapshot_interval_s=60.0)
+    driver.play(Price(60, 10.0), Price(61, 10.0), Price(120, 10.0))
+    driver.stage.finish(driver.clock_ns, driver.out)
+
+    found = of((record for _, record in driver.out), AccountSnapshot)
+    ends = [snapshot for snapshot in found if snapshot.ts_event_ns == driver.clock_ns]
+    assert len(ends) == 2
+    assert len({snapshot.event_id for snapshot in found}) == len(found)

@@ -25,7 +25,7 @@ from streams.database.embedded import Address
 from streams.database.migrating import FORMS, migrations
 from streams.database.paging import stretches
 from streams.database.partitions import MONTHS, range_of, ranges_between
-from streams.database.tables import FLOW_BY_SOURCE, SERIES_BY_SOURCE, STORED_TOPICS, TRADES
+from streams.database.tables import FLOW_BY_SOURCE, FLOWS, SERIES_BY_SOURCE, STORED_TOPICS, TRADES
 from streams.database.tiers import Tier
 from tests.database_case import tiers
 
@@ -133,9 +133,14 @@ def test_stored_topics_are_of_the_catalogue_and_each_record_has_one_table() -> N
 @pytest.mark.parametrize("tier", list(Tier))
 def test_each_tier_has_every_migration_in_one_form(tier: Tier) -> None:
     found = migrations(tier)
-    assert [item.number for item in found] == [1, 2, 3]
-    assert len({item.checksum for item in found}) == 3
+    assert [item.number for item in found] == [1, 2, 3, 4]
+    assert len({item.checksum for item in found}) == 4
     assert FORMS[tier]
+
+
+def test_no_table_names_a_source_twice() -> None:
+    sources = [(topic, r) for flow in FLOWS for topic, records in flow.sources for r in records]
+    assert len(sources) == len(set(sources)) == len(FLOW_BY_SOURCE)
 
 
 def test_gap_in_the_numbers_of_migrations_is_refused(tmp_path: Path) -> None:

@@ -414,6 +414,35 @@ def test_split_behind_a_partial_exit_rescales_both_sides() -> None:
     assert (trade.pnl, trade.quantity) == (Decimal(850), Decimal(700))
 
 
+def test_open_trade_goes_on_under_a_new_name() -> None:
+    folded, trades = fold(buy("10", "70"), buy("5", "20", instrument="Y"))
+    folded.rename("s", "X", "Z")
+    folded.rename("s", "none", "Z")
+    folded.apply(sell("10", "71", instrument="Z"), ONE)
+    (trade,) = trades
+    assert (trade.instrument_id, trade.pnl, trade.quantity) == ("Z", Decimal(10), Decimal(10))
+
+
+def test_trades_that_come_under_one_name_are_one() -> None:
+    folded, trades = fold(buy("10", "10"), buy("10", "12", instrument="Y"))
+    folded.rename("s", "X", "Y")
+    folded.apply(sell("20", "13", instrument="Y"), ONE)
+    (trade,) = trades
+    assert (trade.pnl, trade.entry_price) == (Decimal(40), Decimal(11))
+
+
+@pytest.mark.parametrize(("old", "new"), [("X", "Y"), ("Y", "X")])
+def test_opposite_trades_that_come_under_one_name_close_each_other_at_cost(
+    old: str, new: str
+) -> None:
+    # 10 long at 10 and 4 short at 12: 6 long at 10 are left.
+    folded, trades = fold(buy("10", "10"), sell("4", "12", instrument="Y"))
+    folded.rename("s", old, new)
+    folded.apply(sell("6", "13", instrument=new), ONE)
+    (trade,) = trades
+    assert (trade.pnl, trade.side, trade.quantity) == (Decimal(18), Side.BUY, Decimal(6))
+
+
 def test_position_that_a_split_pays_out_is_no_closed_trade() -> None:
     folded, trades = fold(buy("3", "2"))
     folded.rescale("s", "X", Decimal(0))

@@ -287,8 +287,12 @@ def test_lots_follow_a_split_that_stands_on_two_topics_once() -> None:
         kind=CorporateActionKind.SPLIT,
         ratio=Decimal(2),
     )
-    run.log.append([*filled_run()[:2], bought("a", "10", "100.10"), changed("20", "0")])
-    run.log.append([(t.REFERENCE_ACTIONS, split), (t.ACCOUNT_INPUTS, split)])
+    topic, after = changed("20", "0")
+    after = msgspec.structs.replace(
+        after, ts_event_ns=START_NS + 10, reason="split", causation_id="split-1"
+    )
+    run.log.append([*filled_run()[:2], bought("a", "10", "100.10")])
+    run.log.append([(t.REFERENCE_ACTIONS, split), (t.ACCOUNT_INPUTS, split), (topic, after)])
     with run.client() as client:
         found, is_complete = lots(client)
 

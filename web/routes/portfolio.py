@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -12,7 +12,7 @@ from msgspec import Meta
 from schemas.market_data import INTERVAL_NS, INTERVALS
 from schemas.portfolio import EquityMark
 from schemas.values import ZERO, tidy
-from streams.history import LIMIT_MAX, Filters, History, PnlRow, Window
+from streams.history import Filters, Window
 from web.answers import portfolio as answers
 from web.context import Context
 from web.history import stored
@@ -20,6 +20,7 @@ from web.problems import FieldError, invalid
 from web.route_table import Call, NoQuery, Route
 from web.routes.pages import instant
 from web.routes.resolving import known_account
+from web.routes.stored_results import Days, end_of, equity_before, stored_gains
 from web.routes.valuing import account_answer, initial_cash, position_answer, share_base
 from web.scopes import READ
 from web.times import day_text, format_time
@@ -143,7 +144,7 @@ async def get_exposure(context: Context, call: Call[AccountQuery, None]) -> answ
 async def get_equity(context: Context, call: Call[CurveQuery, None]) -> answers.EquityCurve:
     """Return the equity curve of an account, or of one strategy's share, evenly thinned out."""
     account_id = known_account(context.views, call.path["account_id"])
-    curve = context.views.portfolio.curves.get((account_id, call.query.strategy_id), Curve())
+    curve = await context.curve(account_id, call.query.strategy_id)
     base: Decimal | None = ZERO
     if call.query.strategy_id:
         base = share_base(context.views, account_id, call.query.strategy_id)
@@ -182,22 +183,25 @@ async def get_equity_history(
     share = (account_id, query.strategy_id)
     newest = views.portfolio.marks.get(share)
     first_ns, until_ns = _span(query, newest)
+    base = _base(views, share)
     if context.history is not None and context.asks_database:
         window = Window(
             context.run_id,
             first_ns,
-            _until(context, until_ns),
+            end_of(context, until_ns),
             limit=_POINTS_MAX,
             is_newest_first=False,
         )
         series = await stored(
             context.history.equity(window, account_id, query.strategy_id, query.timeframe)
         )
+        if first_ns is not None:
+            before = await equity_before(context, context.history, share, first_ns)
+            base = base if before is None else before
         times, equity = series.ts.tolist(), series.equity.tolist()
-        return _history(query, share, times, equity, _base(views, share), "database")
+        return _history(query, share, times, equity, base, "database")
     step_ns = INTERVAL_NS[INTERVALS.index(query.timeframe)]
     last: dict[int, EquityMark] = {}
-    base = _base(views, share)
     for mark in views.portfolio.curves.get(share, Curve()).all_points():
         if first_ns is not None and mark.ts_event_ns < first_ns:
             base = mark.equity
@@ -276,14 +280,15 @@ async def get_pnl(context: Context, call: Call[PnlQuery, None]) -> answers.PnlAn
         wanted = query.account_id in (None, "", account_id)
         return wanted and query.strategy_id in (None, "", strategy_id)
 
-    days = _days(query)
+    days = Days.between(query.after, query.until)
     source = "memory"
     if context.history is not None and views.portfolio.results.begin.floor is not None:
         source = "database"
         if context.is_at_offset:
             remedy = "give a time: changes from before what is at hand have no offset here"
             raise invalid([FieldError("/as_of", "is an offset", remedy, context.place[-80:])])
-        for gain in await _stored_gains(context, context.history, query, days):
+        filters = Filters(query.account_id or "", query.strategy_id or "")
+        for gain in await stored_gains(context, context.history, query.group_by, days, filters):
             row = group(gain.key, gain.currency)
             row.realized_pnl, row.fees, row.fills = gain.realized_pnl, gain.fees, gain.fills
     else:
@@ -310,52 +315,6 @@ async def get_pnl(context: Context, call: Call[PnlQuery, None]) -> answers.PnlAn
     for row in groups.values():
         row.net_pnl = row.realized_pnl + (row.unrealized_pnl or ZERO) - row.fees
     return answers.PnlAnswer(query.group_by, [row for _, row in sorted(groups.items())], source)
-
-
-class _Days(NamedTuple):
-    """Whole days of UTC since 1970, both included; None is an open end."""
-
-    first: int | None
-    last: int | None
-
-    def has(self, day: int) -> bool:
-        is_late = self.last is not None and day > self.last
-        return not is_late and (self.first is None or day >= self.first)
-
-
-def _days(query: PnlQuery) -> _Days:
-    first_ns, until_ns = instant("after", query.after), instant("until", query.until, is_end=True)
-    return _Days(
-        None if first_ns is None else first_ns // DAY_NS,
-        None if until_ns is None else until_ns // DAY_NS,
-    )
-
-
-async def _stored_gains(
-    context: Context, history: History, query: PnlQuery, days: _Days
-) -> list[PnlRow]:
-    """Return the realized results of all groups; raises ProblemError (503) without the database."""
-    filters = Filters(query.account_id or "", query.strategy_id or "")
-    window = Window(
-        context.run_id,
-        None if days.first is None else days.first * DAY_NS,
-        _until(context, None if days.last is None else (days.last + 1) * DAY_NS),
-        LIMIT_MAX,
-        is_newest_first=False,
-    )
-    found: list[PnlRow] = []
-    while True:
-        page = await stored(history.pnl(window, query.group_by, filters))
-        found += page.items
-        if not page.cursor:
-            return found
-        window = window._replace(cursor=page.cursor)
-
-
-def _until(context: Context, until_ns: int | None) -> int | None:
-    """Return the end of a span, no later than the instant that is asked about."""
-    ends = [end for end in (until_ns, context.until_ns) if end is not None]
-    return min(ends, default=None)
 
 
 def _account_id(context: Context, account_id: str) -> str:
@@ -486,8 +445,9 @@ ROUTES = (
         "Equity curve",
         "portfolio",
         query=CurveQuery,
-        errors=(404,),
+        errors=(404, 503),
         is_of_run=True,
+        is_stored=True,
         example="/api/portfolio/paper/equity?limit=100",
     ),
 )

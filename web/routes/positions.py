@@ -87,7 +87,8 @@ async def get_lots(context: Context, call: Call[PositionQuery, None]) -> answers
     instrument_id, found = _positions(context, call.path["symbol"], call.query)
     rows = []
     for p in found:
-        lots = context.views.lots.of((p.account_id, p.strategy_id, p.instrument_id))
+        share = await context.lots(p.account_id, p.strategy_id)
+        lots = share.of((p.account_id, p.strategy_id, p.instrument_id))
         rows.append(
             answers.PositionLots(
                 p.account_id,
@@ -231,8 +232,9 @@ ROUTES = (
         "Open lots",
         "positions",
         query=PositionQuery,
-        errors=(404,),
+        errors=(404, 503),
         is_of_run=True,
+        is_stored=True,
         example="/api/positions/SPY/lots",
     ),
 )

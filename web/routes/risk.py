@@ -31,6 +31,7 @@ from web.routes.risk_answers import (
     scope_of,
     state_of,
 )
+from web.routes.stored_risk import check_limits, last_decisions
 from web.scopes import BREAKER_RESET, BREAKER_TRIP, READ, RISK_WRITE
 from web.times import format_time
 from web.waiting import item_within, within
@@ -114,19 +115,21 @@ class ResetRequest(msgspec.Struct, forbid_unknown_fields=True):
 async def get_risk(context: Context, call: Call[RiskQuery, None]) -> answers.RiskAnswer:
     """Return breaker, limits, the last decisions and the counts by reason."""
     risk = context.views.risk
-    decisions = [
-        decision_answer(item.record)
-        for item in islice(risk.decisions.newest_first(), call.query.limit)
-        if isinstance(item.record, RiskDecision)
-    ]
+    if context.is_stored:
+        await check_limits(context)
+        decisions, approved, denied = await last_decisions(context, call.query.limit)
+    else:
+        newest = islice(risk.decisions.newest_first(), call.query.limit)
+        decisions = [i.record for i in newest if isinstance(i.record, RiskDecision)]
+        approved, denied = risk.approved, risk.denied_by_code
     return answers.RiskAnswer(
         breaker_answer(risk),
         risk.autonomy_mode,
         [limits_answer(item) for _, item in sorted(risk.limits.items())],
-        decisions,
-        risk.approved,
-        sum(risk.denied_by_code.values()),
-        risk.denied_by_code,
+        [decision_answer(decision) for decision in decisions],
+        approved,
+        sum(denied.values()),
+        denied,
     )
 
 
@@ -135,6 +138,7 @@ async def get_limits(context: Context, call: Call[LimitsQuery, None]) -> answers
 
     Each bound names the scope whose rule binds: the strictest of all that apply.
     """
+    await check_limits(context)
     query = call.query
     account_id = query.account_id or context.settings.default_account_id
     instrument_id = resolve_symbol(context.views, query.symbol) if query.symbol else ""
@@ -356,7 +360,9 @@ ROUTES = (
         "Breaker, limits, decisions",
         "risk",
         query=RiskQuery,
+        errors=(404, 503),
         is_of_run=True,
+        is_stored=True,
     ),
     Route(
         "GET",
@@ -367,7 +373,9 @@ ROUTES = (
         "Effective limits and whose they are",
         "risk",
         query=LimitsQuery,
+        errors=(404, 503),
         is_of_run=True,
+        is_stored=True,
         example="/api/risk/limits?strategy_id=momentum&symbol=SPY",
     ),
     Route(

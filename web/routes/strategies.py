@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from agents.domain.metrics import EquityFold, Metrics, compute
+from agents.domain.metrics import EquityFold, Metrics, TradeFold, compute
 from schemas.columns import EquityColumns, Ints
 from schemas.control import StrategyCommand, StrategySignal, StrategyStateChanged
 from schemas.enums import StrategyAction
@@ -27,7 +27,6 @@ from web.times import format_time
 from web.views.configured import configured
 from web.views.models import Views
 from web.views.pnl import DAY_NS
-from web.views.portfolio import Curve
 from web.waiting import within
 
 Reason = Annotated[str, Meta(max_length=500)]
@@ -188,9 +187,9 @@ async def get_performance(context: Context, call: Call[NoQuery, None]) -> answer
     state = views.strategies.states.get(name)
     account_id = state.account_id if state else config.account_id if config else ""
     capital = float(config.capital) if config is not None and config.capital else None
-    curve = views.portfolio.curves.get((account_id, name), Curve())
-    marks = curve.all_points()
-    figures = _figures(marks, capital or 0.0, views, account_id, name)
+    marks = (await context.curve(account_id, name)).all_points()
+    lots = await context.lots(account_id, name)
+    figures = _figures(marks, capital or 0.0, lots.trades_of(account_id, name))
     last = marks[-1] if marks else None
     has_returns = capital is not None and last is not None
     return answers.Performance(
@@ -218,9 +217,7 @@ async def get_performance(context: Context, call: Call[NoQuery, None]) -> answer
     )
 
 
-def _figures(
-    marks: list[EquityMark], capital: float, views: Views, account_id: str, strategy_id: str
-) -> Metrics:
+def _figures(marks: list[EquityMark], capital: float, trades: TradeFold) -> Metrics:
     """Return the metrics of a strategy's share, whose marks count from 0."""
     fold = EquityFold(capital, marks[0].ts_event_ns if marks else 0, _days)
     if marks:
@@ -239,7 +236,7 @@ def _figures(
                 drawdown=np.array([m.drawdown for m in marks]),
             )
         )
-    return compute(fold, views.lots.trades_of(account_id, strategy_id))
+    return compute(fold, trades)
 
 
 def _tidied(amount: float | None) -> float | None:
@@ -358,8 +355,9 @@ ROUTES = (
         READ,
         "What it achieved",
         "strategies",
-        errors=(404,),
+        errors=(404, 503),
         is_of_run=True,
+        is_stored=True,
         example="/api/strategies/momentum/performance",
     ),
     Route(

@@ -120,19 +120,25 @@ def account_answer(views: Views, account_id: str, strategy_id: str) -> answers.A
     start = ZERO if strategy_id else initial
     if start is not None:
         answer.equity = start + sums.profit
+    is_paid_known = portfolio.dividends.are_known(account_id, strategy_id)
+    if not is_paid_known:
+        # Without what was paid the sums say too little.
+        answer.dividends = answer.equity = None
     if mark is not None and _is_newer(mark, items):
-        if sums.missing:
+        is_explained = portfolio.dividends.is_whole or start is None or sums.explains(mark, start)
+        if start is not None and not (is_paid_known and is_explained):
+            _as_marked(answer, mark)
+            answer.dividends = None
+            if sums.missing:
+                answer.unrealized_pnl = None
+            sums.cash = {base: money(mark.cash) - start}
+        elif sums.missing:
             # The stage had prices that are not at hand here, as in a run whose market data was left
             # out of its log. Its mark is of these very positions.
             _as_marked(answer, mark)
             if start is not None:
                 answer.unrealized_pnl = money(mark.equity) - start - sums.booked
             answer.missing_prices = []
-        elif start is not None and not (portfolio.dividends.is_whole or sums.explains(mark, start)):
-            # There were dividends, which the state of a stored run does not tell of.
-            _as_marked(answer, mark)
-            answer.dividends = None
-            sums.cash = {base: money(mark.cash) - start}
     if not strategy_id and initial is not None:
         sums.cash[base] = sums.cash.get(base, ZERO) + initial
         answer.cash = {name: amount for name, amount in sums.cash.items() if amount or name == base}

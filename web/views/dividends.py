@@ -18,7 +18,7 @@ class Dividends:
 
     The action says how much a share is paid, the change of a position that it caused how many
     shares were held. They stand on different topics, so either may come first. Not ``is_whole``:
-    only the newest states were taken in, and what was paid before them is not known here.
+    these are rows of a database, and some may be gone; only an account's marks can say.
     """
 
     def __init__(self, instruments: Mapping[str, Instrument]) -> None:
@@ -45,6 +45,17 @@ class Dividends:
             self._waiting.setdefault(change.causation_id, []).append(change)
         else:
             self._pay(change, action)
+
+    def are_known(self, account_id: str, strategy_id: str) -> bool:
+        """Return whether no dividend of an account, or of a strategy in it, waits for its amount.
+
+        An empty strategy stands for all of them.
+        """
+        return not any(
+            change.account_id == account_id and strategy_id in ("", change.strategy_id)
+            for changes in self._waiting.values()
+            for change in changes
+        )
 
     def of(self, account_id: str, strategy_id: str) -> dict[str, Decimal]:
         """Return by currency what a strategy's positions were paid."""

@@ -46,7 +46,12 @@ class Results:
         self._entries: dict[PnlKey, Pnl] = {}
 
     def on_position(self, change: PositionChanged, before: PositionChanged | None) -> None:
-        """Take in what a change added to the position as it was before."""
+        """Take in what a change added to the position as it was before.
+
+        Under a new symbol a position keeps the results that it has: nothing is gained by the name.
+        """
+        if change.reason == "symbol_change":
+            return
         key = PnlKey(
             change.account_id,
             change.strategy_id,

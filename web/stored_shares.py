@@ -1,0 +1,122 @@
+"""A strategy's share of an account in a run that only the database knows: its lots and its curve.
+
+The state of a stored run holds the newest of everything. Lots and closed trades follow from every
+fill, figures of a curve from every mark; both are read when they are asked for, page by page, and
+folded as the read models fold them. What does not come out as the position says is refused: rows
+of it are gone, or not stored yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from schemas.portfolio import EquityMark
+from schemas.topics import PORTFOLIO_EQUITY, PORTFOLIO_POSITIONS
+from streams.history import EquitySeries, History, Window
+from web.history import stored
+from web.problems import journal_needed, unavailable
+from web.views.lots import Lots
+from web.views.models import Views
+from web.views.portfolio import Curve
+
+_STEPS = 500
+_MARKS = 5_000
+_WAITING_MAX = 16
+_TIMEOUT_S = 60.0
+
+
+class Stored(NamedTuple):
+    """A stored run as it is asked for: its state, and the first instant (ns) behind it."""
+
+    history: History
+    run_id: str
+    views: Views
+    until_ns: int | None
+
+    def upto(self, topic: str) -> int | None:
+        """Return where to end, so that nothing counts which is newer than the state."""
+        newest_ns = self.views.newest_ns.get(topic)
+        ends = [self.until_ns, None if newest_ns is None else newest_ns + 1]
+        return min((end for end in ends if end is not None), default=None)
+
+
+class StoredShares:
+    """Reads shares of stored runs, one at a time, each within a deadline."""
+
+    def __init__(self, timeout_s: float = _TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+
+    async def lots(self, run: Stored, account_id: str, strategy_id: str) -> Lots:
+        """Return lots and closed trades of a strategy in an account.
+
+        Raises ProblemError: 404 if not all of it is stored, 503 while the database is away or busy.
+        """
+        lots = run.views.lots.fresh()
+        async with self._my_turn():
+            cursor, until_ns = "", run.upto(PORTFOLIO_POSITIONS)
+            while True:
+                window = Window(run.run_id, None, until_ns, _STEPS, cursor, is_newest_first=False)
+                page = await stored(run.history.position_steps(window, account_id, strategy_id))
+                for step in page.items:
+                    if step.fill is not None:
+                        lots.on_fill(step.fill)
+                    lots.on_position(step.change)
+                cursor = page.cursor
+                if not cursor:
+                    break
+        for position in run.views.portfolio.positions_of(account_id):
+            if position.strategy_id == strategy_id and not lots.agrees(position):
+                what = f"{account_id}/{strategy_id} in {position.instrument_id}"
+                raise journal_needed(run.run_id, f"not every fill of {what} is stored")
+        return lots
+
+    async def curve(self, run: Stored, account_id: str, strategy_id: str) -> Curve:
+        """Return the equity curve of an account, or of a share.
+
+        Raises ProblemError (503) while the database is away or busy.
+        """
+        curve = Curve()
+        async with self._my_turn():
+            cursor, until_ns = "", run.upto(PORTFOLIO_EQUITY)
+            while True:
+                window = Window(run.run_id, None, until_ns, _MARKS, cursor, is_newest_first=False)
+                page = await stored(run.history.equity(window, account_id, strategy_id))
+                for mark in _marks(page, account_id, strategy_id):
+                    curve.add(mark)
+                cursor = page.cursor
+                if not cursor:
+                    return curve
+
+    @asynccontextmanager
+    async def _my_turn(self) -> AsyncIterator[None]:
+        """Wait for those who asked before, and bound how long all of it may take."""
+        if self._waiting >= _WAITING_MAX:
+            raise unavailable("too many stored runs are being read; try again", code="busy")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._timeout_s), self._turn:
+                yield
+        except TimeoutError as error:
+            raise unavailable(
+                "the stored run is too long to be read within the deadline", code="timeout"
+            ) from error
+        finally:
+            self._waiting -= 1
+
+
+def _marks(series: EquitySeries, account_id: str, strategy_id: str) -> Iterator[EquityMark]:
+    """Yield the points of a stored series as the records that they were."""
+    columns = (
+        series.equity,
+        series.cash,
+        series.gross_exposure,
+        series.net_exposure,
+        series.drawdown,
+    )
+    for ts_ns, *amounts in zip(series.ts.tolist(), *(c.tolist() for c in columns), strict=True):
+        yield EquityMark("", ts_ns, "", "", account_id, strategy_id, *amounts)

@@ -182,6 +182,25 @@ async def test_handshake_that_opens_no_websocket_gets_a_problem(
     assert caplog.records == []
 
 
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (UPGRADE[:-2] + b"Origin: http://evil.example\r\n\r\n", 403, "origin_not_allowed"),
+        (UPGRADE.replace(b"/ws", b"/api/orders"), 404, "not_found"),
+    ],
+)
+async def test_websocket_that_is_refused_gets_one_problem(
+    sent: bytes, status: int, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving() as door:
+        reader, _ = await door.connect(sent)
+        async with asyncio.timeout(5):
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    assert msgspec.json.decode(body, type=Problem).code == code
+    assert caplog.records == []
+
+
 async def test_body_that_does_not_come_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     """Nor is what comes of it written into a connection that has ended."""
     async with serving(body_timeout_s=0.05) as door:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import cast
+
+import msgspec
 
 from schemas.control import ApiWrite
 from schemas.envelope import Header
@@ -12,8 +15,10 @@ from streams.history import NOW, History, Moment
 from streams.log import Log
 from web.hub import Hub
 from web.operations import Operations
+from web.own_history import OwnHistory
 from web.problems import ProblemError, unavailable
 from web.runs import FoldedRuns, NoRuns, RunStore, parse_place
+from web.security.accounts import Accounts, check_command
 from web.security.gatekeeper import Gatekeeper
 from web.settings import WebSettings
 from web.stored_runs import StoredRuns
@@ -66,6 +71,7 @@ class Context:
 
         self.runs = FoldedRuns(runs or NoRuns(), make_views, log)
         self._stored_runs = StoredRuns(make_views)
+        self._accounts: Accounts | None = None
 
     @property
     def asks_database(self) -> bool:
@@ -108,6 +114,23 @@ class Context:
             scene.views, scene.is_stored = views, True
         return scene
 
+    def of_accounts(self, accounts: Accounts) -> Context:
+        """Return this context as a key that is bound to accounts sees it, for one request.
+
+        The account that is meant where none is named is one of them.
+        """
+        scene = copy.copy(self)
+        scene._accounts = accounts
+        scene.views = self.views.of(accounts)
+        if self.history is not None:
+            # Its other questions are of routes that such a key cannot use.
+            scene.history = cast("History", OwnHistory(self.history, accounts))
+        if self.settings.default_account_id not in accounts:
+            scene.settings = msgspec.structs.replace(
+                self.settings, default_account_id=min(accounts)
+            )
+        return scene
+
     def check_is_present(self) -> None:
         """Raise ProblemError (409) if the read models are not those of the running run."""
         if self.place:
@@ -116,7 +139,13 @@ class Context:
             )
 
     async def publish(self, topic: str, record: Header, remedy: str) -> None:
-        """Publish a command; raises ProblemError (503) with ``remedy`` if the log refuses it."""
+        """Publish a command.
+
+        Raises ProblemError: 403 if it reaches beyond the caller's accounts, 503 with ``remedy`` if
+        the log refuses it.
+        """
+        if self._accounts is not None:
+            check_command(record, self._accounts, self.views.account_of)
         try:
             await self.log.publish(topic, record)
         except StorageError as error:

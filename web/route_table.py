@@ -23,6 +23,7 @@ from web.answers import encode
 from web.context import Context
 from web.decoding import decode_body, decode_query
 from web.problems import ProblemError
+from web.security.accounts import is_of_own, is_shared, not_own
 from web.security.gatekeeper import EVERYBODY, NOBODY, Caller
 from web.settings import WebSettings
 
@@ -149,6 +150,11 @@ async def _reply(request: Request, context: Context, route: Route, visit: Visit)
                 f"run {scene.run_id} is known to the database alone, and this answer is made of"
                 " its journal; bring its folder back to ask for it",
             )
+    accounts = visit.caller.client.accounts
+    if accounts is not None and not is_shared(route.path, route.tag):
+        if not is_of_own(route.path, route.tag):
+            raise not_own(accounts, "this route is for keys of all accounts")
+        scene = scene.of_accounts(accounts)
     query = decode_query(params, route.query)
     body = None
     if route.body is not None:

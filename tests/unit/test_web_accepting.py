@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -268,6 +269,20 @@ def test_answer_to_a_client_that_is_gone_is_no_fault(caplog: pytest.LogCaptureFi
         uvloop.run(leave(turns))
 
     assert caplog.records == []
+
+
+async def test_a_burst_of_clients_is_queued_and_not_left_to_try_again() -> None:
+    """The queue that the system holds is told by nobody, so it is filled while nobody accepts."""
+    async with serving(limit=1_000) as door:
+        sockets = [socket.socket() for _ in range(200)]
+        try:
+            for client in sockets:
+                # Blocks for a second and more where the queue is full.
+                client.settimeout(0.5)
+                client.connect(("127.0.0.1", door.server.port))
+        finally:
+            for client in sockets:
+                client.close()
 
 
 def test_half_of_the_descriptors_stay_for_the_engine() -> None:

@@ -1,6 +1,6 @@
 """Plays the long fuzz run: ``python -m tests.simulation.fuzz --seed 1`` (``make fuzz SEED=1``).
 
-10^5 requests and 1,500 WebSocket sessions, mutated from what the OpenAPI document allows. Prints a
+10^5 requests and 1,000 WebSocket sessions, mutated from what the OpenAPI document allows. Prints a
 table; exit status 1 if anything does not hold.
 """
 

@@ -19,7 +19,7 @@ _STOP_S = 30.0
 CONFIG = """\
 [source]
 data = "demo"
-speed = 60
+speed = 30
 
 [account]
 cash = "1000000"

@@ -47,7 +47,7 @@ class Plan(NamedTuple):
     """
 
     requests: int = 100_000
-    sessions: int = 1_500
+    sessions: int = 1_000
     broken: int = 4_000
     slow: int = 60
     clients: int = 12

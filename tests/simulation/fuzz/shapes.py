@@ -135,7 +135,9 @@ class Shapes:
         for part in operation.path.split("/"):
             if part.startswith("{"):
                 name = part[1:-1]
-                parts.append(self._names.of(name, self._rng) or self._text())
+                known = self._names.of(name, self._rng) or ""
+                # One with a slash leads to another route.
+                parts.append(known if known and "/" not in known else self._text())
             else:
                 parts.append(part)
         return "/".join(parts)

@@ -82,7 +82,7 @@ class Fuzz:
         self._document: dict[str, Any] = {}
         self._operations: list[Operation] = []
         self.samples: list[dict[str, float]] = []
-        self.handled = 0
+        self._begun = self.handled = 0
 
     async def prepare(self) -> None:
         """Read the document."""
@@ -117,7 +117,7 @@ class Fuzz:
     async def _play(self, requests: int, sessions: int, bar: Bar) -> None:
         plan = self._plan
         jobs: list[Coroutine[Any, Any, None]] = [
-            self._requests(number, requests // plan.clients, bar) for number in range(plan.clients)
+            self._requests(number, requests, bar) for number in range(plan.clients)
         ]
         jobs.append(self._sessions(sessions))
         jobs.append(self._broken(plan.broken))
@@ -134,8 +134,10 @@ class Fuzz:
     async def _requests(self, number: int, count: int, bar: Bar) -> None:
         spoiler, rng = self._spoiler(f"requests-{number}")
         sender = Sender(self._server.port, rng)
-        for at in range(count):
-            operation = self._operations[(at * self._plan.clients + number) % len(self._operations)]
+        # One list for all clients: none waits for the others' slow routes at the end.
+        while self._begun < count:
+            operation = self._operations[self._begun % len(self._operations)]
+            self._begun += 1
             message = spoiler.message(operation)
             if operation.name in _RARE and message.how == "plain" and rng.random() < 0.9:
                 message = message._replace(body=message.body[:-1], how="body text")

@@ -5,7 +5,8 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo live test long check fix bench faults soak session compile replay lock clean
+.PHONY: help setup demo live test long check fix bench faults fuzz soak session compile replay \
+	lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,6 +21,7 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 LIVE_ARGS ?=
 FAULTS_ARGS ?=
+FUZZ_ARGS ?=
 SOAK_ARGS ?=
 SEED ?= 1
 TEST_ARGS ?=
@@ -96,6 +98,9 @@ bench: $(STAMP) ## Measure replay and Kafka workers on this machine; BENCH_ARGS=
 
 faults: $(STAMP) ## Kill, stop and rebalance workers and brokers of a real Kafka; SEED=1 chooses how.
 	@$(PY) -m tests.simulation.faults --seed $(SEED) $(FAULTS_ARGS)
+
+fuzz: $(STAMP) ## 10^5 spoiled requests and frames against a running engine; SEED=1 chooses them.
+	@$(PY) -m tests.simulation.fuzz --seed $(SEED) $(FUZZ_ARGS)
 
 soak: $(STAMP) ## A long session on a real Kafka; SOAK_ARGS='--minutes 30 --rate 20000'.
 	@$(PY) -m tests.simulation.soak $(SOAK_ARGS)

@@ -57,8 +57,8 @@ OpenAPI 3.1 document. The examples need nothing but curl; put the address of the
   processes agree. Ids are remembered for a day after the order closed.
 - **Problems** are `application/problem+json` (RFC 9457) with a `detail` for people, a stable
   `code`, and for wrong fields `errors` with JSON pointers. 400 no JSON; 401, 403 not allowed;
-  404; 409 contradicts what stands; 413 too large; 422 wrong values; 429 too fast; 503 not now,
-  with `Retry-After` in seconds.
+  404; 408 the body is late; 409 contradicts what stands; 413, 431 too large; 422 wrong values; 429
+  too fast; 503 not now, with `Retry-After` in seconds.
 - **Scopes** are what a key must be allowed: `read`, `trade`, `risk:write`, `breaker:trip`,
   `breaker:reset`, `config:write`, `backtest`, `admin`. On loopback without keys, all are.
 """

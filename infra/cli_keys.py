@@ -40,7 +40,12 @@ def add_keys_commands(app: App) -> None:
 
 
 def make(
-    name: str, *, scopes: str = "read", days: float | None = None, config: Path | None = None
+    name: str,
+    *,
+    scopes: str = "read",
+    accounts: str | None = None,
+    days: float | None = None,
+    config: Path | None = None,
 ) -> None:
     """Make a key and print it; it is shown this once, only its hash is kept.
 
@@ -51,6 +56,8 @@ def make(
     scopes
         what it may do: read, trade, risk:write, breaker:trip, breaker:reset, config:write,
         backtest, admin, with commas; all for all of them
+    accounts
+        whose accounts it may see and trade, with commas; without it all of them
     days
         for how long it is good; for ever without it
     config
@@ -67,8 +74,9 @@ def make(
             )
         expires_ns = time.time_ns() + round(days * _DAY_NS)
     wanted = SCOPES if scopes == "all" else [item.strip() for item in scopes.split(",")]
+    bound = [] if accounts is None else [item.strip() for item in accounts.split(",")]
     key_id, secret = secrets.token_hex(_ID_BYTES), secrets.token_urlsafe(_SECRET_BYTES)
-    print(_keys(config).make(name, wanted, key_id, secret, expires_ns))
+    print(_keys(config).make(name, wanted, key_id, secret, expires_ns, bound))
     errors.print("Keep it now: it is not shown again. Send it as 'Authorization: Bearer KEY'.")
 
 
@@ -81,12 +89,14 @@ def list_keys(*, config: Path | None = None) -> None:
         settings file
     """
     table = Table(box=None, pad_edge=False)
-    for column in ("id", "name", "scopes", "made", "good until"):
+    for column in ("id", "name", "scopes", "accounts", "made", "good until"):
         table.add_column(column)
     now_ns = time.time_ns()
     for key in _keys(config).all():
         made = format_time(key.created_ns)[:19]
-        table.add_row(key.key_id, key.name, ", ".join(key.scopes), made, _until(key, now_ns))
+        accounts = ", ".join(key.accounts) or "all"
+        scopes = ", ".join(key.scopes)
+        table.add_row(key.key_id, key.name, scopes, accounts, made, _until(key, now_ns))
     console.print(table)
 
 

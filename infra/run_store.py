@@ -6,6 +6,7 @@ taken for a path.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -30,25 +31,45 @@ class JournalRuns:
         self._root = root
         self._live = dict(live or {})
         self._ids: dict[str, str] = {}
+        self._told: dict[str, tuple[str, RunInfo]] = {}
+        self._readers: dict[str, JournalReader] = {}
+        self._telling = threading.Lock()
 
     def runs(self) -> list[RunInfo]:
         """Return all runs that can be read, sorted by id."""
         found: dict[str, RunInfo] = {}
-        for name, journal in {**journals(self._root), **self._live}.items():
-            try:
-                manifest = read_manifest(JournalReader(journal))
-            except MillraceError:
-                continue
-            run_id = manifest.run_id if name in self._live else name
-            found[run_id] = RunInfo(
-                run_id, manifest.mode, manifest.ts_event_ns, manifest.output_hash
-            )
+        with self._telling:
+            for name, journal in {**journals(self._root), **self._live}.items():
+                try:
+                    info = self._info(name, journal)
+                except MillraceError:
+                    continue
+                found[info.run_id] = info
         return [found[name] for name in sorted(found)]
+
+    def _info(self, name: str, journal: Path) -> RunInfo:
+        """Return what the manifest says, which stands at the end of a finished run's journal.
+
+        A journal is read once, and of one that got longer what is new.
+        """
+        version = _version(journal)
+        told = self._told.get(name)
+        if told is not None and told[0] == version:
+            return told[1]
+        is_live = name in self._live
+        reader = self._readers.pop(name, None) or JournalReader(journal)
+        manifest = read_manifest(reader)
+        if is_live:
+            # Only a reader that has done its work well is used again.
+            self._readers[name] = reader
+        run_id = manifest.run_id if is_live else name
+        info = RunInfo(run_id, manifest.mode, manifest.ts_event_ns, manifest.output_hash)
+        self._told[name] = (version, info)
+        return info
 
     def version(self, run_id: str) -> str:
         """Return a text that changes when the run gets longer; raises NotFoundError."""
-        files = sorted(self._journal(run_id).glob("segment-*"))
-        return "|".join(f"{file.name}:{_size(file)}" for file in files)
+        return _version(self._journal(run_id))
 
     def records(self, run_id: str) -> Iterator[list[Published]]:
         """Yield the records of a run in the order of its journal; raises NotFoundError."""
@@ -112,6 +133,11 @@ def _id_of(journal: Path) -> str:
         return JournalReader(journal).run_id
     except MillraceError:
         return ""
+
+
+def _version(journal: Path) -> str:
+    files = sorted(journal.glob("segment-*"))
+    return "|".join(f"{file.name}:{_size(file)}" for file in files)
 
 
 def _size(file: Path) -> int:

@@ -76,8 +76,8 @@ NOW = Moment()
 class Filters(NamedTuple):
     """Exact values that rows must have; an empty one lets all pass.
 
-    ``instrument_ids`` lets those instruments pass that it names. ``side`` and ``order_type`` are of
-    orders alone, ``code`` of what was denied.
+    ``instrument_ids`` and ``account_ids`` let those pass that they name. ``side`` and
+    ``order_type`` are of orders alone, ``code`` of what was denied.
     """
 
     account_id: str = ""
@@ -88,6 +88,7 @@ class Filters(NamedTuple):
     side: str = ""
     order_type: str = ""
     code: str = ""
+    account_ids: Sequence[str] = ()
 
 
 ALL = Filters()

@@ -11,16 +11,21 @@ from typing import NamedTuple, Protocol
 
 from schemas.topics import SYSTEM_AUDIT, SYSTEM_ORDER_LOG, SYSTEM_SNAPSHOTS
 from web.scopes import ADMIN, READ, SCOPES
+from web.security.accounts import Accounts
 
 _INTERNAL = frozenset({SYSTEM_ORDER_LOG, SYSTEM_SNAPSHOTS, SYSTEM_AUDIT})
 
 
 class Client(NamedTuple):
-    """Somebody who may do what ``scopes`` name; ``key_id`` is empty where no key is asked for."""
+    """Somebody who may do what ``scopes`` name, to ``accounts`` alone where they are not None.
+
+    ``key_id`` is empty where no key is asked for.
+    """
 
     name: str
     scopes: frozenset[str]
     key_id: str = ""
+    accounts: Accounts | None = None
 
     def may(self, scope: str) -> bool:
         """Return whether the client has ``scope``."""

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
+from starlette.websockets import WebSocket
 
 from schemas.control import ApiWrite
 from schemas.enums import AutonomyMode
@@ -23,7 +24,7 @@ from streams.history import History
 from streams.log import Log, Published
 from web.asyncapi import document as async_document
 from web.context import Context
-from web.guards import Guards
+from web.guards import Guards, denial
 from web.openapi import document
 from web.operations import Operations
 from web.problems import ProblemError, problem_response
@@ -126,8 +127,15 @@ def _routes(context: Context) -> list[BaseRoute]:
         Route("/login", get_login),
         Route("/", get_page),
         WebSocketRoute("/ws", context.hub.serve),
+        WebSocketRoute("/{path:path}", _no_websocket),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
+
+
+async def _no_websocket(websocket: WebSocket) -> None:
+    detail = f"there is no WebSocket at {websocket.url.path}; the only one is at /ws"
+    app = denial(websocket.scope, ProblemError(404, "not_found", detail))
+    await app(websocket.scope, websocket.receive, websocket.send)
 
 
 async def _problem(request: Request, error: Exception) -> Response:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import cast
+
+import msgspec
 
 from schemas.control import ApiWrite
 from schemas.envelope import Header
@@ -12,8 +15,10 @@ from streams.history import NOW, History, Moment
 from streams.log import Log
 from web.hub import Hub
 from web.operations import Operations
+from web.own_history import OwnHistory
 from web.problems import ProblemError, unavailable
 from web.runs import FoldedRuns, NoRuns, RunStore, parse_place
+from web.security.accounts import Accounts, check_command, not_own
 from web.security.gatekeeper import Gatekeeper
 from web.settings import WebSettings
 from web.stored_runs import StoredRuns
@@ -70,6 +75,7 @@ class Context:
         self.runs = FoldedRuns(runs or NoRuns(), make_views, log)
         self._stored_runs = StoredRuns(make_views)
         self._shares = StoredShares()
+        self._accounts: Accounts | None = None
 
     @property
     def asks_database(self) -> bool:
@@ -117,23 +123,42 @@ class Context:
 
         Raises ProblemError: 404 if not all of them are stored, 503 while the database is away.
         """
-        run = self._stored
+        run = self._stored_for(account_id)
         if run is None:
             return self.views.lots
         return await self._shares.lots(run, account_id, strategy_id)
 
     async def curve(self, account_id: str, strategy_id: str) -> Curve:
         """Return the equity curve of an account or a share; raises ProblemError (503)."""
-        run = self._stored
+        run = self._stored_for(account_id)
         if run is None:
             return self.views.portfolio.curves.get((account_id, strategy_id), Curve())
         return await self._shares.curve(run, account_id, strategy_id)
 
-    @property
-    def _stored(self) -> Stored | None:
+    def _stored_for(self, account_id: str) -> Stored | None:
         if not self.is_stored or self.history is None:
             return None
+        # What was folded of a run is kept for all callers.
+        if self._accounts is not None and account_id not in self._accounts:
+            raise not_own(self._accounts, "another account's history is not told")
         return Stored(self.history, self.run_id, self.views, self.until_ns)
+
+    def of_accounts(self, accounts: Accounts) -> Context:
+        """Return this context as a key that is bound to accounts sees it, for one request.
+
+        The account that is meant where none is named is one of them.
+        """
+        scene = copy.copy(self)
+        scene._accounts = accounts
+        scene.views = self.views.of(accounts)
+        if self.history is not None:
+            # Its other questions are of routes that such a key cannot use.
+            scene.history = cast("History", OwnHistory(self.history, accounts))
+        if self.settings.default_account_id not in accounts:
+            scene.settings = msgspec.structs.replace(
+                self.settings, default_account_id=min(accounts)
+            )
+        return scene
 
     def check_is_present(self) -> None:
         """Raise ProblemError (409) if the read models are not those of the running run."""
@@ -143,7 +168,13 @@ class Context:
             )
 
     async def publish(self, topic: str, record: Header, remedy: str) -> None:
-        """Publish a command; raises ProblemError (503) with ``remedy`` if the log refuses it."""
+        """Publish a command.
+
+        Raises ProblemError: 403 if it reaches beyond the caller's accounts, 503 with ``remedy`` if
+        the log refuses it.
+        """
+        if self._accounts is not None:
+            check_command(record, self._accounts, self.views.account_of)
         try:
             await self.log.publish(topic, record)
         except StorageError as error:

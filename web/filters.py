@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from schemas.envelope import Header
+from web.security.accounts import Accounts, is_own
 
 Names = Annotated[list[str], Meta(min_length=1, max_length=500)]
 
@@ -28,19 +29,23 @@ class Filters(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Matcher:
-    """Filters, made quick to ask; equal filters make equal matchers."""
+    """Filters, made quick to ask; equal filters make equal matchers.
 
-    __slots__ = ("_fields", "_hash", "_types", "takes_all")
+    With ``accounts`` only records that are of one of them pass.
+    """
 
-    def __init__(self, filters: Filters) -> None:
+    __slots__ = ("_accounts", "_fields", "_hash", "_types", "takes_all")
+
+    def __init__(self, filters: Filters, accounts: Accounts | None = None) -> None:
+        self._accounts = accounts
         self._types = None if filters.type is None else frozenset(filters.type)
         self._fields = tuple(
             (name, frozenset(values))
             for name in filters.__struct_fields__
             if name != "type" and (values := getattr(filters, name)) is not None
         )
-        self.takes_all = self._types is None and not self._fields
-        self._hash = hash((self._types, self._fields))
+        self.takes_all = self._types is None and not self._fields and accounts is None
+        self._hash = hash((self._types, self._fields, accounts))
 
     def __hash__(self) -> int:
         return self._hash
@@ -50,10 +55,13 @@ class Matcher:
             isinstance(other, Matcher)
             and self._types == other._types
             and self._fields == other._fields
+            and self._accounts == other._accounts
         )
 
     def matches(self, record: Header) -> bool:
-        """Return whether the subscriber wants ``record``."""
+        """Return whether the subscriber wants ``record``, and may see it."""
+        if self._accounts is not None and not is_own(record, self._accounts):
+            return False
         if self._types is not None and record.__struct_config__.tag not in self._types:
             return False
         for name, allowed in self._fields:

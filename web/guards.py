@@ -43,11 +43,11 @@ class Guards:
             await self._app(scope, receive, send)
             return
         refusal = self._refusal(Headers(scope=scope))
+        path: str = scope["path"]
         if scope["type"] == "websocket":
-            app = WebSocketClose(1008, refusal.code) if refusal is not None else self._app
+            app = self._app if refusal is None else denial(scope, refusal)
             await app(scope, receive, send)
             return
-        path: str = scope["path"]
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -72,6 +72,16 @@ class Guards:
             detail = f"pages of {origin[:100]!r} may not use this server; open its own page"
             return ProblemError(403, "origin_not_allowed", detail)
         return None
+
+
+def denial(scope: Scope, problem: ProblemError) -> ASGIApp:
+    """Return the app that answers a request for a WebSocket with a problem instead.
+
+    A server that can only say yes or no closes the connection with the problem's code as reason.
+    """
+    if "websocket.http.response" in (scope.get("extensions") or {}):
+        return problem_response(problem, scope["path"])
+    return WebSocketClose(1008, problem.code)
 
 
 def _harden(headers: MutableHeaders, path: str) -> None:

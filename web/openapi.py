@@ -166,6 +166,8 @@ def _responses(route: Route) -> dict[str, Any]:
     statuses = {*route.errors, 422, 500}
     if route.scope != PUBLIC:
         statuses |= {401, 403, 429}
+    if route.body is not None:
+        statuses |= {400, 408, 413}
     if route.is_of_run:
         statuses |= {404, 503}
     for status in sorted(statuses):

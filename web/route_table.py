@@ -7,6 +7,7 @@ and ``as_of``; its handler is given a context whose read models are those of tha
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -22,7 +23,9 @@ from web.answers import encode
 from web.context import Context
 from web.decoding import decode_body, decode_query
 from web.problems import ProblemError, journal_needed
+from web.security.accounts import is_of_own, is_shared, not_own
 from web.security.gatekeeper import EVERYBODY, NOBODY, Caller
+from web.settings import WebSettings
 
 Q = TypeVar("Q")
 B = TypeVar("B")
@@ -30,6 +33,7 @@ B = TypeVar("B")
 RUN_ID = "run_id"
 AS_OF = "as_of"
 _PATH_MAX = 300
+_CLOSE = {"Connection": "close"}
 UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -141,10 +145,15 @@ async def _reply(request: Request, context: Context, route: Route, visit: Visit)
         scene = await context.at(place.run_id, place.as_of)
         if scene.is_stored and not route.is_stored:
             raise journal_needed(scene.run_id, "this answer is made of its journal")
+    accounts = visit.caller.client.accounts
+    if accounts is not None and not is_shared(route.path, route.tag):
+        if not is_of_own(route.path, route.tag):
+            raise not_own(accounts, "this route is for keys of all accounts")
+        scene = scene.of_accounts(accounts)
     query = decode_query(params, route.query)
     body = None
     if route.body is not None:
-        data = await _read(request, context.settings.body_max_bytes)
+        data = await _read(request, context.settings)
         visit.body = data
         body = decode_body(data, route.body)
     reply = await route.handler(scene, Call(dict(request.path_params), query, body, visit.caller))
@@ -202,18 +211,25 @@ def _place(params: QueryParams) -> tuple[QueryParams, PlaceQuery]:
     return QueryParams(rest), PlaceQuery(**{name: params[name] for name in names})
 
 
-async def _read(request: Request, max_bytes: int) -> bytes:
-    """Return the body, but never hold more of it than is allowed; raises ProblemError (413)."""
+async def _read(request: Request, settings: WebSettings) -> bytes:
+    """Return the body, but never hold more of it, nor wait longer for it, than is allowed.
+
+    Raises ProblemError: 413 for one that is too large, 408 for one that is late.
+    """
+    max_bytes, timeout_s = settings.body_max_bytes, settings.body_timeout_s
     chunks: list[bytes] = []
     size = 0
     try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > max_bytes:
-                raise ProblemError(
-                    413, "body_too_large", f"the body is larger than {max_bytes} bytes; send less"
-                )
-            chunks.append(chunk)
+        async with asyncio.timeout(timeout_s):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > max_bytes:
+                    detail = f"the body is larger than {max_bytes} bytes; send less"
+                    raise ProblemError(413, "body_too_large", detail)
+                chunks.append(chunk)
+    except TimeoutError as error:
+        detail = f"the body did not come within {timeout_s:g} s; send it at once, and all of it"
+        raise ProblemError(408, "body_late", detail, headers=_CLOSE) from error
     except ClientDisconnect as error:
         # Nobody hears this answer; it keeps the server's log free of what a client did.
         raise ProblemError(

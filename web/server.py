@@ -114,6 +114,9 @@ class WebServer:
                 value=self.port,
                 remedy="see the log for its error",
             )
+        # To serve has cut the queue down to what is accepted at once: a burst of clients would then
+        # wait for seconds until their handshakes are sent again.
+        listener.listen(_BACKLOG)
 
     async def stop(self) -> None:
         """Stop within 2 s: no new requests, open ones get a moment, WebSockets are closed."""

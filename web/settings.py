@@ -22,6 +22,7 @@ class WebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     receipt_timeout_s: float = 1.0
     backtest_timeout_s: float = 60.0
     body_max_bytes: int = 262_144
+    body_timeout_s: float = 10.0
     history_max: int = 10_000
     clients_max: int = 1_000
     auth_timeout_s: float = 5.0

@@ -9,6 +9,7 @@ from streams.log import Log
 from web.access import Client, scope_of
 from web.filters import Matcher
 from web.frames import Cursor, Subscribe, TopicPlace
+from web.security.accounts import is_shared_topic, may_read
 
 _WAIT_S = 2.0
 _POLL_S = 0.02
@@ -63,9 +64,10 @@ async def open_subscriptions(request: Subscribe, log: Log, client: Client) -> li
         raise SubscriptionError("unknown_topic", detail)
     for topic in request.topics:
         _check_allowed(topic, request.mode, client)
-    matcher = Matcher(request.filters)
     opened = []
     for topic in dict.fromkeys(request.topics):
+        accounts = None if is_shared_topic(topic) else client.accounts
+        matcher = Matcher(request.filters, accounts)
         subscription = Subscription(topic, matcher, request.mode)
         if request.origin == "earliest":
             subscription.next_offsets = [
@@ -81,6 +83,9 @@ async def open_subscriptions(request: Subscribe, log: Log, client: Client) -> li
 def _check_allowed(topic: str, mode: str | None, client: Client) -> None:
     if not client.may(scope_of(topic)):
         detail = f"{topic} needs the scope {scope_of(topic)}; use a key that has it"
+        raise SubscriptionError("forbidden", detail)
+    if client.accounts is not None and not may_read(topic):
+        detail = f"{topic} is for keys of all accounts; this one is bound to some"
         raise SubscriptionError("forbidden", detail)
     if mode == "conflated" and TOPIC_BY_NAME[topic].websocket == "complete":
         detail = f"{topic} is complete, nothing of it is left out; ask without a mode"

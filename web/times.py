@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
+from streams.cursors import bounded
+
 _NS = 1_000_000_000
 _DAY_NS = 86_400 * _NS
 _FORM = re.compile(
@@ -27,7 +29,8 @@ def parse_time(text: str, *, is_end: bool = False) -> int | None:
     """Return the instant of an RFC 3339 time or a plain date as ns UTC, or None if it is neither.
 
     Without an offset the time is UTC. A plain date is its first nanosecond, or with ``is_end`` its
-    last.
+    last. What lies before or behind all times of records (int64 ns: 1677 to 2262) is the first or
+    the last of them.
     """
     match = _FORM.fullmatch(text.strip())
     if match is None:
@@ -39,4 +42,4 @@ def parse_time(text: str, *, is_end: bool = False) -> int | None:
     except ValueError:
         return None
     ns = int(instant.timestamp()) * _NS + int((fraction or "0").ljust(9, "0"))
-    return ns + _DAY_NS - 1 if is_end and clock is None else ns
+    return bounded(ns + _DAY_NS - 1 if is_end and clock is None else ns)

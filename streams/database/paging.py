@@ -17,6 +17,9 @@ ORDER = ("ts_ns", "log_partition", "log_offset", "event_id")
 
 SERIES_ORDER = ("ts_ns", "log_partition", "log_offset")
 
+_SINGULAR = {"instrument_ids": "instrument_id", "account_ids": "account_id"}
+"""Filters of several values, with their columns."""
+
 _HOUR_NS = 3_600_000_000_000
 _GROWTH = 6
 
@@ -45,7 +48,7 @@ class Where:
         for field, value in zip(Filters._fields, filters, strict=True):
             if not value:
                 continue
-            name = "instrument_id" if field == "instrument_ids" else field
+            name = _SINGULAR.get(field, field)
             if name not in known:
                 raise ConfigError(
                     "these rows cannot be filtered so",
@@ -53,7 +56,7 @@ class Where:
                     value=value,
                     remedy=f"filter by {', '.join(k for k in known if k in Filters._fields)}",
                 )
-            if field == "instrument_ids":
+            if field in _SINGULAR:
                 self.add(f"{self._prefix}{name} = ANY({{}})", list(value))
             else:
                 self.add(f"{self._prefix}{name} = {{}}", value)

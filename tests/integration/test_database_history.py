@@ -116,6 +116,16 @@ async def test_every_question_gets_what_the_journal_holds(asked: Asked) -> None:
         (await history.fills(Window(RUN, limit=1000), mine)).items,
         asked.of(t.ORDER_FILLS, strategy_id="cross-BB")[::-1],
     )
+    same(
+        (await history.fills(Window(RUN, limit=1000), Filters(account_ids=("two", "none")))).items,
+        asked.of(t.ORDER_FILLS, account_id="two")[::-1],
+    )
+    both = await history.pnl(Window(RUN), "day", Filters(account_ids=("one", "two")))
+    assert both.items == (await history.pnl(Window(RUN), "day")).items
+    none = Filters(account_id="one", account_ids=("two",))
+    assert (await history.pnl(Window(RUN), "day", none)).items == []
+    assert (await history.orders(Window(RUN), none)).items == []
+    assert (await history.risk_decisions(Window(RUN), none)).items == []
     assert len(await history.instruments(RUN)) == 3
     assert {r.run_id for r in (await history.runs()).items} >= {RUN}
     assert (await history.trades(Window("no such run"), AA)).items == []

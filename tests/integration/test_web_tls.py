@@ -77,7 +77,12 @@ def test_it_starts_with_keys_alone_and_serves_who_has_one(place: Place, tmp_path
             plain.request("GET", "/api/portfolio")
             with pytest.raises((OSError, http.client.HTTPException)):
                 plain.getresponse()
-        assert "ada" in millrace("keys", "list", env=place.env).stdout
+        made = millrace("keys", "make", "bob", "--accounts", "desk", env=place.env)
+        assert place.ask(port, "GET", "/api/portfolio/paper", made.stdout.strip())[0] == 404
+        assert place.ask(port, "GET", "/api/risk", made.stdout.strip())[0] == 403
+        listed = millrace("keys", "list", env=place.env).stdout
+        assert re.search(r"ada +read +all +", listed)
+        assert re.search(r"bob +read +desk +", listed)
         assert millrace("keys", "revoke", "ada", env=place.env).returncode == 0
         assert _refused(place, port, key)
         assert key not in run.said()

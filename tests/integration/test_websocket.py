@@ -380,6 +380,24 @@ async def test_frame_against_the_standard_closes_with_a_code(
     assert code.to_bytes(2, "big") in got[got.rfind(b"\x88") :][:4]
 
 
+async def test_text_that_is_no_utf8_before_a_close_is_no_fault(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with served() as site:
+        loop = asyncio.get_running_loop()
+        client = await loop.run_in_executor(None, shake_hands, site.port)
+        mask = bytes(4)
+        client.sendall(b"\x81\x82" + mask + b"\xff\xfe" + b"\x88\x82" + mask + b"\x03\xe8")
+        client.setblocking(False)
+        got = b""
+        while more := await loop.sock_recv(client, 65_536):
+            got += more
+        client.close()
+
+    assert got.endswith(b"\x88\x02\x03\xe8")
+    assert caplog.records == []
+
+
 async def test_message_above_the_bound_is_refused() -> None:
     async with served() as site:
         for size in (66_000, 200_000):

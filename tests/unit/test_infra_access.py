@@ -73,6 +73,11 @@ def test_keys_are_listed_without_secrets_and_end_once() -> None:
         keys.make("ada", ["read"], "id2", "other")
     with pytest.raises(ConfigError, match="no such scope"):
         keys.make("bob", ["fly"], "id2", "other")
+    keys.make("desk", ["read"], "id4", "fourth", accounts=["desk", "bench", "desk"])
+    assert [key.accounts for key in keys.all()] == [(), ("bench", "desk")]
+    for wrong in ("", "two words", "x" * 65, "a\nb"):
+        with pytest.raises(ConfigError, match="no account's id"):
+            keys.make("bob", ["read"], "id5", "other", accounts=["desk", wrong])
     keys.revoke("ada")
     with pytest.raises(NotFoundError):
         keys.revoke("ada")

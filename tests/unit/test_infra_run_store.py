@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from agents.runners.parity import read_manifest
+from agents.runners.replay import MANIFEST
 from infra.backtests import BacktestSpec, run_backtest
 from infra.run_store import JournalRuns
 from infra.times import parse_time
 from schemas import topics as t
 from schemas.errors import NotFoundError
-from streams.journal import JournalReader
+from streams.journal import JournalReader, JournalWriter
 from web.views.models import Views
 
 
@@ -67,6 +71,27 @@ def test_run_is_found_by_folder_and_by_id_and_a_live_one_by_its_journal(root: Pa
 
     assert store.version("mine") == store.version(run_id) == store.version("live") != ""
     assert [run.mode for run in JournalRuns(root).runs()] == ["backtest"]
+
+
+def test_runs_are_told_anew_when_their_journals_change(root: Path, tmp_path: Path) -> None:
+    journal = root / "runs" / "mine" / "journal"
+    place = tmp_path / "runs" / "copy" / "journal"
+    shutil.copytree(journal, place)
+    store, live = JournalRuns(tmp_path), JournalRuns(tmp_path, {"live": place})
+    (told,) = store.runs()
+    assert store.runs() == [told]
+    assert {run.run_id for run in live.runs()} == {"copy", JournalReader(place).run_id}
+    assert live.runs() == live.runs()
+
+    reader = JournalReader(place)
+    other = msgspec.structs.replace(read_manifest(reader), output_hash="another")
+    with JournalWriter.open(place, run_id=reader.run_id) as writer:
+        writer.append_mark(MANIFEST, msgspec.json.encode(other))
+
+    assert {run.output_hash for run in live.runs()} == {"another"}
+    assert [run.output_hash for run in store.runs()] == ["another"]
+    shutil.rmtree(place)
+    assert store.runs() == []
 
 
 def test_results_are_those_of_the_folder_and_nothing_else(root: Path) -> None:

@@ -5,14 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
+import pytest
+import uvloop
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
 from tests.unit.web_run import Run
 from web.accepting import HEAD_MAX_BYTES, bounded, connections_max
+from web.problems import MEDIA_TYPE, Problem
 from web.server import WebServer
+from web.settings import WebSettings
 
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+ORDER = b"POST /api/orders HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 UPGRADE = (
     b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -44,8 +54,11 @@ class Door:
 
 
 @asynccontextmanager
-async def serving(limit: int = 100, head_timeout_s: float = 5.0) -> AsyncIterator[Door]:
-    server = WebServer(Run().app, "127.0.0.1", 0, bounded(limit, head_timeout_s))
+async def serving(
+    limit: int = 100, head_timeout_s: float = 5.0, body_timeout_s: float = 5.0
+) -> AsyncIterator[Door]:
+    run = Run(WebSettings(body_timeout_s=body_timeout_s))
+    server = WebServer(run.app, "127.0.0.1", 0, bounded(limit, head_timeout_s))
     await server.start()
     door = Door(server)
     try:
@@ -108,7 +121,168 @@ async def test_websocket_outlives_the_deadline_of_its_head() -> None:
 async def test_head_of_any_size_is_not_read() -> None:
     async with serving() as door:
         stream = await door.connect(REQUEST[:-2] + b"X-Long: " + b"x" * HEAD_MAX_BYTES)
-        assert b" 400 " in await answer(stream)
+        assert b" 431 " in await answer(stream)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"what is this\r\n\r\n",
+        b"GET\x00 / HTTP/1.1\r\n\r\n",
+        REQUEST[:-2] + b"Content-Length: -1\r\n\r\n",
+        REQUEST[:-2] + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"CONNECT localhost HTTP/9\r\n\r\n",
+        b"\x16\x03\x01\x00\xc8\x01\x00\x00",
+    ],
+)
+async def test_what_is_no_http_gets_a_problem_and_is_ended(sent: bytes) -> None:
+    async with serving() as door:
+        reader, _ = await door.connect(sent)
+        async with asyncio.timeout(5):
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert f"content-type: {MEDIA_TYPE}".encode() in head
+    problem = msgspec.json.decode(body, type=Problem)
+    assert (problem.status, problem.code) == (400, "malformed_http")
+    assert problem.detail
+
+
+async def test_large_body_in_one_piece_with_the_end_of_the_head_is_read() -> None:
+    async with serving() as door:
+        body = b"{" + b" " * 2 * HEAD_MAX_BYTES + b"}"
+        head = ORDER + f"Content-Length: {len(body)}\r\n".encode()
+        reader, writer = await door.connect(head)
+        await asyncio.sleep(0.05)
+        writer.write(b"\r\n" + body)
+        assert b" 422 " in await reader.readline()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (UPGRADE.replace(b"GET", b"POST"), 405),
+        (UPGRADE.replace(b"dGhl", b"*"), 400),
+        (UPGRADE.replace(b"dGhl", b"\xff"), 400),
+        (UPGRADE.replace(b"Sec-WebSocket-Key", b"X"), 400),
+        (UPGRADE.replace(b"Version: 13", b"Version: x"), 400),
+        (UPGRADE[:-2] + b"Content-Length: 5\r\n\r\nabcde", 400),
+        (UPGRADE[:-2] + b"X-Long: " + b"y" * 9_000 + b"\r\n\r\n", 400),
+        (UPGRADE[:-2] + b"X: y\r\n" * 200 + b"\r\n", 400),
+    ],
+    ids=["method", "key", "no text", "no key", "version", "body", "line", "lines"],
+)
+async def test_handshake_that_opens_no_websocket_gets_a_problem(
+    sent: bytes, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving() as door:
+        reader, _ = await door.connect(sent)
+        async with asyncio.timeout(5):
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    assert msgspec.json.decode(body, type=Problem).code == "bad_handshake"
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (UPGRADE[:-2] + b"Origin: http://evil.example\r\n\r\n", 403, "origin_not_allowed"),
+        (UPGRADE.replace(b"/ws", b"/api/orders"), 404, "not_found"),
+    ],
+)
+async def test_websocket_that_is_refused_gets_one_problem(
+    sent: bytes, status: int, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving() as door:
+        reader, _ = await door.connect(sent)
+        async with asyncio.timeout(5):
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    assert msgspec.json.decode(body, type=Problem).code == code
+    assert caplog.records == []
+
+
+async def test_body_that_does_not_come_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    """Nor is what comes of it written into a connection that has ended."""
+    async with serving(body_timeout_s=0.05) as door:
+        stream = await door.connect(ORDER + b"Content-Length: 100\r\n\r\n{")
+        async with asyncio.timeout(5):
+            whole = await stream[0].read()
+    assert whole.startswith(b"HTTP/1.1 408 ")
+    assert b'"code":"body_late"' in whole
+    assert caplog.records == []
+
+
+async def test_rest_of_an_answered_request_is_not_waited_for() -> None:
+    async with serving(head_timeout_s=0.1) as door:
+        stream = await door.connect(REQUEST[:-2] + b"Content-Length: 100\r\n\r\n{")
+        assert b" 200 " in await answer(stream)
+        async with asyncio.timeout(5):
+            await stream[0].read()
+
+
+async def test_rest_that_comes_in_time_leaves_the_connection_as_it_was() -> None:
+    async with serving(head_timeout_s=0.2) as door:
+        reader, writer = await door.connect(REQUEST[:-2] + b"Content-Length: 3\r\n\r\na")
+        assert b" 200 " in await reader.readline()
+        writer.write(b"bc" + REQUEST)
+        await asyncio.sleep(0.3)
+        async with asyncio.timeout(5):
+            await reader.readuntil(b"HTTP/1.1 200 OK\r\n")
+
+
+def late_by(turns: int) -> ASGIApp:
+    """Return an app that answers after some turns of the loop."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            for kind in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{kind}.complete"})
+            return
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await Response(b"here")(scope, receive, send)
+
+    return app
+
+
+async def leave(turns: int) -> None:
+    """Ask a server, and be gone while it works on the answer."""
+    server = WebServer(late_by(turns), "127.0.0.1", 0)
+    await server.start()
+    try:
+        for _ in range(5):
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            # Behind a second request the server does not read, so it hears nothing of the end.
+            writer.write(5 * REQUEST)
+            await asyncio.sleep(0.001)
+            writer.transport.abort()
+            await asyncio.sleep(0.005)
+    finally:
+        await server.stop()
+
+
+def test_answer_to_a_client_that_is_gone_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    """For the loop that runs in earnest it is one, at the turn in which the connection ends."""
+    for turns in range(12):
+        uvloop.run(leave(turns))
+
+    assert caplog.records == []
+
+
+async def test_a_burst_of_clients_is_queued_and_not_left_to_try_again() -> None:
+    """The queue that the system holds is told by nobody, so it is filled while nobody accepts."""
+    async with serving(limit=1_000) as door:
+        sockets = [socket.socket() for _ in range(200)]
+        try:
+            for client in sockets:
+                # Blocks for a second and more where the queue is full.
+                client.settimeout(0.5)
+                client.connect(("127.0.0.1", door.server.port))
+        finally:
+            for client in sockets:
+                client.close()
 
 
 def test_half_of_the_descriptors_stay_for_the_engine() -> None:

@@ -198,6 +198,9 @@ def test_calendar_has_the_sessions_of_its_days(client: TestClient) -> None:
 @pytest.mark.parametrize(
     "query",
     ["calendar=XNYS&start=2013-11-30&end=2013-11-29", "calendar=XNYS&start=1000-01-01",
+     "calendar=XNYS&end=0001-01-01", "calendar=XNYS&start=9999-12-31",
+     "calendar=XNYS&start=0001-01-01T00:00:00%2B23:59",
+     "calendar=XNYS&end=9999-12-31T23:59:59-23:59",
      "calendar=XNYS&start=2013-01-01&end=2099-01-01", "calendar=../x", ""],
 )  # fmt: skip
 def test_wrong_calendar_is_refused(client: TestClient, query: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
-from starlette.testclient import TestClient, WebSocketTestSession
+from starlette.testclient import TestClient, WebSocketDenialResponse, WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
 
 from schemas import topics as t
@@ -391,6 +391,10 @@ class Keys:
         known = {"reader": Client("ada", frozenset({READ})), "nothing": Client("bob", frozenset())}
         return known.get(secret)
 
+    async def is_good(self, client: Client) -> bool:
+        """Return that no key was revoked."""
+        return True
+
 
 @pytest.fixture
 def guarded() -> Iterator[TestClient]:
@@ -516,15 +520,24 @@ def test_client_that_asks_too_often_is_closed() -> None:
         assert socket.close_code() == 1008
 
 
-def test_page_of_another_site_cannot_connect(client: TestClient) -> None:
-    headers = {"origin": "http://evil.example"}
+@pytest.mark.parametrize(
+    ("path", "origin", "status", "code"),
+    [
+        ("/ws", "http://evil.example", 403, "origin_not_allowed"),
+        ("/ws/more", "http://localhost", 404, "not_found"),
+    ],
+)
+def test_whoever_cannot_connect_is_told_why(
+    client: TestClient, path: str, origin: str, status: int, code: str
+) -> None:
     with (
-        pytest.raises(WebSocketDisconnect) as caught,
-        client.websocket_connect("ws://localhost/ws", headers=headers),
+        pytest.raises(WebSocketDenialResponse) as caught,
+        client.websocket_connect(f"ws://localhost{path}", headers={"origin": origin}),
     ):
         pass
 
-    assert caught.value.code == 1008
+    assert caught.value.status_code == status
+    assert caught.value.json()["code"] == code
 
 
 def test_one_client_too_many_is_closed() -> None:

@@ -12,6 +12,7 @@ from tests.unit.web_run import METRICS, START_NS, Run, bar, fast, filled_run, su
 from tests.unit.web_runs import FakeRuns
 from tests.unit.web_stage import pending
 from web.operations import JobState, Operations, Version
+from web.security.gatekeeper import Gatekeeper
 
 
 class FakeJobs:
@@ -71,7 +72,7 @@ def records() -> list[tuple[str, Header]]:
     ]  # fmt: skip
 
 
-def example_run() -> Run:
+def example_run(gate: Gatekeeper | None = None) -> Run:
     """Return the run, its stage answering, with two recorded backtests and a job beside it."""
     store = FakeRuns(backtest_1=filled_run(), backtest_2=filled_run())
     store.add_results("backtest-1", sharpe=1.5, fast=10, output_hash="aa")
@@ -80,6 +81,7 @@ def example_run() -> Run:
         fast(),
         runs=store,
         operations=Operations(jobs=FakeJobs(), version=Version("0.1.0", "hash", 1, "3.11")),
+        gate=gate,
     )
     run.log.append([*filled_run(), *records()])
     return run

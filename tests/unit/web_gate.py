@@ -45,11 +45,14 @@ class Gate:
             limits=limits or Limits(requests_burst=10_000),
         )
 
-    def key(self, *scopes: str, name: str = "", expires_ns: int = 0) -> str:
-        """Make a key with these scopes and return its text."""
+    def key(
+        self, *scopes: str, name: str = "", expires_ns: int = 0, accounts: tuple[str, ...] = ()
+    ) -> str:
+        """Make a key with these scopes, for all accounts or some, and return its text."""
         number = next(self._numbers)
         label = name or f"key-{number}"
-        return self.keys.make(label, scopes, f"id{number}", f"a_b-{number}", expires_ns)
+        secret = f"a_b-{number}"
+        return self.keys.make(label, scopes, f"id{number}", secret, expires_ns, accounts)
 
 
 def bearer(key: str) -> dict[str, str]:

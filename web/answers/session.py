@@ -13,8 +13,12 @@ class Ticket(msgspec.Struct):
 
 
 class CallerSession(msgspec.Struct, omit_defaults=True):
-    """Who the caller is; ``csrf_token`` is what a page with a session sends with every write."""
+    """Who the caller is; ``csrf_token`` is what a page with a session sends with every write.
+
+    ``accounts`` are those that its key is bound to; without it the key is for all of them.
+    """
 
     name: str
     scopes: list[str]
     csrf_token: str = ""
+    accounts: list[str] = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from schemas.errors import ConfigError
 from streams.cursors import RecordPlace, bounded, read_place, write_cursor
@@ -21,6 +21,30 @@ from web.views.kept import Kept
 from web.views.models import Views
 
 T = TypeVar("T")
+
+
+class PageQuery(Protocol):
+    """What the query of every such list has."""
+
+    @property
+    def limit(self) -> int:
+        """The most rows of a page."""
+        ...
+
+    @property
+    def cursor(self) -> str | None:
+        """The cursor of the page before."""
+        ...
+
+    @property
+    def after(self) -> str | None:
+        """The time behind which rows are wanted."""
+        ...
+
+    @property
+    def until(self) -> str | None:
+        """The last time of which rows are wanted."""
+        ...
 
 
 class Asked(NamedTuple):
@@ -49,14 +73,13 @@ class Asked(NamedTuple):
         return Window(context.run_id, self.first_ns, until_ns, self.limit + 1, cursor)
 
 
-def asked(
-    question: str, limit: int, cursor: str | None, after: str | None, until: str | None
-) -> Asked:
-    """Return the page that a query asks for, behind ``after`` and not behind ``until``.
+def asked(question: str, query: PageQuery) -> Asked:
+    """Return the page that a query asks for, behind its ``after`` and not behind its ``until``.
 
     Raises ProblemError (422) for a time or a cursor that is none.
     """
-    after_ns, until_ns = instant("after", after), instant("until", until, is_end=True)
+    after_ns, until_ns = instant("after", query.after), instant("until", query.until, is_end=True)
+    cursor = query.cursor
     try:
         before = read_place(question, cursor or "")
     except ConfigError as error:
@@ -65,7 +88,7 @@ def asked(
         raise bad_cursor(cursor)
     return Asked(
         question,
-        limit,
+        query.limit,
         before,
         None if after_ns is None else after_ns + 1,
         None if until_ns is None else until_ns + 1,
@@ -75,15 +98,18 @@ def asked(
 async def records(
     context: Context,
     kept: Kept,
-    page: Asked,
+    question: str,
+    query: PageQuery,
     is_wanted: Callable[[Any], bool],
     ask: Callable[[History, Window], Awaitable[Page[Any]]],
 ) -> tuple[list[Any], str | None]:
-    """Return a page of records, the newest first, and the cursor of the next one.
+    """Return the page of records that a query asks for, the newest first, and the next cursor.
 
-    ``ask`` puts to the database what ``is_wanted`` says of a record. Raises ProblemError (503) if
-    the database is needed and away, (422) if there is none and the cursor is older than memory.
+    ``question`` names the list; ``ask`` puts to the database what ``is_wanted`` says of a record.
+    Raises ProblemError (503) if the database is needed and away, (422) if there is none and the
+    cursor is older than memory.
     """
+    page = asked(question, query)
 
     def found(before: RecordPlace | None) -> Iterable[tuple[RecordPlace, Any]]:
         return (

@@ -58,7 +58,7 @@ async def list_orders(context: Context, call: Call[OrdersQuery, None]) -> answer
     query = call.query
     found = await past_orders.page_of(
         context,
-        asked("orders", query.limit, query.cursor, query.after, query.until),
+        asked("orders", query),
         _filters(context.views, query),
         _statuses(query),
         lambda row: _is_wanted(context.views, query, row),

@@ -20,7 +20,7 @@ from web.answers import risk as answers
 from web.context import Context
 from web.problems import FieldError, invalid, unavailable
 from web.route_table import Call, NoQuery, Reply, Route
-from web.routes.older import asked, instruments_of, records
+from web.routes.older import instruments_of, records
 from web.routes.order_entry import CheckQuery, OrderRequest, order_of
 from web.routes.resolving import is_symbol, resolve_symbol
 from web.routes.risk_answers import (
@@ -230,7 +230,8 @@ async def list_decisions(
     found, cursor = await records(
         context,
         views.risk.decisions,
-        asked("risk_decisions", query.limit, query.cursor, query.after, query.until),
+        "risk_decisions",
+        query,
         is_wanted,
         lambda history, window: history.risk_decisions(window, filters, query.is_approved),
     )
@@ -250,7 +251,8 @@ async def list_breaker_changes(
     found, cursor = await records(
         context,
         context.views.risk.changes,
-        asked("breaker_changes", query.limit, query.cursor, query.after, query.until),
+        "breaker_changes",
+        query,
         is_wanted,
         lambda history, window: history.breaker_changes(window, scope, query.scope_id or ""),
     )

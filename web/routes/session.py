@@ -76,7 +76,8 @@ def _answer(context: Context, caller: Caller) -> CallerSession:
         session = context.gate.sessions.find(caller.cookie)
         token = session.csrf if session is not None else ""
     scopes = [scope for scope in SCOPES if caller.client.may(scope)]
-    return CallerSession(caller.client.name, scopes, token)
+    accounts = sorted(caller.client.accounts or ())
+    return CallerSession(caller.client.name, scopes, token, accounts)
 
 
 def _cookie(gate: Gatekeeper, text: str, max_age_s: int) -> str:

@@ -20,7 +20,7 @@ from web.answers import strategies as answers
 from web.context import Context
 from web.problems import FieldError, invalid, not_found
 from web.route_table import Call, NoQuery, Reply, Route
-from web.routes.older import asked, instruments_of, records
+from web.routes.older import instruments_of, records
 from web.routes.resolving import is_symbol
 from web.scopes import READ, TRADE
 from web.times import format_time
@@ -173,7 +173,8 @@ async def list_signals(context: Context, call: Call[SignalsQuery, None]) -> answ
     found, cursor = await records(
         context,
         views.strategies.history,
-        asked("strategy_signals", query.limit, query.cursor, query.after, query.until),
+        "strategy_signals",
+        query,
         is_wanted,
         lambda history, window: history.signals(window, filters),
     )

@@ -13,7 +13,7 @@ from web.answers import market as answers
 from web.answers import orders as order_answers
 from web.context import Context
 from web.route_table import Call, Route
-from web.routes.older import asked, instruments_of, records
+from web.routes.older import instruments_of, records
 from web.routes.resolving import is_symbol
 from web.scopes import READ
 from web.times import format_time
@@ -75,7 +75,8 @@ async def _page(
     found, cursor = await records(
         context,
         views.orders.fills,
-        asked("fills", query.limit, query.cursor, query.after, query.until),
+        "fills",
+        query,
         is_wanted,
         lambda history, window: history.fills(window, filters),
     )

@@ -221,7 +221,8 @@ class Gatekeeper:
 
 
 def _client(key: ApiKey) -> Client:
-    return Client(key.name, frozenset(key.scopes), key.key_id)
+    accounts = frozenset(key.accounts) if key.accounts else None
+    return Client(key.name, frozenset(key.scopes), key.key_id, accounts)
 
 
 def _key_of(headers: Mapping[str, str]) -> str:

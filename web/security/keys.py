@@ -27,7 +27,10 @@ _NAME_MAX = 64
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
-    """One key without its secret; times int64 ns UTC, 0 for never."""
+    """One key without its secret; times int64 ns UTC, 0 for never.
+
+    ``accounts`` are those that it is bound to, all without any.
+    """
 
     key_id: str
     name: str
@@ -36,6 +39,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     created_ns: int
     expires_ns: int = 0
     revoked_ns: int = 0
+    accounts: tuple[str, ...] = ()
 
     def is_good(self, now_ns: int) -> bool:
         """Return whether the key may be used at ``now_ns``."""
@@ -62,6 +66,20 @@ def check_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
             remedy=f"choose of {', '.join(SCOPES)}",
         )
     return tuple(name for name in SCOPES if name in wanted)
+
+
+def check_accounts(accounts: Iterable[str]) -> tuple[str, ...]:
+    """Return accounts sorted; raises ConfigError for one that can be no account's id."""
+    wanted = sorted(set(accounts))
+    for name in wanted:
+        if not 0 < len(name) <= _NAME_MAX or not name.isprintable() or " " in name:
+            raise ConfigError(
+                "this is no account's id",
+                field="accounts",
+                value=name[:_NAME_MAX],
+                remedy="name accounts of the run, with commas; leave it out for all of them",
+            )
+    return tuple(wanted)
 
 
 class KeyFile:
@@ -137,12 +155,14 @@ class KeyFile:
         key_id: str,
         secret: str,
         expires_ns: int = 0,
+        accounts: Iterable[str] = (),
     ) -> str:
-        """Add a key and return its text, which is kept nowhere.
+        """Add a key and return its text, which is kept nowhere; without ``accounts`` it has all.
 
         ``key_id`` and ``secret`` are random. Raises ConfigError for an unknown scope or a name that
-        is empty, too long or taken by a key that is good.
+        is empty, too long or taken by a key that is good, or for an account without a name.
         """
+        bound = check_accounts(accounts)
         chosen = check_scopes(scopes)
         now_ns = self._now_ns()
         with self._changing() as keys:
@@ -162,6 +182,7 @@ class KeyFile:
                     digest=secret_digest(secret),
                     created_ns=now_ns,
                     expires_ns=expires_ns,
+                    accounts=bound,
                 )
             )
         return f"{_PREFIX}_{key_id}_{secret}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from streams.cursors import END_PLACE, RecordPlace, place_of
 from streams.log import Published
@@ -72,6 +72,16 @@ class Kept:
             extra = len(places) - self._most
             self.begin.rise(places[extra - 1])
             del places[:extra], self._items[:extra]
+
+    def of(self, is_wanted: Callable[[Published], bool]) -> Kept:
+        """Return those that are wanted, at the same places and with the same floor."""
+        own = Kept(self._most)
+        own.begin = self.begin
+        pairs = zip(self._places, self._items, strict=True)
+        wanted = [(place, item) for place, item in pairs if is_wanted(item)]
+        own._places = [place for place, _ in wanted]
+        own._items = [item for _, item in wanted]
+        return own
 
     def forget(self) -> None:
         """Know that records may be missing anywhere."""

@@ -6,6 +6,7 @@ see a record that the other has seen; the offset decides.
 
 from __future__ import annotations
 
+import copy
 import heapq
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -108,6 +109,33 @@ class Views:
                 ):
                     # Retention took all that it held.
                     begin.rise(RecordPlace(log.now_ns(), partition, 0, ""))
+
+    def account_of(self, strategy_id: str) -> str | None:
+        """Return the account of a strategy, None if it is not known."""
+        state = self.strategies.states.get(strategy_id)
+        if state is not None:
+            return state.account_id
+        known = configured(self.system.manifest).strategy(strategy_id)
+        return known.account_id if known is not None else None
+
+    def of(self, accounts: frozenset[str]) -> Views:
+        """Return read models in which there are no other accounts; for one request.
+
+        Lists that no route of such a key asks for (risk's counts, dead letters, what is recent) are
+        still those of all.
+        """
+        own = copy.copy(self)
+        own.orders = self.orders.of(accounts)
+        own.portfolio = self.portfolio.of(accounts)
+        own.risk = copy.copy(self.risk)
+        own.risk.decisions = self.risk.decisions.of(
+            lambda item: getattr(item.record, "account_id", "") in accounts
+        )
+        names = self.strategies.names()
+        own.strategies = self.strategies.only(
+            frozenset(name for name in names if self.account_of(name) in accounts)
+        )
+        return own
 
     def forget(self) -> None:
         """Know that lists lack records anywhere: only states were taken in."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterator
@@ -86,6 +87,14 @@ class OrderBook:
         self.life = Begin()
         self._left: RecordPlace | None = None
         self.fills = Kept(orders_max)
+        self._accounts: frozenset[str] | None = None
+
+    def of(self, accounts: frozenset[str]) -> OrderBook:
+        """Return the book of some accounts: it follows this one, and knows of no other account."""
+        own = copy.copy(self)
+        own._accounts = accounts
+        own.fills = self.fills.of(lambda item: getattr(item.record, "account_id", "") in accounts)
+        return own
 
     @property
     def floor(self) -> RecordPlace | None:
@@ -201,15 +210,27 @@ class OrderBook:
 
     def find(self, client_order_id: str, account_id: str = "") -> OrderRow | None:
         """Return an order by its id; without an account the newest of that id."""
+        if self._accounts is not None:
+            return self._find_own(client_order_id, account_id, self._accounts)
         key = (
             (account_id, client_order_id) if account_id else self._newest_by_id.get(client_order_id)
         )
         return self._orders.get(key) if key is not None else None
 
+    def _find_own(
+        self, client_order_id: str, account_id: str, accounts: frozenset[str]
+    ) -> OrderRow | None:
+        names = accounts & {account_id} if account_id else accounts
+        rows = (self._orders.get((name, client_order_id)) for name in names)
+        known = (row for row in rows if row is not None)
+        return max(known, key=lambda row: row.place, default=None)
+
     def newest_first(self, before: RecordPlace | None = None) -> Iterator[OrderRow]:
         """Yield the orders below ``before``, or all, the newest first."""
         end = len(self._line) if before is None else bisect_left(self._line, (before,))
-        return (self._orders[self._line[index][1]] for index in range(end - 1, -1, -1))
+        keys = (self._line[index][1] for index in range(end - 1, -1, -1))
+        accounts = self._accounts
+        return (self._orders[key] for key in keys if accounts is None or key[0] in accounts)
 
     def _add(self, first: SubmitOrder | OrderEvent, place: RecordPlace) -> OrderRow:
         key = (first.account_id, first.client_order_id)

@@ -45,6 +45,13 @@ class Results:
         self.begin = Begin()
         self._entries: dict[PnlKey, Pnl] = {}
 
+    def of(self, accounts: frozenset[str]) -> Results:
+        """Return the results of some accounts, as they stand."""
+        own = Results()
+        own.begin = self.begin
+        own._entries = {k: pnl for k, pnl in self._entries.items() if k.account_id in accounts}
+        return own
+
     def on_position(self, change: PositionChanged, before: PositionChanged | None) -> None:
         """Take in what a change added to the position as it was before.
 

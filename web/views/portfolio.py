@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
@@ -79,6 +80,16 @@ class Portfolio:
         self.snapshots: dict[ShareKey, AccountSnapshot] = {}
         self.marks: dict[ShareKey, EquityMark] = {}
         self.curves: dict[ShareKey, Curve] = {}
+
+    def of(self, accounts: frozenset[str]) -> Portfolio:
+        """Return what there is of some accounts, as it stands."""
+        own = copy.copy(self)
+        own.results = self.results.of(accounts)
+        own.positions = {k: item for k, item in self.positions.items() if k[0] in accounts}
+        own.snapshots = {k: item for k, item in self.snapshots.items() if k[0] in accounts}
+        own.marks = {k: item for k, item in self.marks.items() if k[0] in accounts}
+        own.curves = {k: item for k, item in self.curves.items() if k[0] in accounts}
+        return own
 
     def on_position(self, item: Published) -> None:
         """Take in a changed position."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 from schemas.control import StrategySignal, StrategyStateChanged
 from streams.log import Published
 from web.views.kept import Kept
@@ -14,6 +16,13 @@ class Strategies:
         self.states: dict[str, StrategyStateChanged] = {}
         self.signals: dict[str, dict[str, StrategySignal]] = {}
         self.history = Kept(signals_max)
+        self._own: frozenset[str] | None = None
+
+    def only(self, names: frozenset[str]) -> Strategies:
+        """Return these that are named: it follows this one, and knows of no other."""
+        own = copy.copy(self)
+        own._own = names
+        return own
 
     def on_state(self, state: StrategyStateChanged) -> None:
         """Take in a strategy's state."""
@@ -28,4 +37,5 @@ class Strategies:
 
     def names(self) -> set[str]:
         """Return the ids of all strategies that were heard of."""
-        return {*self.states, *self.signals}
+        known = {*self.states, *self.signals}
+        return known if self._own is None else known & self._own

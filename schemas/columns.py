@@ -9,6 +9,7 @@ in it.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import ClassVar, Self
 
 import numpy as np
@@ -61,7 +62,10 @@ class Columns:
     @classmethod
     def empty(cls) -> Self:
         """Return a table without rows."""
-        return cls(**{name: np.empty(0, dtype) for name, dtype in cls.KEYS + cls.VALUES})
+        out = object.__new__(cls)
+        for name, array in _no_rows(cls.KEYS + cls.VALUES):
+            setattr(out, name, array)
+        return out
 
     @classmethod
     def concat(cls, tables: list[Self]) -> Self:
@@ -91,6 +95,14 @@ class Columns:
         out = self.take(slice(None))
         out.pos = pos
         return out
+
+
+@cache
+def _no_rows(
+    layout: tuple[tuple[str, str], ...],
+) -> tuple[tuple[str, npt.NDArray[np.generic]], ...]:
+    """Return the columns of a table without rows: a live batch asks for several of them."""
+    return tuple((name, np.empty(0, dtype)) for name, dtype in layout)
 
 
 class TradeColumns(Columns):

@@ -94,6 +94,8 @@ def records_from_rows(
     instrument_id: Callable[[int], str], source: Callable[[int], str], table: Columns, rows: Rows
 ) -> list[Header]:
     """Do what ``records_from_table`` does, with functions that look up names by code."""
+    if not len(table):
+        return []
     if isinstance(table, EquityColumns):
         return _equity_marks(source, table, rows)
     instruments = table.instrument[rows].tolist()

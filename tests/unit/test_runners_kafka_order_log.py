@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, cast
 
 from agents.runners.kafka.order_log import Note, OrderLog
 from agents.runners.kafka.parts.part import Part
 from agents.runners.kafka.stages import stage_specs
+from agents.runners.kafka.worker import StageWorker
 from schemas.codec import decode
 from schemas.control import OrderLogEntry
 from schemas.instruments import Universe
 from schemas.topics import CATALOGUE, MARKET_EVENTS, SYSTEM_ORDER_LOG, VENUE_COMMANDS
+from streams.kafka.connection import Connection
 from streams.kafka.publisher import Outgoing, Publisher
 from streams.kafka.ranges import Place, PlaceReader
 from tests.kafka_case import CONFIG
@@ -83,20 +86,19 @@ def ranges(entries: Sequence[OrderLogEntry]) -> list[tuple[str, int, int]]:
     return [(entry.topic, entry.first_offset, entry.last_offset) for entry in entries]
 
 
-async def test_notes_wait_and_are_joined_where_nothing_stands_between() -> None:
+async def test_notes_wait_for_the_next_write_and_stay_as_they_were_cut() -> None:
     log, part = FakeLog(), venue_part(0)
     notes = order_log(log)
     await notes.claim([part])
     claims = log.published
     notes.note([Note(part, MARKET_EVENTS, 0, 0, 3)], 10.0)
-    notes.note([Note(part, MARKET_EVENTS, 0, 4, 4)], 10.4)
-    notes.note([Note(part, VENUE_COMMANDS, 0, 0, 0), Note(part, MARKET_EVENTS, 0, 6, 9)], 10.5)
+    notes.note([Note(part, MARKET_EVENTS, 0, 4, 4), Note(part, VENUE_COMMANDS, 0, 0, 0)], 10.4)
     assert log.published == claims
     assert await notes.write() == []
     assert ranges(log.entries(0)) == [
-        (MARKET_EVENTS, 0, 4),
+        (MARKET_EVENTS, 0, 3),
+        (MARKET_EVENTS, 4, 4),
         (VENUE_COMMANDS, 0, 0),
-        (MARKET_EVENTS, 6, 9),
     ]
     assert log.published == claims + 1
     assert await notes.write() == []
@@ -136,3 +138,22 @@ async def test_a_claim_drops_what_was_kept_for_parts_that_are_gone() -> None:
     notes.note([Note(part, MARKET_EVENTS, 1, 0, 3)], 1.0)
     await notes.claim([venue_part(1)])
     assert notes.wait_s(5.0) is None
+
+
+async def test_no_part_that_was_taken_over_is_saved_however_late_that_is_seen(
+    tmp_path: Path,
+) -> None:
+    log, parts = FakeLog(), [venue_part(0), venue_part(1)]
+    spec = stage_specs(CONFIG, {}, {})["venue"]
+    worker = StageWorker(Connection(), spec, [], group="test", data_folder=str(tmp_path))
+    worker._publisher = cast(Publisher, log)
+    worker._order_log = order_log(log)
+    await worker._order_log.claim(parts)
+    worker.parts = {part.partition: part for part in parts}
+    worker._order_log.note([Note(part, MARKET_EVENTS, 0, 0, 3) for part in parts], 1.0)
+    await order_log(log).claim([venue_part(0), venue_part(1)])
+    claimed = log.published
+    # One write tells of both; the second is asked for behind it.
+    await worker._revoked()
+    assert log.published == claimed + 1, "the state of a part of another worker was published"
+    assert [part for part in parts if not worker._order_log.is_lost(part)] == []

@@ -78,7 +78,8 @@ class OrderLog:
         self._counts = counts
         self._tails: dict[Place, list[tuple[int, OrderLogEntry]]] = {}
         self._read_to: dict[Place, int] = {}
-        self._kept: dict[Part, list[Note]] = {}
+        self._kept: list[Note] = []
+        self._lost: set[Part] = set()
         self._kept_since_s = 0.0
 
     def place(self, part: Part) -> Place:
@@ -96,7 +97,8 @@ class OrderLog:
         A part's ``epoch`` and ``log_offset`` say what its snapshot knows.
         """
         starts: dict[Place, int] = {}
-        self._kept = {}
+        self._kept = []
+        self._lost = set()
         for part in parts:
             place = self.place(part)
             starts[place] = min(starts.get(place, part.log_offset), part.log_offset)
@@ -129,20 +131,20 @@ class OrderLog:
         """Keep what parts consume next, in order, until ``write``."""
         if not self._kept:
             self._kept_since_s = now_s
-        for note in notes:
-            kept = self._kept.setdefault(note.part, [])
-            last = kept[-1] if kept else None
-            if last is not None and (last.topic, last.partition) == (note.topic, note.partition):
-                kept[-1] = last._replace(last=note.last)
-            else:
-                kept.append(note)
+        # Never joined: a strategy's failure is told of with the batch in which it failed, so
+        # whoever repeats it has to cut as it was cut.
+        self._kept.extend(notes)
+
+    def is_lost(self, part: Part) -> bool:
+        """Return whether a part of the last claim has been seen to be another worker's."""
+        return part in self._lost
 
     async def write(self) -> list[Part]:
         """Write what is kept and await it; return parts that are another worker's now."""
         if not self._kept:
             return []
-        kept, self._kept = self._kept, {}
-        entries = [(note.part, self._entry(*note)) for notes in kept.values() for note in notes]
+        kept, self._kept = self._kept, []
+        entries = [(note.part, self._entry(*note)) for note in kept]
         places = await self._publisher.publish(
             [outgoing(*self._addressed(part, entry)) for part, entry in entries]
         )
@@ -154,6 +156,7 @@ class OrderLog:
                 lost.append(part)
             else:
                 part.log_offset = at + 1
+        self._lost.update(lost)
         return lost
 
     async def _is_claimed(self, part: Part, at: int) -> bool:

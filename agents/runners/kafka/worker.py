@@ -404,7 +404,8 @@ class StageWorker:
 
         What it consumed is noted first: a state that no note explains may not go on.
         """
-        if part in await self._write_notes():
+        await self._write_notes()
+        if self._order_log.is_lost(part):
             return
         snapshot = snapshot_of(part)
         value = outgoing(SYSTEM_SNAPSHOTS, snapshot)

@@ -259,8 +259,12 @@ class TradeFold:
                 )
             )
 
-    def on_position(self, change: PositionChanged) -> None:
-        """Bring an open trade behind a corporate action, as its position tells of it."""
+    def on_position(self, change: PositionChanged, new_id: str | None = None) -> None:
+        """Bring an open trade behind a corporate action, as its position tells of it.
+
+        ``new_id`` is the instrument that a symbol change leads to, where the caller knows it. Only
+        runs that told of such a change by one record need it: of the old name, with what is held.
+        """
         strategy_id, instrument_id = change.strategy_id, change.instrument_id
         if change.reason == "split":
             self.rescale(strategy_id, instrument_id, change.quantity)
@@ -268,10 +272,12 @@ class TradeFold:
             # Two records: the first is that of the old name.
             key = (strategy_id, change.causation_id)
             old = self._left.pop(key, None)
-            if old is None:
-                self._left[key] = instrument_id
-            else:
+            if old is not None:
                 self.rename(strategy_id, old, instrument_id, change.ts_event_ns)
+            elif not change.quantity:
+                self._left[key] = instrument_id
+            elif new_id is not None:
+                self.rename(strategy_id, instrument_id, new_id, change.ts_event_ns)
 
     def rescale(self, strategy_id: str, instrument_id: str, quantity: Decimal) -> None:
         """Bring an open trade onto the share count after a split, which made it ``quantity``.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from schemas import topics as t
@@ -45,8 +46,11 @@ class FakeHistory:
         return Page(self.steps[first : first + 2], following)
 
 
-def played() -> tuple[list[PositionStep], Views]:
-    """Return the steps of a position through a split and a new name, and the state behind them."""
+def played(*, is_older: bool = False) -> tuple[list[PositionStep], Views]:
+    """Return the steps of a position through a split and a new name, and the state behind them.
+
+    An older run tells of the new name by one record, which has the old one.
+    """
     driver = Driver()
     driver.play(
         price(10.0),
@@ -59,6 +63,10 @@ def played() -> tuple[list[PositionStep], Views]:
     )
     fills = {r.event_id: r for r in driver.on_topic(t.ORDER_FILLS) if isinstance(r, Fill)}
     changes = [r for r in driver.on_topic(t.PORTFOLIO_POSITIONS) if isinstance(r, PositionChanged)]
+    if is_older:
+        moved = [c for c in changes if c.reason == "symbol_change"]
+        changes[changes.index(moved[0])] = msgspec.structs.replace(moved[1], instrument_id=A)
+        changes.remove(moved[1])
     steps = [PositionStep(c, fills.get(c.causation_id)) for c in changes]
     views = Views()
     state: list[tuple[str, Header]] = [
@@ -76,8 +84,9 @@ def run_of(history: Any, views: Views, until_ns: int | None = None) -> Stored:
     return Stored(cast("History", history), "r", views, until_ns)
 
 
-async def test_lots_and_trades_come_out_of_all_pages() -> None:
-    steps, views = played()
+@pytest.mark.parametrize("is_older", [False, True])
+async def test_lots_and_trades_come_out_of_all_pages(is_older: bool) -> None:
+    steps, views = played(is_older=is_older)
     history = FakeHistory(steps)
 
     lots = await StoredShares().lots(run_of(history, views), "paper", "s")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import cast
 
 import msgspec
@@ -117,6 +118,10 @@ class Context:
                 raise
             scene.views, scene.is_stored = views, True
         return scene
+
+    def share_deadline(self) -> AbstractAsyncContextManager[None]:
+        """Bound all that ``lots`` and ``curve`` read for one answer; raises ProblemError (503)."""
+        return self._shares.deadline()
 
     async def lots(self, account_id: str, strategy_id: str) -> Lots:
         """Return lots and trades that hold those of a strategy in an account.

@@ -17,7 +17,7 @@ from schemas.portfolio import EquityMark
 from schemas.topics import PORTFOLIO_EQUITY, PORTFOLIO_POSITIONS
 from streams.history import EquitySeries, History, Window
 from web.history import stored
-from web.problems import journal_needed, unavailable
+from web.problems import ProblemError, journal_needed, unavailable
 from web.views.lots import Lots
 from web.views.models import Views
 from web.views.portfolio import Curve
@@ -44,7 +44,11 @@ class Stored(NamedTuple):
 
 
 class StoredShares:
-    """Reads shares of stored runs, one at a time, each within a deadline."""
+    """Reads shares of stored runs, one at a time, each within a deadline.
+
+    Who reads several for one answer reads them within one ``deadline`` of the same length, so that
+    nobody holds the turn for longer by asking for more.
+    """
 
     def __init__(self, timeout_s: float = _TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
@@ -93,6 +97,18 @@ class StoredShares:
                     return curve
 
     @asynccontextmanager
+    async def deadline(self) -> AsyncIterator[None]:
+        """Bound how long all that is read for one answer may take; raises ProblemError (503)."""
+        limit = asyncio.timeout(self._timeout_s)
+        try:
+            async with limit:
+                yield
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise _too_long() from error
+
+    @asynccontextmanager
     async def _my_turn(self) -> AsyncIterator[None]:
         """Wait for those who asked before, and bound how long all of it may take."""
         if self._waiting >= _WAITING_MAX:
@@ -102,11 +118,14 @@ class StoredShares:
             async with asyncio.timeout(self._timeout_s), self._turn:
                 yield
         except TimeoutError as error:
-            raise unavailable(
-                "the stored run is too long to be read within the deadline", code="timeout"
-            ) from error
+            raise _too_long() from error
         finally:
             self._waiting -= 1
+
+
+def _too_long() -> ProblemError:
+    message = "the stored run is too long to be read within the deadline"
+    return unavailable(message, code="timeout")
 
 
 def _marks(series: EquitySeries, account_id: str, strategy_id: str) -> Iterator[EquityMark]:

@@ -109,29 +109,49 @@ class Metrics(msgspec.Struct, kw_only=True):
 
 
 class _OpenTrade:
-    """A position since it was last flat."""
+    """A position since it was last flat.
+
+    ``carried`` is what fills had realized of trades that ended in this one under a new name.
+    """
 
     __slots__ = (
+        "carried",
         "cost",
         "entered",
         "entry_ns",
         "exited",
         "fees",
+        "multiplier",
         "proceeds",
         "quantity",
         "slippage",
     )
 
-    def __init__(self, entry_ns: int) -> None:
+    def __init__(self, entry_ns: int, multiplier: Decimal) -> None:
         self.entry_ns = entry_ns
+        self.multiplier = multiplier
         self.quantity = ZERO
         self.entered = self.exited = ZERO
-        self.cost = self.proceeds = self.fees = self.slippage = ZERO
+        self.cost = self.proceeds = self.fees = self.slippage = self.carried = ZERO
+
+    def realized(self) -> Decimal:
+        """Return what the fills that left it have gained, before fees."""
+        if not self.exited:
+            return ZERO
+        gained = (self.proceeds - self.cost * self.exited / self.entered) * self.multiplier
+        return gained if self.quantity > 0 else -gained
 
     def joined(self, other: _OpenTrade) -> _OpenTrade:
-        """Return both as one; of opposite ones the larger, less what the smaller takes from it."""
-        large, small = (self, other) if abs(self.quantity) >= abs(other.quantity) else (other, self)
-        whole = _OpenTrade(min(self.entry_ns, other.entry_ns))
+        """Return both as one; of opposite ones the larger, less what the smaller takes from it.
+
+        Of equal ones it is what fills had closed of one of them; if they had not, all of it at
+        cost.
+        """
+        large, small = self, other
+        if (abs(self.quantity), self.exited) < (abs(other.quantity), other.exited):
+            large, small = other, self
+        whole = _OpenTrade(min(self.entry_ns, other.entry_ns), large.multiplier)
+        whole.carried = self.carried + other.carried
         whole.quantity = self.quantity + other.quantity
         whole.fees, whole.slippage = self.fees + other.fees, self.slippage + other.slippage
         if (self.quantity > 0) == (other.quantity > 0):
@@ -143,6 +163,11 @@ class _OpenTrade:
         whole.entered, whole.exited = large.entered - taken, large.exited
         whole.cost = large.cost - taken * large.cost / large.entered
         whole.proceeds = large.proceeds
+        # The prices stay those of the larger, and what the smaller had gained is not lost.
+        whole.carried += small.realized()
+        if not whole.quantity and not whole.exited:
+            whole.entered = whole.exited = large.entered
+            whole.cost = whole.proceeds = large.cost
         return whole
 
 
@@ -170,7 +195,8 @@ class TradeFold:
         key = (fill.strategy_id, fill.instrument_id)
         trade = self._open.get(key)
         if trade is None:
-            trade = self._open[key] = _OpenTrade(fill.ts_event_ns)
+            trade = self._open[key] = _OpenTrade(fill.ts_event_ns, multiplier)
+        trade.multiplier = multiplier
         held = trade.quantity
         if not held or (held > 0) == (signed > 0):
             self._enter(trade, signed, fill.price, fill.fee, slippage)
@@ -185,10 +211,11 @@ class TradeFold:
         trade.quantity = held + closing
         if trade.quantity:
             return
-        self._close(key, trade, fill.ts_event_ns, held > 0, multiplier)
+        del self._open[key]
+        self._close(key, trade, fill.ts_event_ns, held > 0)
         opening = signed - closing
         if opening:
-            trade = self._open[key] = _OpenTrade(fill.ts_event_ns)
+            trade = self._open[key] = _OpenTrade(fill.ts_event_ns, multiplier)
             self._enter(trade, opening, fill.price, fill.fee - fee, slippage - cost)
 
     @staticmethod
@@ -201,17 +228,9 @@ class TradeFold:
         trade.fees += fee
         trade.slippage += slippage
 
-    def _close(
-        self,
-        key: tuple[str, str],
-        trade: _OpenTrade,
-        exit_ns: int,
-        is_long: bool,
-        multiplier: Decimal,
-    ) -> None:
-        del self._open[key]
-        gross = (trade.proceeds - trade.cost) * multiplier
-        pnl = (gross if is_long else -gross) - trade.fees
+    def _close(self, key: tuple[str, str], trade: _OpenTrade, exit_ns: int, is_long: bool) -> None:
+        gross = (trade.proceeds - trade.cost) * trade.multiplier
+        pnl = (gross if is_long else -gross) + trade.carried - trade.fees
         self.count += 1
         self.longs += is_long
         self.duration_ns += exit_ns - trade.entry_ns
@@ -240,8 +259,12 @@ class TradeFold:
                 )
             )
 
-    def on_position(self, change: PositionChanged) -> None:
-        """Bring an open trade behind a corporate action, as its position tells of it."""
+    def on_position(self, change: PositionChanged, new_id: str | None = None) -> None:
+        """Bring an open trade behind a corporate action, as its position tells of it.
+
+        ``new_id`` is the instrument that a symbol change leads to, where the caller knows it. Only
+        runs that told of such a change by one record need it: of the old name, with what is held.
+        """
         strategy_id, instrument_id = change.strategy_id, change.instrument_id
         if change.reason == "split":
             self.rescale(strategy_id, instrument_id, change.quantity)
@@ -249,10 +272,12 @@ class TradeFold:
             # Two records: the first is that of the old name.
             key = (strategy_id, change.causation_id)
             old = self._left.pop(key, None)
-            if old is None:
+            if old is not None:
+                self.rename(strategy_id, old, instrument_id, change.ts_event_ns)
+            elif not change.quantity:
                 self._left[key] = instrument_id
-            else:
-                self.rename(strategy_id, old, instrument_id)
+            elif new_id is not None:
+                self.rename(strategy_id, instrument_id, new_id, change.ts_event_ns)
 
     def rescale(self, strategy_id: str, instrument_id: str, quantity: Decimal) -> None:
         """Bring an open trade onto the share count after a split, which made it ``quantity``.
@@ -271,21 +296,27 @@ class TradeFold:
         trade.exited = trade.exited * quantity / trade.quantity
         trade.quantity = quantity
 
-    def rename(self, strategy_id: str, old_id: str, new_id: str) -> None:
-        """Bring an open trade under the new name of its instrument.
+    def rename(self, strategy_id: str, old_id: str, new_id: str, at_ns: int) -> None:
+        """Bring an open trade under the new name of its instrument, at an instant.
 
         One that is open there already becomes part of it. Opposite ones close each other at cost:
-        what is left is open, and no fill says that anything was closed.
+        what is left is open, and no fill says that anything was closed. If nothing is left, what
+        fills had closed of them before is a closed trade; if they had not, there is none.
         """
         trade = self._open.pop((strategy_id, old_id), None)
         if trade is None:
             return
         key = (strategy_id, new_id)
         known = self._open.pop(key, None)
-        if known is not None:
-            trade = trade.joined(known)
-        if trade.quantity:
+        if known is None:
             self._open[key] = trade
+            return
+        whole = trade.joined(known)
+        if whole.quantity:
+            self._open[key] = whole
+        elif trade.exited or known.exited or whole.carried:
+            larger = trade if trade.exited >= known.exited else known
+            self._close(key, whole, at_ns, larger.quantity > 0)
 
 
 class EquityFold:

@@ -416,8 +416,8 @@ def test_split_behind_a_partial_exit_rescales_both_sides() -> None:
 
 def test_open_trade_goes_on_under_a_new_name() -> None:
     folded, trades = fold(buy("10", "70"), buy("5", "20", instrument="Y"))
-    folded.rename("s", "X", "Z")
-    folded.rename("s", "none", "Z")
+    folded.rename("s", "X", "Z", NS)
+    folded.rename("s", "none", "Z", NS)
     folded.apply(sell("10", "71", instrument="Z"), ONE)
     (trade,) = trades
     assert (trade.instrument_id, trade.pnl, trade.quantity) == ("Z", Decimal(10), Decimal(10))
@@ -425,7 +425,7 @@ def test_open_trade_goes_on_under_a_new_name() -> None:
 
 def test_trades_that_come_under_one_name_are_one() -> None:
     folded, trades = fold(buy("10", "10"), buy("10", "12", instrument="Y"))
-    folded.rename("s", "X", "Y")
+    folded.rename("s", "X", "Y", NS)
     folded.apply(sell("20", "13", instrument="Y"), ONE)
     (trade,) = trades
     assert (trade.pnl, trade.entry_price) == (Decimal(40), Decimal(11))
@@ -437,10 +437,77 @@ def test_opposite_trades_that_come_under_one_name_close_each_other_at_cost(
 ) -> None:
     # 10 long at 10 and 4 short at 12: 6 long at 10 are left.
     folded, trades = fold(buy("10", "10"), sell("4", "12", instrument="Y"))
-    folded.rename("s", old, new)
+    folded.rename("s", old, new, NS)
     folded.apply(sell("6", "13", instrument=new), ONE)
     (trade,) = trades
     assert (trade.pnl, trade.side, trade.quantity) == (Decimal(18), Side.BUY, Decimal(6))
+
+
+@pytest.mark.parametrize(("old", "new"), [("X", "Y"), ("Y", "X")])
+@pytest.mark.parametrize("exit_price", ["11", "13"])
+@pytest.mark.parametrize("is_long", [True, False])
+def test_what_the_smaller_of_opposite_trades_had_gained_is_not_lost(
+    is_long: bool, exit_price: str, old: str, new: str
+) -> None:
+    # 10 at 10 on one side; 6 at 12 on the other, of which 2 left a point better or worse (2 or -2),
+    # and 4 close at cost. The 6 that are left gain 3 each: 18 of them, times 5, less 4 of fees.
+    enter, leave = (buy, sell) if is_long else (sell, buy)
+    folded, trades = fold(
+        enter("10", "10", fee="1"),
+        leave("6", "12", instrument="Y", fee="1"),
+        enter("2", exit_price, instrument="Y", fee="1"),
+        multiplier=Decimal(5),
+    )
+    folded.rename("s", old, new, NS)
+    assert trades == []
+    last = "13" if is_long else "7"
+    folded.apply(leave("6", last, instrument=new, fee="1"), Decimal(5))
+    (trade,) = trades
+    gained = 2 if (exit_price == "11") == is_long else -2
+    assert trade.pnl == 5 * (18 + gained) - 4
+    assert (trade.side, trade.quantity) == (Side.BUY if is_long else Side.SELL, Decimal(6))
+    assert (trade.entry_price, trade.exit_price) == (Decimal(10), Decimal(last))
+
+
+@pytest.mark.parametrize(("old", "new"), [("X", "Y"), ("Y", "X")])
+def test_equal_opposite_trades_end_with_what_their_fills_had_closed(old: str, new: str) -> None:
+    # 3 of 7 long at 10 left at 13 (9), 1 of 5 short at 12 at 11 (1); 4 and 4 close at cost.
+    folded, trades = fold(
+        buy("7", "10", fee="1"),
+        sell("3", "13"),
+        sell("5", "12", instrument="Y", fee="1"),
+        buy("1", "11", instrument="Y"),
+    )
+    folded.rename("s", old, new, 60 * NS)
+    (trade,) = trades
+    assert (trade.pnl, trade.side, trade.quantity) == (Decimal(8), Side.BUY, Decimal(3))
+    assert (trade.entry_price, trade.exit_price) == (Decimal(10), Decimal(13))
+    assert (trade.instrument_id, trade.exit_ns) == (new, 60 * NS)
+    assert (folded.count, folded.wins, folded.won) == (1, 1, Decimal(8))
+
+
+def test_equal_opposite_trades_without_an_exit_are_no_closed_trade() -> None:
+    folded, trades = fold(buy("4", "10"), sell("4", "12", instrument="Y"))
+    folded.rename("s", "X", "Y", NS)
+    folded.apply(buy("1", "30", instrument="Y"), ONE)
+    folded.apply(sell("1", "31", instrument="Y"), ONE)
+    assert [t.pnl for t in trades] == [Decimal(1)]
+
+
+def test_gain_is_carried_through_a_second_name() -> None:
+    # 1 of 3 short at 12 left at 11 (1), and 2 close against 2 of 6 long at 10. The 4 that are left
+    # meet 4 short at 15.
+    folded, trades = fold(
+        buy("6", "10"),
+        sell("3", "12", instrument="Y"),
+        buy("1", "11", instrument="Y"),
+        sell("4", "15", instrument="Z"),
+    )
+    folded.rename("s", "X", "Y", NS)
+    folded.rename("s", "Y", "Z", 2 * NS)
+    (trade,) = trades
+    assert (trade.pnl, trade.quantity) == (Decimal(1), Decimal(4))
+    assert (trade.entry_price, trade.exit_price) == (Decimal(10), Decimal(10))
 
 
 def test_position_that_a_split_pays_out_is_no_closed_trade() -> None:

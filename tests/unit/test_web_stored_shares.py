@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from schemas import topics as t
@@ -15,9 +16,12 @@ from schemas.order_events import Fill
 from schemas.portfolio import PositionChanged
 from streams.history import History, Page, PositionStep, Window
 from streams.log import Published
-from tests.unit.account_records import A, B, action, price, traded
+from tests.unit.account_records import A, B, action, instrument, price, traded
 from tests.unit.account_script import Driver
+from tests.unit.web_run import Run
 from web.problems import ProblemError
+from web.route_table import Call
+from web.routes.positions import PositionQuery, get_lots
 from web.stored_shares import Stored, StoredShares
 from web.views.models import Views
 
@@ -26,11 +30,16 @@ CHANGE = action("SYMBOL_CHANGE", new_symbol=B, at=7)
 
 
 class FakeHistory:
-    """Answers with steps, two a page; with ``gate`` it waits for that first."""
+    """Answers with steps, two a page; with ``gate`` it waits for that first.
+
+    Each answer takes ``answer_s`` by the clock of the event loop.
+    """
 
     def __init__(self, steps: Sequence[PositionStep]) -> None:
         self.steps = list(steps)
         self.gate: asyncio.Event | None = None
+        self.answer_s = 0.0
+        self.passed_s = 0.0
         self.asked: list[Window] = []
 
     async def position_steps(
@@ -39,14 +48,21 @@ class FakeHistory:
         """Return the next two steps."""
         if self.gate is not None:
             await self.gate.wait()
+        if self.answer_s:
+            self.passed_s += self.answer_s
+            for _ in range(3):  # what is due by then happens now
+                await asyncio.sleep(0)
         self.asked.append(window)
         first = int(window.cursor or 0)
         following = str(first + 2) if first + 2 < len(self.steps) else ""
         return Page(self.steps[first : first + 2], following)
 
 
-def played() -> tuple[list[PositionStep], Views]:
-    """Return the steps of a position through a split and a new name, and the state behind them."""
+def played(*, is_older: bool = False) -> tuple[list[PositionStep], Views]:
+    """Return the steps of a position through a split and a new name, and the state behind them.
+
+    An older run tells of the new name by one record, which has the old one.
+    """
     driver = Driver()
     driver.play(
         price(10.0),
@@ -59,6 +75,10 @@ def played() -> tuple[list[PositionStep], Views]:
     )
     fills = {r.event_id: r for r in driver.on_topic(t.ORDER_FILLS) if isinstance(r, Fill)}
     changes = [r for r in driver.on_topic(t.PORTFOLIO_POSITIONS) if isinstance(r, PositionChanged)]
+    if is_older:
+        moved = [c for c in changes if c.reason == "symbol_change"]
+        changes[changes.index(moved[0])] = msgspec.structs.replace(moved[1], instrument_id=A)
+        changes.remove(moved[1])
     steps = [PositionStep(c, fills.get(c.causation_id)) for c in changes]
     views = Views()
     state: list[tuple[str, Header]] = [
@@ -76,8 +96,9 @@ def run_of(history: Any, views: Views, until_ns: int | None = None) -> Stored:
     return Stored(cast("History", history), "r", views, until_ns)
 
 
-async def test_lots_and_trades_come_out_of_all_pages() -> None:
-    steps, views = played()
+@pytest.mark.parametrize("is_older", [False, True])
+async def test_lots_and_trades_come_out_of_all_pages(is_older: bool) -> None:
+    steps, views = played(is_older=is_older)
     history = FakeHistory(steps)
 
     lots = await StoredShares().lots(run_of(history, views), "paper", "s")
@@ -132,3 +153,37 @@ async def test_too_many_questions_and_too_long_ones_are_refused() -> None:
         (503, "timeout"),
     ]
     assert [lots.of(("paper", "s", B)) for lots in found] == [[(Decimal(4), Decimal(6))]] * 16
+
+
+@pytest.mark.parametrize(("answer_s", "is_in_time"), [(14.0, True), (16.0, False)])
+async def test_lots_of_all_positions_are_read_within_one_deadline(
+    answer_s: float, is_in_time: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Four strategies, each read in one page: 56 and 64 s together, and 60 s are allowed.
+    nothing = Decimal(0)
+    changes = [
+        PositionChanged(
+            f"p{n}", n, "", "", "paper", f"s{n}", A,
+            nothing, nothing, nothing, nothing, nothing, "USD",
+        )
+        for n in range(4)
+    ]  # fmt: skip
+    views = Views()
+    views.apply(Published(t.PORTFOLIO_POSITIONS, 0, n, c) for n, c in enumerate(changes))
+    views.apply([Published(t.REFERENCE_INSTRUMENTS, 0, 0, instrument(A))])
+    history = FakeHistory([PositionStep(change, None) for change in changes[:1]])
+    history.answer_s = answer_s
+    context = Run().context
+    context.views, context.history, context.is_stored = views, history, True
+    loop = asyncio.get_running_loop()
+    clock = loop.time
+    monkeypatch.setattr(loop, "time", lambda: clock() + history.passed_s)
+    asked = get_lots(context, Call({"symbol": A}, PositionQuery(), None))
+
+    if is_in_time:
+        assert [row.strategy_id for row in (await asked).positions] == ["s0", "s1", "s2", "s3"]
+        return
+    with pytest.raises(ProblemError) as late:
+        await asked
+    assert (late.value.status, late.value.code) == (503, "timeout")
+    assert history.passed_s == 64.0

@@ -6,6 +6,7 @@ from collections import Counter
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from schemas import topics as t
@@ -114,6 +115,94 @@ def test_lots_go_along() -> None:
     assert open_lots(records, B) == ([(15, 5)], True)
 
 
+def viewed(records: list[tuple[str, Header]]) -> Views:
+    """Return the read models that heard ``records``."""
+    views = Views()
+    offsets: Counter[str] = Counter()
+    for topic, record in records:
+        views.apply([Published(topic, 0, offsets[topic], record)])
+        offsets[topic] += 1
+    return views
+
+
+def as_one_record(records: list[tuple[str, Header]]) -> list[tuple[str, Header]]:
+    """Return ``records`` as older runs hold them: a change is told under the old name alone."""
+    found: list[tuple[str, Header]] = []
+    for topic, record in records:
+        if not isinstance(record, PositionChanged) or record.reason != "symbol_change":
+            found.append((topic, record))
+        elif record.quantity:
+            found.append((topic, msgspec.structs.replace(record, instrument_id=A)))
+    return found
+
+
+TEN = (Decimal(10), Decimal(10))
+FORMS = pytest.mark.parametrize("form", [list, as_one_record])
+
+
+@FORMS
+@pytest.mark.parametrize("new_symbol", [B, B.split(".")[0]])
+def test_lots_and_trade_go_on_in_both_forms_of_a_change(form: Any, new_symbol: str) -> None:
+    change = msgspec.structs.replace(CHANGE, new_symbol=new_symbol)
+    part = traded("b", "SELL", "4", "12", fee="1", name=B)
+    held = told(*BOUGHT, change, *part)
+    views = viewed(form(held))
+    assert views.lots.of(("paper", "s", B)) == [(Decimal(6), Decimal(10))]
+    assert views.lots.of(("paper", "s", A)) == []
+    assert open_lots(form(held), B) == ([(6, 10)], True)
+    assert all(views.lots.agrees(p) for p in views.portfolio.positions.values())
+
+    rest = traded("c", "SELL", "6", "13", fee="1", name=B)
+    trades = viewed(form(told(*BOUGHT, change, *part, *rest))).lots.trades_of("paper", "s")
+    assert (trades.count, trades.wins, trades.won) == (1, 1, Decimal(8 + 18 - 3))
+
+
+@FORMS
+@pytest.mark.parametrize(
+    ("side", "left"),
+    [("BUY", [TEN, (Decimal(4), Decimal(9))]), ("SELL", [(Decimal(6), Decimal(10))])],
+)
+def test_lots_join_those_of_the_new_name_in_both_forms(
+    form: Any, side: str, left: list[tuple[Decimal, Decimal]]
+) -> None:
+    known = traded("n", side, "4", "9", name=B)
+    views = viewed(form(told(*known, *BOUGHT, CHANGE)))
+
+    assert views.lots.of(("paper", "s", B)) == left
+    assert all(views.lots.agrees(p) for p in views.portfolio.positions.values())
+    bought = viewed(form(told(*known, *BOUGHT, CHANGE, *traded("m", "BUY", "1", "8", name=B))))
+    assert bought.lots.of(("paper", "s", B)) == [*left, (Decimal(1), Decimal(8))]
+    assert all(bought.lots.agrees(p) for p in bought.portfolio.positions.values())
+
+
+def test_older_run_has_the_lots_under_the_name_that_it_lists_until_the_next_fill() -> None:
+    records = as_one_record(told(*BOUGHT, CHANGE))
+
+    assert quantities(records) == {A: "10"}
+    assert open_lots(records, A) == ([TEN], True)
+    assert viewed(records).lots.of(("paper", "s", B)) == [TEN]
+
+
+def test_older_run_whose_action_is_not_known_keeps_the_lots_under_the_old_name() -> None:
+    records = [
+        item
+        for item in as_one_record(told(*BOUGHT, CHANGE))
+        if not isinstance(item[1], CorporateAction)
+    ]
+    views = viewed(records)
+
+    assert views.lots.of(("paper", "s", A)) == [TEN]
+    assert views.lots.of(("paper", "s", B)) == []
+    assert all(views.lots.agrees(p) for p in views.portfolio.positions.values())
+
+
+def test_older_run_that_lost_fills_does_not_agree() -> None:
+    records = [item for item in as_one_record(told(*BOUGHT, CHANGE)) if item[0] != t.ORDER_FILLS]
+    views = viewed(records)
+
+    assert not any(views.lots.agrees(p) for p in views.portfolio.positions.values())
+
+
 @pytest.mark.parametrize("place", [0, None])
 def test_split_takes_place_where_the_position_says(place: int | None) -> None:
     # A journal tells of an action with its whole batch, before the fills of the old share count;
@@ -123,13 +212,7 @@ def test_split_takes_place_where_the_position_says(place: int | None) -> None:
     records.remove(split)
     records.insert(len(records) if place is None else place, split)
 
-    views = Views()
-    offsets: Counter[str] = Counter()
-    for topic, record in records:
-        views.apply([Published(topic, 0, offsets[topic], record)])
-        offsets[topic] += 1
-
-    assert views.lots.of(("paper", "s", A)) == [(Decimal(15), Decimal(5))]
+    assert viewed(records).lots.of(("paper", "s", A)) == [(Decimal(15), Decimal(5))]
 
 
 def test_records_of_a_change_name_the_old_instrument_and_then_the_new_one() -> None:

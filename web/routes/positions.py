@@ -86,19 +86,20 @@ async def get_lots(context: Context, call: Call[PositionQuery, None]) -> answers
     """Return the open lots of the positions in one instrument, first in first out."""
     instrument_id, found = _positions(context, call.path["symbol"], call.query)
     rows = []
-    for p in found:
-        share = await context.lots(p.account_id, p.strategy_id)
-        lots = share.of((p.account_id, p.strategy_id, p.instrument_id))
-        rows.append(
-            answers.PositionLots(
-                p.account_id,
-                p.strategy_id,
-                p.instrument_id,
-                p.quantity,
-                [answers.Lot(quantity, price) for quantity, price in lots],
-                sum((quantity for quantity, _ in lots), ZERO) == p.quantity,
+    async with context.share_deadline():
+        for p in found:
+            share = await context.lots(p.account_id, p.strategy_id)
+            lots = share.of((p.account_id, p.strategy_id, p.instrument_id))
+            rows.append(
+                answers.PositionLots(
+                    p.account_id,
+                    p.strategy_id,
+                    p.instrument_id,
+                    p.quantity,
+                    [answers.Lot(quantity, price) for quantity, price in lots],
+                    sum((quantity for quantity, _ in lots), ZERO) == p.quantity,
+                )
             )
-        )
     return answers.Lots(instrument_id, context.views.market.symbol_of(instrument_id), rows)
 
 

@@ -188,8 +188,9 @@ async def get_performance(context: Context, call: Call[NoQuery, None]) -> answer
     state = views.strategies.states.get(name)
     account_id = state.account_id if state else config.account_id if config else ""
     capital = float(config.capital) if config is not None and config.capital else None
-    marks = (await context.curve(account_id, name)).all_points()
-    lots = await context.lots(account_id, name)
+    async with context.share_deadline():
+        marks = (await context.curve(account_id, name)).all_points()
+        lots = await context.lots(account_id, name)
     figures = _figures(marks, capital or 0.0, lots.trades_of(account_id, name))
     last = marks[-1] if marks else None
     has_returns = capital is not None and last is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 
@@ -48,6 +49,7 @@ class Kept:
         self.begin = Begin(is_gapless=is_gapless)
         self._places: list[RecordPlace] = []
         self._items: list[Published] = []
+        self._is_wanted: Callable[[Published], bool] | None = None
 
     @property
     def floor(self) -> RecordPlace | None:
@@ -74,13 +76,12 @@ class Kept:
             del places[:extra], self._items[:extra]
 
     def of(self, is_wanted: Callable[[Published], bool]) -> Kept:
-        """Return those that are wanted, at the same places and with the same floor."""
-        own = Kept(self._most)
-        own.begin = self.begin
-        pairs = zip(self._places, self._items, strict=True)
-        wanted = [(place, item) for place, item in pairs if is_wanted(item)]
-        own._places = [place for place, _ in wanted]
-        own._items = [item for _, item in wanted]
+        """Return those that are wanted, at the same places and with the same floor.
+
+        It follows this one and copies nothing: what is not wanted is passed over when it is read.
+        """
+        own = copy.copy(self)
+        own._is_wanted = is_wanted
         return own
 
     def forget(self) -> None:
@@ -94,7 +95,9 @@ class Kept:
     def placed(self, before: RecordPlace | None = None) -> Iterator[tuple[RecordPlace, Published]]:
         """Yield the same with their places."""
         end = len(self._places) if before is None else bisect_left(self._places, before)
-        return ((self._places[n], self._items[n]) for n in range(end - 1, -1, -1))
+        pairs = ((self._places[n], self._items[n]) for n in range(end - 1, -1, -1))
+        is_wanted = self._is_wanted
+        return pairs if is_wanted is None else (pair for pair in pairs if is_wanted(pair[1]))
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._items) if self._is_wanted is None else sum(1 for _ in self.placed())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import NamedTuple
@@ -44,12 +45,12 @@ class Results:
     def __init__(self) -> None:
         self.begin = Begin()
         self._entries: dict[PnlKey, Pnl] = {}
+        self._accounts: frozenset[str] | None = None
 
     def of(self, accounts: frozenset[str]) -> Results:
-        """Return the results of some accounts, as they stand."""
-        own = Results()
-        own.begin = self.begin
-        own._entries = {k: pnl for k, pnl in self._entries.items() if k.account_id in accounts}
+        """Return the results of some accounts: they follow these, and know of no other account."""
+        own = copy.copy(self)
+        own._accounts = accounts
         return own
 
     def on_position(self, change: PositionChanged, before: PositionChanged | None) -> None:
@@ -79,4 +80,7 @@ class Results:
 
     def entries(self) -> Iterator[tuple[PnlKey, Pnl]]:
         """Yield all entries, in the order in which they began."""
-        yield from self._entries.items()
+        accounts = self._accounts
+        for key, pnl in self._entries.items():
+            if accounts is None or key.account_id in accounts:
+                yield key, pnl

@@ -11,6 +11,7 @@ from schemas.portfolio import AccountSnapshot, EquityMark, PositionChanged
 from schemas.values import ONE, ZERO
 from streams.log import Published
 from web.views.dividends import Dividends
+from web.views.owned import Owned
 from web.views.pnl import Results
 
 _CURVE_MAX = 5_000
@@ -76,19 +77,23 @@ class Portfolio:
         self.results = Results()
         self.dividends = Dividends(instruments)
         self.rates: dict[str, Decimal] = {}
-        self.positions: dict[tuple[str, str, str], PositionChanged] = {}
-        self.snapshots: dict[ShareKey, AccountSnapshot] = {}
-        self.marks: dict[ShareKey, EquityMark] = {}
-        self.curves: dict[ShareKey, Curve] = {}
+        self._positions: dict[tuple[str, str, str], PositionChanged] = {}
+        self._snapshots: dict[ShareKey, AccountSnapshot] = {}
+        self._marks: dict[ShareKey, EquityMark] = {}
+        self._curves: dict[ShareKey, Curve] = {}
+        self.positions: Mapping[tuple[str, str, str], PositionChanged] = self._positions
+        self.snapshots: Mapping[ShareKey, AccountSnapshot] = self._snapshots
+        self.marks: Mapping[ShareKey, EquityMark] = self._marks
+        self.curves: Mapping[ShareKey, Curve] = self._curves
 
     def of(self, accounts: frozenset[str]) -> Portfolio:
-        """Return what there is of some accounts, as it stands."""
+        """Return what there is of some accounts: it follows this one, and knows of no other."""
         own = copy.copy(self)
         own.results = self.results.of(accounts)
-        own.positions = {k: item for k, item in self.positions.items() if k[0] in accounts}
-        own.snapshots = {k: item for k, item in self.snapshots.items() if k[0] in accounts}
-        own.marks = {k: item for k, item in self.marks.items() if k[0] in accounts}
-        own.curves = {k: item for k, item in self.curves.items() if k[0] in accounts}
+        own.positions = Owned(self._positions, accounts)
+        own.snapshots = Owned(self._snapshots, accounts)
+        own.marks = Owned(self._marks, accounts)
+        own.curves = Owned(self._curves, accounts)
         return own
 
     def on_position(self, item: Published) -> None:
@@ -98,8 +103,8 @@ class Portfolio:
         if not isinstance(position, PositionChanged):
             return
         key = (position.account_id, position.strategy_id, position.instrument_id)
-        self.results.on_position(position, self.positions.get(key))
-        self.positions[key] = position
+        self.results.on_position(position, self._positions.get(key))
+        self._positions[key] = position
         self.dividends.on_position(position)
 
     def on_rate(self, rate: ExchangeRate) -> None:
@@ -115,13 +120,13 @@ class Portfolio:
 
     def on_snapshot(self, snapshot: AccountSnapshot) -> None:
         """Take in an account's snapshot."""
-        self.snapshots[snapshot.account_id, snapshot.strategy_id] = snapshot
+        self._snapshots[snapshot.account_id, snapshot.strategy_id] = snapshot
 
     def on_mark(self, mark: EquityMark) -> None:
         """Take in a point of an equity curve."""
         key = (mark.account_id, mark.strategy_id)
-        self.marks[key] = mark
-        self.curves.setdefault(key, Curve()).add(mark)
+        self._marks[key] = mark
+        self._curves.setdefault(key, Curve()).add(mark)
 
     def account_ids(self) -> list[str]:
         """Return the ids of all accounts that were heard of, sorted."""

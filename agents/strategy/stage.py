@@ -280,6 +280,10 @@ class StrategyStage:
             return
         instrument_id = getattr(record, "instrument_id", "")
         for instance in instances:
+            # Whoever places an order names a strategy with it; in another account it is a name.
+            account_id = instance.config.account_id
+            if getattr(record, "account_id", account_id) != account_id:
+                continue
             if instrument_id in instance.view.positions:
                 instance.on_feedback(record, now_ns, out)
         if self._failed:

@@ -54,9 +54,11 @@ class StrategyPart(Part):
     def _process(self, topic: str, batch: MarketBatch, out: Outbox) -> None:
         stage = self._stage
         if topic == STRATEGY_INPUTS:
-            now_ns = self.clock_ns
+            # The batch has moved the clock of its own partition already, up to its last record.
+            mine = f"{topic}/{self.partition}"
+            others_ns = max((ns for s, ns in self._clocks.items() if s != mine), default=0)
             for pos, _, record in batch.records:
-                stage.on_record(record, max(now_ns, int(batch.clock[pos])), out)
+                stage.on_record(record, max(others_ns, int(batch.clock[pos])), out)
             return
         bars = self._bars(batch)
         # Time closed these bars: what is decided on one stands before the next.

@@ -88,7 +88,8 @@ def check_command(
 ) -> None:
     """Raise ProblemError (403) for a command that reaches beyond the accounts.
 
-    ``account_of`` gives the account of a strategy.
+    ``account_of`` gives the account of a strategy, of all that there are; None for a label that is
+    no strategy's.
     """
     found: Any = command
     if isinstance(command, _OF_AN_ACCOUNT):
@@ -105,6 +106,16 @@ def check_command(
         reached = None
     if reached not in accounts:
         raise not_own(accounts, "what you ask for is not of these accounts alone; name one of them")
+    order = command.order if isinstance(command, CheckOrder) else command
+    if isinstance(order, SubmitOrder):
+        # Fills go to the strategy that an order names, whichever account it is in.
+        owner = account_of(order.strategy_id)
+        if owner is not None and owner not in accounts:
+            raise not_own(
+                accounts,
+                f"strategy {order.strategy_id!r} is of another account; name one of your own"
+                " or leave strategy_id out",
+            )
 
 
 def not_own(accounts: Accounts, detail: str) -> ProblemError:

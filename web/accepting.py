@@ -101,6 +101,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_is_here()
             detail = f"the head of the request is larger than {HEAD_MAX_BYTES} bytes; send less"
             self._refuse(431, "head_too_large", detail)
+        elif self._is_idle():
+            # uvicorn has given up its own deadline for bytes that may have begun no request.
+            self._expect_head()
 
     def on_message_begin(self) -> None:
         """Wait for the rest of the head."""
@@ -128,6 +131,20 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if not self._is_whole and not self.transport.is_closing():
             self._rest_deadline = self.loop.call_later(self.head_timeout_s, self._give_up)
+
+    def _is_idle(self) -> bool:
+        """Return whether nothing is in work here, and no deadline of ours is set.
+
+        Behind a handshake the connection is another's.
+        """
+        is_answered = self.cycle is None or self.cycle.response_complete
+        return (
+            self._deadline is None
+            and self._is_whole
+            and is_answered
+            and self in self.connections
+            and not self.transport.is_closing()
+        )
 
     def _expect_head(self) -> None:
         self._head_bytes = 0

@@ -110,6 +110,36 @@ async def test_second_request_of_a_connection_has_the_deadline_too() -> None:
         assert b" 400 " not in rest
 
 
+@pytest.mark.parametrize("request_", [REQUEST, REQUEST[:-2] + b"Content-Length: 2\r\n\r\n"])
+async def test_bytes_that_begin_no_request_hold_no_connection(request_: bytes) -> None:
+    """An empty line between requests, and the end of a body behind its answer."""
+    async with serving(head_timeout_s=0.3) as door:
+        stream = await door.connect(request_)
+        assert b" 200 " in await answer(stream)
+        # The answer is out, so this is all that comes behind it.
+        await asyncio.sleep(0.05)
+        stream[1].write(b"\r\n")
+        async with asyncio.timeout(3):
+            await stream[0].read()
+
+
+async def test_empty_lines_before_a_request_are_passed_over() -> None:
+    async with serving(head_timeout_s=0.3) as door:
+        reader, writer = await door.connect(REQUEST)
+        for _ in range(2):
+            await reader.readuntil(b"HTTP/1.1 200 OK\r\n")
+            await asyncio.sleep(0.05)
+            writer.write(b"\r\n")
+            await asyncio.sleep(0.05)
+            writer.write(REQUEST)
+        await reader.readuntil(b"HTTP/1.1 200 OK\r\n")
+        # The deadline of the empty line was that of the request behind it.
+        await asyncio.sleep(0.5)
+        writer.write(REQUEST)
+        async with asyncio.timeout(3):
+            await reader.readuntil(b"HTTP/1.1 200 OK\r\n")
+
+
 async def test_websocket_outlives_the_deadline_of_its_head() -> None:
     async with serving(head_timeout_s=0.05) as door:
         stream = await door.connect(UPGRADE)

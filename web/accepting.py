@@ -129,7 +129,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on to the next request; the rest of this one may not take for ever."""
         super().on_response_complete()
-        if not self._is_whole and not self.transport.is_closing():
+        # One request may be answered while the next one comes: that has its deadlines in the app.
+        is_of_this = self.cycle.response_complete
+        if is_of_this and not self._is_whole and not self.transport.is_closing():
+            self._rest_is_here()
             self._rest_deadline = self.loop.call_later(self.head_timeout_s, self._give_up)
 
     def _is_idle(self) -> bool:

@@ -261,6 +261,20 @@ async def test_rest_that_comes_in_time_leaves_the_connection_as_it_was() -> None
             await reader.readuntil(b"HTTP/1.1 200 OK\r\n")
 
 
+async def test_rests_of_requests_in_a_row_have_one_deadline() -> None:
+    async with serving(head_timeout_s=0.3) as door:
+        long = REQUEST[:-2] + b"Content-Length: 3\r\n\r\n"
+        reader, writer = await door.connect(REQUEST + long)
+        for sent in (b"", b"", b"abc" + REQUEST):
+            writer.write(sent)
+            async with asyncio.timeout(5):
+                await reader.readuntil(b"HTTP/1.1 200 OK\r\n")
+        await asyncio.sleep(0.5)
+        writer.write(REQUEST)
+        async with asyncio.timeout(5):
+            await reader.readuntil(b"HTTP/1.1 200 OK\r\n")
+
+
 def late_by(turns: int) -> ASGIApp:
     """Return an app that answers after some turns of the loop."""
 

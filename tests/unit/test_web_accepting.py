@@ -23,6 +23,7 @@ from web.settings import WebSettings
 
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 ORDER = b"POST /api/orders HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 UPGRADE = (
     b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -152,6 +153,75 @@ async def test_head_of_any_size_is_not_read() -> None:
     async with serving() as door:
         stream = await door.connect(REQUEST[:-2] + b"X-Long: " + b"x" * HEAD_MAX_BYTES)
         assert b" 431 " in await answer(stream)
+
+
+@pytest.mark.parametrize(
+    "trailers", [b"X-Some: of many\r\n" * 3_900, b"X-Long: " + b"x" * 66_000], ids=["many", "one"]
+)
+async def test_fields_of_any_size_behind_a_body_are_not_read(trailers: bytes) -> None:
+    async with serving() as door:
+        reader, writer = await door.connect(ORDER + CHUNKED + b"2\r\n{}\r\n0\r\n")
+        # Not together with the body, behind which the count begins; the last piece is one too many.
+        for start in range(0, len(trailers), 10_000):
+            await asyncio.sleep(0.05)
+            writer.write(trailers[start : start + 10_000])
+        async with asyncio.timeout(3):
+            whole = await reader.read()
+    assert whole.startswith(b"HTTP/1.1 431 ")
+    assert b'"code":"trailers_too_large"' in whole
+
+
+async def test_fields_of_any_size_behind_an_answered_request_end_the_connection() -> None:
+    async with serving() as door:
+        reader, writer = await door.connect(REQUEST[:-2] + CHUNKED + b"2\r\n{}\r\n0\r\n")
+        assert b" 200 " in await answer((reader, writer))
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(3):
+                for _ in range(20):
+                    writer.write(b"X-Some: of many\r\n" * 500)
+                    await asyncio.sleep(0.005)
+                assert b" 431 " not in await reader.read()
+
+
+async def test_many_small_chunks_are_a_body_like_any_other() -> None:
+    """Their lines are longer than a head may be, but each is followed by a part of the body."""
+    async with serving() as door:
+        body = b"{" + b" " * 20_000 + b"}"
+        chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+        assert len(chunks) > HEAD_MAX_BYTES
+        reader, writer = await door.connect(ORDER + CHUNKED)
+        for start in range(0, len(chunks), 7_001):
+            writer.write(chunks[start : start + 7_001])
+            await asyncio.sleep(0.001)
+        writer.write(b"0\r\nX-Sum: 1\r\n\r\n")
+        assert b" 422 " in await answer((reader, writer))
+
+
+async def tell_fields(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer, behind the body, with the names of the fields that the head is said to have."""
+    if scope["type"] == "lifespan":
+        return
+    while (await receive()).get("more_body"):
+        pass
+    await Response(b" ".join(name for name, _ in scope["headers"]))(scope, receive, send)
+
+
+async def test_fields_behind_a_body_are_not_told_as_those_of_the_head() -> None:
+    server = WebServer(tell_fields, "127.0.0.1", 0)
+    await server.start()
+    door = Door(server)
+    try:
+        sent = ORDER + CHUNKED + b"2\r\n{}\r\n0\r\nAuthorization: Bearer x\r\n\r\n"
+        reader, _ = await door.connect(sent)
+        async with asyncio.timeout(3):
+            await reader.readuntil(b"\r\n\r\n")
+            assert await reader.readexactly(22) == b"host transfer-encoding"
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await reader.readexactly(1)
+    finally:
+        await door.close()
+        await server.stop()
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _rest_deadline: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    _frame_bytes = 0
     _is_whole = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -93,14 +94,21 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; a head that is too large ends the connection."""
+        """Take bytes; a head that is too large ends the connection, and so do trailers."""
         self._head_bytes += len(data)
+        self._frame_bytes += len(data)
         super().data_received(data)
         # What came may have been the end of the head, and much of a body behind it.
         if self._deadline is not None and self._head_bytes > HEAD_MAX_BYTES:
             self._head_is_here()
             detail = f"the head of the request is larger than {HEAD_MAX_BYTES} bytes; send less"
             self._refuse(431, "head_too_large", detail)
+        elif not self._is_whole and self._frame_bytes > HEAD_MAX_BYTES:
+            detail = f"more than {HEAD_MAX_BYTES} bytes of fields are behind the body; send less"
+            self._refuse_rest(431, "trailers_too_large", detail)
+        elif self._is_idle():
+            # uvicorn has given up its own deadline for bytes that may have begun no request.
+            self._expect_head()
 
     def on_message_begin(self) -> None:
         """Wait for the rest of the head."""
@@ -108,9 +116,20 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._deadline is None:
             self._expect_head()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field of the head; those behind a chunked body are of no use to anybody here."""
+        if self._is_whole:
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body; what comes between parts is counted anew."""
+        self._frame_bytes = 0
+        super().on_body(body)
+
     def on_headers_complete(self) -> None:
         """Go on to the request."""
         self._head_is_here()
+        self._frame_bytes = 0
         self._is_whole = False
         before = self.cycle
         super().on_headers_complete()
@@ -126,8 +145,25 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on to the next request; the rest of this one may not take for ever."""
         super().on_response_complete()
-        if not self._is_whole and not self.transport.is_closing():
+        # One request may be answered while the next one comes: that has its deadlines in the app.
+        is_of_this = self.cycle.response_complete
+        if is_of_this and not self._is_whole and not self.transport.is_closing():
+            self._rest_is_here()
             self._rest_deadline = self.loop.call_later(self.head_timeout_s, self._give_up)
+
+    def _is_idle(self) -> bool:
+        """Return whether nothing is in work here, and no deadline of ours is set.
+
+        Behind a handshake the connection is another's.
+        """
+        cycle: RequestResponseCycle | None = self.cycle
+        return (
+            self._deadline is None
+            and self._is_whole
+            and (cycle is None or cycle.response_complete)
+            and self in self.connections
+            and not self.transport.is_closing()
+        )
 
     def _expect_head(self) -> None:
         self._head_bytes = 0
@@ -151,6 +187,13 @@ class BoundedProtocol(HttpToolsProtocol):
         """Answer what uvicorn cannot read."""
         detail = "this is no request of HTTP/1.1; check its line, headers and length"
         self._refuse(400, "malformed_http", detail)
+
+    def _refuse_rest(self, status: int, code: str, detail: str) -> None:
+        """Refuse what is left of a request; behind its answer there is no place for one."""
+        if self.cycle.response_complete:
+            self.transport.abort()
+        else:
+            self._refuse(status, code, detail)
 
     def _refuse(self, status: int, code: str, detail: str) -> None:
         """Answer with a problem and end the connection.

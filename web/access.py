@@ -31,6 +31,10 @@ class Client(NamedTuple):
         """Return whether the client has ``scope``."""
         return scope in self.scopes
 
+    def is_as(self, other: Client) -> bool:
+        """Return whether both are known by the same key, or as the same where none is asked for."""
+        return self.key_id == other.key_id if other.key_id else self == other
+
 
 class Authenticator(Protocol):
     """Knows clients by what they show."""

@@ -313,6 +313,12 @@ class Connection:
         if found is None:
             detail = "this key or ticket is not known; it may have been revoked or used"
             return Ending(UNKNOWN_CLIENT, "unknown_secret", detail)
+        known = self.client
+        # What is subscribed was allowed to the first, and ends with its key.
+        if known is not None and (known.key_id or self.subscriptions) and not found.is_as(known):
+            detail = f"this connection is {known.name!r}'s; open another for another key"
+            self._error(request.id, "already_authenticated", detail)
+            return None
         self.client = found
         scopes = sorted(found.scopes)
         self._tell(Authenticated(id=request.id, name=found.name, scopes=scopes))

@@ -114,10 +114,10 @@ def _check(field: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def missing_topic(topic: str) -> ConfigError:
-    """Return the error that a topic is not on the cluster."""
+    """Return the error that a topic is not on the cluster, or not for this user to see."""
     return ConfigError(
-        "Kafka does not have this topic",
+        "Kafka does not have this topic, or does not show it to this user",
         field="topic",
         value=topic,
-        remedy="`millrace topics apply` creates it",
+        remedy="`millrace topics apply` creates it; if it is there, grant the user Describe on it",
     )

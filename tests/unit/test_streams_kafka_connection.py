@@ -8,7 +8,7 @@ import pytest
 
 from infra.kafka.settings import KafkaSettings, connection_of
 from schemas.errors import ConfigError
-from streams.kafka.connection import Connection
+from streams.kafka.connection import Connection, missing_topic
 
 SASL = {"protocol": "SASL_PLAINTEXT", "username": "ann", "password": "pw-secret"}
 
@@ -30,6 +30,14 @@ def test_connection_that_cannot_work_is_refused(terms: dict[str, str], field: st
         Connection(**terms)  # type: ignore[arg-type]
     assert caught.value.field == field
     assert "pw-secret" not in str(caught.value)
+
+
+def test_topic_that_is_not_shown_may_be_missing_or_want_a_right() -> None:
+    """A broker with access lists tells of both in the same way."""
+    remedy = missing_topic("orders.fills.v1").remedy
+
+    assert "`millrace topics apply`" in remedy
+    assert "Describe" in remedy
 
 
 def test_password_is_in_no_representation() -> None:

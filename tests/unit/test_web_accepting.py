@@ -23,6 +23,7 @@ from web.settings import WebSettings
 
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 ORDER = b"POST /api/orders HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 UPGRADE = (
     b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -110,6 +111,36 @@ async def test_second_request_of_a_connection_has_the_deadline_too() -> None:
         assert b" 400 " not in rest
 
 
+@pytest.mark.parametrize("request_", [REQUEST, REQUEST[:-2] + b"Content-Length: 2\r\n\r\n"])
+async def test_bytes_that_begin_no_request_hold_no_connection(request_: bytes) -> None:
+    """An empty line between requests, and the end of a body behind its answer."""
+    async with serving(head_timeout_s=0.3) as door:
+        stream = await door.connect(request_)
+        assert b" 200 " in await answer(stream)
+        # The answer is out, so this is all that comes behind it.
+        await asyncio.sleep(0.05)
+        stream[1].write(b"\r\n")
+        async with asyncio.timeout(3):
+            await stream[0].read()
+
+
+async def test_empty_lines_before_a_request_are_passed_over() -> None:
+    async with serving(head_timeout_s=0.3) as door:
+        reader, writer = await door.connect(REQUEST)
+        for _ in range(2):
+            await reader.readuntil(b"HTTP/1.1 200 OK\r\n")
+            await asyncio.sleep(0.05)
+            writer.write(b"\r\n")
+            await asyncio.sleep(0.05)
+            writer.write(REQUEST)
+        await reader.readuntil(b"HTTP/1.1 200 OK\r\n")
+        # The deadline of the empty line was that of the request behind it.
+        await asyncio.sleep(0.5)
+        writer.write(REQUEST)
+        async with asyncio.timeout(3):
+            await reader.readuntil(b"HTTP/1.1 200 OK\r\n")
+
+
 async def test_websocket_outlives_the_deadline_of_its_head() -> None:
     async with serving(head_timeout_s=0.05) as door:
         stream = await door.connect(UPGRADE)
@@ -122,6 +153,75 @@ async def test_head_of_any_size_is_not_read() -> None:
     async with serving() as door:
         stream = await door.connect(REQUEST[:-2] + b"X-Long: " + b"x" * HEAD_MAX_BYTES)
         assert b" 431 " in await answer(stream)
+
+
+@pytest.mark.parametrize(
+    "trailers", [b"X-Some: of many\r\n" * 3_900, b"X-Long: " + b"x" * 66_000], ids=["many", "one"]
+)
+async def test_fields_of_any_size_behind_a_body_are_not_read(trailers: bytes) -> None:
+    async with serving() as door:
+        reader, writer = await door.connect(ORDER + CHUNKED + b"2\r\n{}\r\n0\r\n")
+        # Not together with the body, behind which the count begins; the last piece is one too many.
+        for start in range(0, len(trailers), 10_000):
+            await asyncio.sleep(0.05)
+            writer.write(trailers[start : start + 10_000])
+        async with asyncio.timeout(3):
+            whole = await reader.read()
+    assert whole.startswith(b"HTTP/1.1 431 ")
+    assert b'"code":"trailers_too_large"' in whole
+
+
+async def test_fields_of_any_size_behind_an_answered_request_end_the_connection() -> None:
+    async with serving() as door:
+        reader, writer = await door.connect(REQUEST[:-2] + CHUNKED + b"2\r\n{}\r\n0\r\n")
+        assert b" 200 " in await answer((reader, writer))
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(3):
+                for _ in range(20):
+                    writer.write(b"X-Some: of many\r\n" * 500)
+                    await asyncio.sleep(0.005)
+                assert b" 431 " not in await reader.read()
+
+
+async def test_many_small_chunks_are_a_body_like_any_other() -> None:
+    """Their lines are longer than a head may be, but each is followed by a part of the body."""
+    async with serving() as door:
+        body = b"{" + b" " * 20_000 + b"}"
+        chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+        assert len(chunks) > HEAD_MAX_BYTES
+        reader, writer = await door.connect(ORDER + CHUNKED)
+        for start in range(0, len(chunks), 7_001):
+            writer.write(chunks[start : start + 7_001])
+            await asyncio.sleep(0.001)
+        writer.write(b"0\r\nX-Sum: 1\r\n\r\n")
+        assert b" 422 " in await answer((reader, writer))
+
+
+async def tell_fields(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer, behind the body, with the names of the fields that the head is said to have."""
+    if scope["type"] == "lifespan":
+        return
+    while (await receive()).get("more_body"):
+        pass
+    await Response(b" ".join(name for name, _ in scope["headers"]))(scope, receive, send)
+
+
+async def test_fields_behind_a_body_are_not_told_as_those_of_the_head() -> None:
+    server = WebServer(tell_fields, "127.0.0.1", 0)
+    await server.start()
+    door = Door(server)
+    try:
+        sent = ORDER + CHUNKED + b"2\r\n{}\r\n0\r\nAuthorization: Bearer x\r\n\r\n"
+        reader, _ = await door.connect(sent)
+        async with asyncio.timeout(3):
+            await reader.readuntil(b"\r\n\r\n")
+            assert await reader.readexactly(22) == b"host transfer-encoding"
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await reader.readexactly(1)
+    finally:
+        await door.close()
+        await server.stop()
 
 
 @pytest.mark.parametrize(
@@ -227,6 +327,20 @@ async def test_rest_that_comes_in_time_leaves_the_connection_as_it_was() -> None
         assert b" 200 " in await reader.readline()
         writer.write(b"bc" + REQUEST)
         await asyncio.sleep(0.3)
+        async with asyncio.timeout(5):
+            await reader.readuntil(b"HTTP/1.1 200 OK\r\n")
+
+
+async def test_rests_of_requests_in_a_row_have_one_deadline() -> None:
+    async with serving(head_timeout_s=0.3) as door:
+        long = REQUEST[:-2] + b"Content-Length: 3\r\n\r\n"
+        reader, writer = await door.connect(REQUEST + long)
+        for sent in (b"", b"", b"abc" + REQUEST):
+            writer.write(sent)
+            async with asyncio.timeout(5):
+                await reader.readuntil(b"HTTP/1.1 200 OK\r\n")
+        await asyncio.sleep(0.5)
+        writer.write(REQUEST)
         async with asyncio.timeout(5):
             await reader.readuntil(b"HTTP/1.1 200 OK\r\n")
 

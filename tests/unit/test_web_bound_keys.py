@@ -11,12 +11,14 @@ import pytest
 from starlette.testclient import TestClient
 
 from schemas import topics as t
+from schemas.control import RunManifest
 from schemas.envelope import Header
 from schemas.topics import CATALOGUE
 from streams.history import NOW, Filters, Moment, Page, StoredOrder, Window
 from tests.unit.web_examples import example_run
 from tests.unit.web_gate import Gate, bearer
 from tests.unit.web_run import (
+    START_NS,
     Run,
     body,
     decision,
@@ -25,6 +27,7 @@ from tests.unit.web_run import (
     position,
     problem,
     snapshot,
+    strategy_state,
     submit,
     submitted,
 )
@@ -213,6 +216,51 @@ def test_one_writes_to_ones_own_of_two_accounts(tmp_path: Path) -> None:
         assert client.delete("/api/orders/o-1", headers=headers).status_code == 200
         accounts = [getattr(c, "account_id", None) or c.scope_id for c in written(run)]  # type: ignore[attr-defined]
         assert accounts == ["desk"] * 4
+
+
+@pytest.mark.parametrize("is_configured", [True, False], ids=["settings", "state alone"])
+def test_an_order_in_ones_own_account_does_not_reach_the_strategy_of_another(
+    is_configured: bool, tmp_path: Path
+) -> None:
+    """Fills go to the strategy that an order names."""
+    gate = Gate(tmp_path)
+    headers = bearer(gate.key("trade", "read", accounts=("desk",)))
+    run = two_accounts(gate)
+    if is_configured:
+        strategies = [{"strategy_id": "quiet", "account_id": "paper"}]
+        manifest = RunManifest(
+            ts_event_ns=START_NS, run_id="run-1", config={"strategies": strategies}
+        )
+        run.log.append([(t.SYSTEM_RUNS, manifest)])
+    else:
+        state = msgspec.structs.replace(strategy_state(), strategy_id="quiet")
+        run.log.append([(t.STRATEGY_STATES, state)])
+    foreign = body(strategy_id="quiet")
+    with run.client() as client:
+        for path in ("/api/orders", "/api/risk/check"):
+            refused = problem(client.post(path, json=foreign, headers=headers), 403)
+            assert refused["code"] == "account_not_allowed"
+            assert "leave strategy_id out" in refused["detail"]
+        assert written(run) == []
+
+        label = body(strategy_id="label-only")
+        assert client.post("/api/orders", json=label, headers=headers).status_code == 200
+
+
+def test_cancel_all_by_strategy_is_for_keys_of_all_accounts(tmp_path: Path) -> None:
+    """The account stage cancels by the label, and ``desk`` and ``paper`` both may use it."""
+    gate = Gate(tmp_path)
+    headers = bearer(gate.key("trade", "read", accounts=("desk",)))
+    run = two_accounts(gate)
+    own = msgspec.structs.replace(strategy_state(), strategy_id="ours", account_id="desk")
+    run.log.append([(t.STRATEGY_STATES, own)])
+    with run.client() as client:
+        assert client.get("/api/strategies/ours", headers=headers).status_code == 200
+        refused = problem(client.delete("/api/orders?strategy_id=ours", headers=headers), 403)
+
+    assert refused["code"] == "account_not_allowed"
+    assert "give account_id instead of strategy_id, or cancel order by order" in refused["detail"]
+    assert written(run) == []
 
 
 def test_a_session_has_the_accounts_of_its_key(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
@@ -16,6 +17,7 @@ from schemas import topics as t
 from schemas.envelope import Header
 from schemas.topics import CATALOGUE
 from streams.memory_log import MemoryLog
+from tests.unit.web_gate import Gate, bearer
 from tests.unit.web_run import (
     START_NS,
     Run,
@@ -444,6 +446,49 @@ def test_key_in_the_header_needs_no_auth_frame(guarded: TestClient) -> None:
 
         assert socket.hello["is_authenticated"] is True
         assert socket.subscribe(t.ORDER_EVENTS)["op"] == "subscribed"
+
+
+@pytest.mark.parametrize("is_in_header", [True, False], ids=["header", "frame"])
+def test_connection_stays_with_its_first_key_and_ends_with_it(
+    is_in_header: bool, tmp_path: Path
+) -> None:
+    gate = Gate(tmp_path)
+    first, second = gate.key(READ, name="ada"), gate.key(READ, name="bob")
+    run = Run(fast(heartbeat_s=0.1), gate=gate.keeper)
+    headers = bearer(first) if is_in_header else {}
+    with (
+        run.client() as client,
+        client.websocket_connect("ws://localhost/ws", headers=headers) as session,
+    ):
+        socket = Socket(session)
+        if not is_in_header:
+            assert socket.ask(op="auth", secret=first)["name"] == "ada"
+        refused = socket.ask(op="auth", id=2, secret=second)
+        again = socket.ask(op="auth", id=3, secret=first)
+        given = socket.subscribe(t.ORDER_EVENTS)
+        gate.keys.revoke("ada")
+        gate.clock.now_s += 10
+        while (last := socket.receive())["op"] == "heartbeat":
+            pass
+
+        assert (refused["op"], refused["code"]) == ("error", "already_authenticated")
+        assert (again["op"], again["name"]) == ("authenticated", "ada")
+        assert given["op"] == "subscribed"
+        assert last["code"] == "key_refused"
+        assert socket.close_code() == 4401
+
+
+def test_whoever_shows_a_key_where_none_is_asked_for_is_known_by_it(tmp_path: Path) -> None:
+    """Until something is subscribed, which the key may not allow."""
+    gate = Gate(tmp_path, is_open=True)
+    key = gate.key(READ, name="ada")
+    run = Run(fast(), gate=gate.keeper)
+    with run.client() as client:
+        with connect(client) as socket:
+            assert socket.ask(op="auth", secret=key)["name"] == "ada"
+        with connect(client) as socket:
+            socket.subscribe(t.ORDER_EVENTS)
+            assert socket.ask(op="auth", secret=key)["code"] == "already_authenticated"
 
 
 # ---- requests that are wrong

@@ -404,9 +404,9 @@ def limits() -> SetLimits:
     return SetLimits("l-1", START_NS, "c", "c", Scope.ACCOUNT, "paper", bounds, "ada")
 
 
-def strategy_records() -> list[tuple[str, Header]]:
-    """Return a strategy that runs and has signaled."""
-    state = StrategyStateChanged(
+def strategy_state() -> StrategyStateChanged:
+    """Return that a strategy of ``paper`` runs."""
+    return StrategyStateChanged(
         "st-1",
         START_NS,
         "c",
@@ -418,8 +418,12 @@ def strategy_records() -> list[tuple[str, Header]]:
         {"fast": 50, "slow": 200},
         ["SPY.ARCX"],
     )
+
+
+def strategy_records() -> list[tuple[str, Header]]:
+    """Return a strategy that runs and has signaled."""
     signal = StrategySignal("sg-1", START_NS + 5, "c", "c", "momentum", "SPY.ARCX", 10.0, 165.1)
-    return [(t.STRATEGY_STATES, state), (t.STRATEGY_SIGNALS, signal)]
+    return [(t.STRATEGY_STATES, strategy_state()), (t.STRATEGY_SIGNALS, signal)]
 
 
 METRICS: dict[str, float | int | str | None] = {

@@ -101,7 +101,12 @@ def check_command(
     elif isinstance(command, Kill) and command.scope is Scope.ACCOUNT:
         reached = command.scope_id
     elif isinstance(command, Kill) and command.scope is Scope.STRATEGY:
-        reached = account_of(command.scope_id)
+        # The name is a label on orders, which those of any account may bear.
+        raise not_own(
+            accounts,
+            "orders of other accounts may bear the name of this strategy too; give account_id"
+            " instead of strategy_id, or cancel order by order",
+        )
     else:
         reached = None
     if reached not in accounts:

@@ -21,11 +21,11 @@ from schemas.columns import MarketBatch
 from schemas.enums import CorporateActionKind
 from schemas.envelope import Header
 from schemas.instruments import CorporateAction, Instrument, Universe
-from schemas.market_data import Watermark
+from schemas.market_data import Trade, Watermark
 from schemas.order_events import Fill
 from schemas.portfolio import PositionChanged
 from schemas.rows import records_from_table
-from schemas.topics import MARKET_EVENTS, REFERENCE_INSTRUMENTS
+from schemas.topics import MARKET_BARS, MARKET_EVENTS, REFERENCE_INSTRUMENTS
 from streams.journal.batches import EARLIEST_NS, batch_of, records_piece
 from streams.kafka.connection import Connection
 from streams.kafka.publisher import Publisher, outgoing
@@ -48,6 +48,7 @@ STRATEGIES = tuple(
     for symbol, account in zip(SYMBOLS, ("one", "two", "one"), strict=True)
 )
 _DEFINE_TIMEOUT_S = 120.0
+_MINUTE_NS = 60_000_000_000
 
 CONFIG = EngineConfig(
     accounts=AccountStageConfig(
@@ -203,3 +204,25 @@ def check_books(
     held = fold(fills, actions).held
     wrong = {key for key in last | held if last.get(key, 0) != held.get(key, 0)}
     assert not wrong, f"{[(key, last.get(key), held.get(key)) for key in sorted(wrong)]}"
+
+
+async def trade_once(connection: Connection, ts_ns: int) -> None:
+    """Publish one trade, and that two minutes have gone by since."""
+    share = known().instruments[0]
+    trade = Trade(ts_event_ns=ts_ns, instrument_id=share.instrument_id, price=100.0, size=1.0)
+    mark = Watermark(ts_event_ns=ts_ns + 2 * _MINUTE_NS, source="clock", source_seq=ts_ns)
+    async with Publisher(connection) as publisher:
+        counts = await publisher.counts([MARKET_EVENTS])
+        await publisher.publish([outgoing(REFERENCE_INSTRUMENTS, share)])
+        await publisher.publish([outgoing(MARKET_EVENTS, trade)])
+        await publisher.publish(
+            [outgoing(MARKET_EVENTS, mark, p) for p in range(counts[MARKET_EVENTS])]
+        )
+
+
+async def bar_ends(connection: Connection) -> set[int]:
+    """Return when the bars on the cluster end (ns UTC)."""
+    return {
+        decode(MARKET_BARS, item.value).ts_event_ns  # type: ignore[attr-defined]
+        async for item in read_to_end(connection, MARKET_BARS)
+    }

@@ -27,16 +27,14 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from infra.kafka.node import Node, free_port
-from schemas.codec import decode
 from schemas.errors import ConfigError, StorageError
-from schemas.market_data import Trade, Watermark
-from schemas.topics import ACCOUNT_INPUTS, MARKET_BARS, MARKET_EVENTS, REFERENCE_INSTRUMENTS
+from schemas.topics import ACCOUNT_INPUTS
 from streams.kafka.connection import Connection
-from streams.kafka.publisher import Outgoing, Publisher, outgoing
-from streams.kafka.reading import read_to_end
+from streams.kafka.publisher import Outgoing, Publisher
 from tests.generated import universe
 from tests.integration.command_line import BOUND_S, Background, millrace
 from tests.integration.conftest import JARS
+from tests.kafka_case import bar_ends, trade_once
 from tests.unit.account_records import START_NS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "kafka.md"
@@ -139,27 +137,6 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         node.kill()
 
 
-async def feed(connection: Connection) -> None:
-    """Publish an instrument and a trade, and that two minutes have gone by since."""
-    trade = Trade(ts_event_ns=START_NS, instrument_id=SHARE.instrument_id, price=100.0, size=1.0)
-    mark = Watermark(ts_event_ns=START_NS + 2 * MINUTE_NS, source="clock", source_seq=1)
-    async with Publisher(connection) as publisher:
-        counts = await publisher.counts([MARKET_EVENTS])
-        await publisher.publish([outgoing(REFERENCE_INSTRUMENTS, SHARE)])
-        await publisher.publish([outgoing(MARKET_EVENTS, trade)])
-        await publisher.publish(
-            [outgoing(MARKET_EVENTS, mark, p) for p in range(counts[MARKET_EVENTS])]
-        )
-
-
-async def bars(connection: Connection) -> list[int]:
-    """Return when the bars on the cluster end (ns UTC)."""
-    return [
-        decode(MARKET_BARS, item.value).ts_event_ns  # type: ignore[attr-defined]
-        async for item in read_to_end(connection, MARKET_BARS)
-    ]
-
-
 def call(address: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
     """Ask the web app; return the status and the answer."""
     data = json.dumps(body).encode() if body is not None else None
@@ -172,12 +149,12 @@ def call(address: str, path: str, body: dict[str, Any] | None = None) -> tuple[i
 
 
 async def test_each_row_is_enough_for_its_work(broker: Guarded, tmp_path: Path) -> None:
-    await feed(broker.connection("feed"))
+    await trade_once(broker.connection("feed"), START_NS)
     worker = broker.config("worker")
     with Background(tmp_path / "worker.log", "worker", "--config", worker) as working:
         working.until("ready")
         async with asyncio.timeout(BOUND_S):
-            while START_NS + MINUTE_NS not in await bars(broker.connection("record")):
+            while START_NS + MINUTE_NS not in await bar_ends(broker.connection("record")):
                 assert working.is_running(), working.said()
         web = broker.config("web")
         port = free_port()
@@ -211,7 +188,7 @@ async def test_feeds_may_neither_trade_nor_read_what_follows(broker: Guarded) ->
         with pytest.raises(StorageError, match=r"(?i)authoriz.*grant this user"):
             await publisher.publish([order])
     with pytest.raises(ConfigError, match=r"(?i)authoriz.*grant this user"):
-        await bars(broker.connection("feed"))
+        await bar_ends(broker.connection("feed"))
 
 
 @pytest.mark.parametrize("user", ["record", "topics"])

@@ -13,12 +13,6 @@ import pytest
 from agents.runners.kafka.app import new_app
 from infra.kafka.node import Node, free_port
 from infra.kafka.settings import KafkaSettings, connection_of
-from schemas.codec import decode
-from schemas.market_data import Trade, Watermark
-from schemas.topics import MARKET_BARS, MARKET_EVENTS, REFERENCE_INSTRUMENTS
-from streams.kafka.connection import Connection
-from streams.kafka.publisher import Publisher, outgoing
-from streams.kafka.reading import read_to_end
 from tests.certificates import Authority
 from tests.generated import universe
 from tests.integration.command_line import (
@@ -29,6 +23,7 @@ from tests.integration.command_line import (
     refusal,
 )
 from tests.integration.conftest import JARS
+from tests.kafka_case import bar_ends, trade_once
 from tests.unit.account_records import START_NS
 
 SECRET = "open-sesame-7391"
@@ -131,27 +126,6 @@ def ways_in(broker: Secured) -> dict[str, KafkaSettings]:
             password_file=secret,
         ),
     }  # fmt: skip
-
-
-async def trade_once(connection: Connection, ts_ns: int) -> None:
-    """Publish one trade, and that two minutes have gone by since."""
-    trade = Trade(ts_event_ns=ts_ns, instrument_id=SHARE.instrument_id, price=100.0, size=1.0)
-    mark = Watermark(ts_event_ns=ts_ns + 2 * MINUTE_NS, source="clock", source_seq=ts_ns)
-    async with Publisher(connection) as publisher:
-        counts = await publisher.counts([MARKET_EVENTS])
-        await publisher.publish([outgoing(REFERENCE_INSTRUMENTS, SHARE)])
-        await publisher.publish([outgoing(MARKET_EVENTS, trade)])
-        await publisher.publish(
-            [outgoing(MARKET_EVENTS, mark, p) for p in range(counts[MARKET_EVENTS])]
-        )
-
-
-async def bar_ends(connection: Connection) -> set[int]:
-    """Return when the bars on the cluster end (ns UTC)."""
-    return {
-        decode(MARKET_BARS, item.value).ts_event_ns  # type: ignore[attr-defined]
-        async for item in read_to_end(connection, MARKET_BARS)
-    }
 
 
 @pytest.mark.parametrize("way", WAYS)

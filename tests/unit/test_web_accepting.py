@@ -257,6 +257,17 @@ async def test_large_body_in_one_piece_with_the_end_of_the_head_is_read() -> Non
         assert b" 422 " in await reader.readline()
 
 
+async def refusal(sent: bytes) -> tuple[int, str]:
+    """Return status and code of the problem that is the whole answer to these bytes."""
+    async with serving() as door:
+        reader, _ = await door.connect(sent)
+        async with asyncio.timeout(5):
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    version, status, _ = head.split(b" ", 2)
+    assert version == b"HTTP/1.1"
+    return int(status), msgspec.json.decode(body, type=Problem).code
+
+
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
@@ -274,12 +285,7 @@ async def test_large_body_in_one_piece_with_the_end_of_the_head_is_read() -> Non
 async def test_handshake_that_opens_no_websocket_gets_a_problem(
     sent: bytes, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with serving() as door:
-        reader, _ = await door.connect(sent)
-        async with asyncio.timeout(5):
-            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-    assert head.startswith(f"HTTP/1.1 {status} ".encode())
-    assert msgspec.json.decode(body, type=Problem).code == "bad_handshake"
+    assert await refusal(sent) == (status, "bad_handshake")
     assert caplog.records == []
 
 
@@ -293,12 +299,7 @@ async def test_handshake_that_opens_no_websocket_gets_a_problem(
 async def test_websocket_that_is_refused_gets_one_problem(
     sent: bytes, status: int, code: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with serving() as door:
-        reader, _ = await door.connect(sent)
-        async with asyncio.timeout(5):
-            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-    assert head.startswith(f"HTTP/1.1 {status} ".encode())
-    assert msgspec.json.decode(body, type=Problem).code == code
+    assert await refusal(sent) == (status, code)
     assert caplog.records == []
 
 

@@ -9,13 +9,13 @@ of it are gone, or not stored yet.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from schemas.portfolio import EquityMark
 from schemas.topics import PORTFOLIO_EQUITY, PORTFOLIO_POSITIONS
-from streams.history import EquitySeries, History, Window
+from streams.history import EquitySeries, History, Page, PositionStep, Window
 from web.history import stored
 from web.problems import ProblemError, journal_needed, unavailable
 from web.views.lots import Lots
@@ -26,6 +26,7 @@ _STEPS = 500
 _MARKS = 5_000
 _WAITING_MAX = 16
 _TIMEOUT_S = 60.0
+_Page = TypeVar("_Page", Page[PositionStep], EquitySeries)
 
 
 class Stored(NamedTuple):
@@ -61,18 +62,14 @@ class StoredShares:
         Raises ProblemError: 404 if not all of it is stored, 503 while the database is away or busy.
         """
         lots = run.views.lots.fresh()
+        share = account_id, strategy_id
         async with self._my_turn():
-            cursor, until_ns = "", run.upto(PORTFOLIO_POSITIONS)
-            while True:
-                window = Window(run.run_id, None, until_ns, _STEPS, cursor, is_newest_first=False)
-                page = await stored(run.history.position_steps(window, account_id, strategy_id))
+            ask = run.history.position_steps
+            async for page in _pages(run, PORTFOLIO_POSITIONS, _STEPS, ask, *share):
                 for step in page.items:
                     if step.fill is not None:
                         lots.on_fill(step.fill)
                     lots.on_position(step.change)
-                cursor = page.cursor
-                if not cursor:
-                    break
         for position in run.views.portfolio.positions_of(account_id):
             if position.strategy_id == strategy_id and not lots.agrees(position):
                 what = f"{account_id}/{strategy_id} in {position.instrument_id}"
@@ -86,15 +83,11 @@ class StoredShares:
         """
         curve = Curve()
         async with self._my_turn():
-            cursor, until_ns = "", run.upto(PORTFOLIO_EQUITY)
-            while True:
-                window = Window(run.run_id, None, until_ns, _MARKS, cursor, is_newest_first=False)
-                page = await stored(run.history.equity(window, account_id, strategy_id))
+            ask = run.history.equity
+            async for page in _pages(run, PORTFOLIO_EQUITY, _MARKS, ask, account_id, strategy_id):
                 for mark in _marks(page, account_id, strategy_id):
                     curve.add(mark)
-                cursor = page.cursor
-                if not cursor:
-                    return curve
+        return curve
 
     @asynccontextmanager
     async def deadline(self) -> AsyncIterator[None]:
@@ -121,6 +114,25 @@ class StoredShares:
             raise _too_long() from error
         finally:
             self._waiting -= 1
+
+
+async def _pages(
+    run: Stored,
+    topic: str,
+    size: int,
+    ask: Callable[[Window, str, str], Coroutine[Any, Any, _Page]],
+    account_id: str,
+    strategy_id: str,
+) -> AsyncIterator[_Page]:
+    """Yield a share's rows page by page, the oldest first, to where the state of ``topic`` is."""
+    cursor, until_ns = "", run.upto(topic)
+    while True:
+        window = Window(run.run_id, None, until_ns, size, cursor, is_newest_first=False)
+        page = await stored(ask(window, account_id, strategy_id))
+        yield page
+        cursor = page.cursor
+        if not cursor:
+            return
 
 
 def _too_long() -> ProblemError:

@@ -26,8 +26,11 @@ class Answer(NamedTuple):
     took_s: float
 
 
-class _Reader:
-    """Takes one response; httptools calls its methods."""
+class ResponseReader:
+    """Takes one response, and nothing of another one behind it; httptools calls its methods.
+
+    What follows a CONNECT is no body but no HTTP either: it is answered by a second response.
+    """
 
     def __init__(self, *, has_no_body: bool) -> None:
         self.headers: dict[str, str] = {}
@@ -38,20 +41,29 @@ class _Reader:
         self._parser = httptools.HttpResponseParser(self)
 
     def feed(self, data: bytes) -> None:
+        """Take bytes."""
         self._parser.feed_data(data)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        """Take a field of the head."""
+        if not self.is_done:
+            self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
+        """Know the status; an answer to HEAD ends here."""
+        if self.is_done:
+            return
         self.status = self._parser.get_status_code()
         if self._has_no_body:
             self.is_done = True
 
     def on_body(self, data: bytes) -> None:
-        self.body += data
+        """Take a part of the body."""
+        if not self.is_done:
+            self.body += data
 
     def on_message_complete(self) -> None:
+        """Know that all is here."""
         # An interim answer (100 Continue) is not the answer.
         self.is_done = self.status >= 200
 
@@ -99,7 +111,7 @@ class Sender:
         for piece in self._pieces(message.wire()):
             await put(writer, piece)
             await asyncio.sleep(0)
-        response = _Reader(has_no_body=message.method == "HEAD")
+        response = ResponseReader(has_no_body=message.method == "HEAD")
         try:
             while not response.is_done:
                 data = await reader.read(65_536)

@@ -162,21 +162,23 @@ def table_from_records(universe: Universe, kind: str, records: Sequence[Header])
     of another type or one whose source and sequence number are unknown.
     """
     want = _RECORD_BY_KIND[kind]
-    for record in records:
-        if type(record) is not want:
-            raise RecordError(
-                f"a {kind} table takes {want.__name__} records only",
-                field="type",
-                value=type(record).__name__,
-                remedy="group the records by type first",
-            )
-    origins = [_origin(record) for record in records]
+    for other in {type(record) for record in records} - {want}:
+        raise RecordError(
+            f"a {kind} table takes {want.__name__} records only",
+            field="type",
+            value=other.__name__,
+            remedy="group the records by type first",
+        )
+    sources, numbers = _origins(records)
+    names = [record.instrument_id for record in records]  # type: ignore[attr-defined]
+    indexes = {name: _instrument_index(universe, name) for name in dict.fromkeys(names)}
+    places = {name: universe.source_index(name) for name in dict.fromkeys(sources)}
     values: dict[str, list[Any]] = {
         "pos": list(range(len(records))),
         "ts": [record.ts_event_ns for record in records],  # type: ignore[attr-defined]
-        "instrument": [_instrument_index(universe, record) for record in records],
-        "source": [universe.source_index(name) for name, _ in origins],
-        "seq": [seq for _, seq in origins],
+        "instrument": [indexes[name] for name in names],
+        "source": [places[name] for name in sources],
+        "seq": numbers,
     }
     for field, column in _FIELDS[kind].items():
         values[column] = [getattr(record, field) for record in records]
@@ -189,6 +191,15 @@ def table_from_records(universe: Universe, kind: str, records: Sequence[Header])
     if isinstance(table, BarColumns):
         table.start = table.ts - _INTERVAL_LENGTHS[table.interval]
     return table
+
+
+def _origins(records: Sequence[Header]) -> tuple[list[str], list[int]]:
+    """Return the source and the sequence number of each record."""
+    sources = [record.source for record in records]
+    if all(sources):
+        return sources, [record.source_seq for record in records]
+    origins = [_origin(record) for record in records]
+    return [name for name, _ in origins], [seq for _, seq in origins]
 
 
 def _origin(record: Header) -> tuple[str, int]:
@@ -208,9 +219,8 @@ def _origin(record: Header) -> tuple[str, int]:
     )
 
 
-def _instrument_index(universe: Universe, record: Header) -> int:
-    """Return the universe's index of the record's instrument; raises DataError if it has none."""
-    instrument_id: str = getattr(record, "instrument_id", "")
+def _instrument_index(universe: Universe, instrument_id: str) -> int:
+    """Return the universe's index of an instrument; raises DataError if it has none."""
     index = universe.index(instrument_id)
     if index is None:
         raise DataError(

@@ -134,6 +134,12 @@ def batch_piece(batch: MarketBatch, topics: frozenset[str]) -> Piece:
 
 def records_piece(universe: Universe, items: list[tuple[str, Header]]) -> Piece:
     """Return single records as events; trades, quotes and bars of ``market.events`` become rows."""
+    kinds = {KIND_BY_RECORD.get(kind) for kind in {type(record) for _, record in items}}
+    if len(kinds) == 1 and {topic for topic, _ in items} == {MARKET_EVENTS}:
+        (only,) = kinds
+        if only is not None:
+            rows = [record for _, record in items]
+            return Piece(len(items), [table_from_records(universe, only, rows)], [])
     by_kind: dict[str, tuple[list[int], list[Header]]] = {}
     records: list[tuple[int, str, Header]] = []
     for pos, (topic, record) in enumerate(items):

@@ -214,3 +214,34 @@ def test_every_cut_takes_and_refuses_the_same(values: list[bytes | None], cuts: 
         records += part.records
         letters += part.letters
     assert (records, letters) == (whole.records, whole.letters)
+
+
+ODD = (
+    trade(price=1e300),
+    trade(size=-1e300),
+    trade(0),
+    trade(NOW_NS + 2 * 86_400_000_000_000),
+    trade(source="a", source_seq=2**63),
+    trade(source="a", source_seq=-(2**63) - 1),
+    trade(instrument_id="no"),
+    encode(Watermark(ts_event_ns=NOW_NS)),
+    b"{",
+)
+
+
+@given(st.integers(16, 40), st.sampled_from([trade(), trade(source="a", source_seq=7), *ODD]))
+def test_many_at_once_are_taken_as_one_by_one(count: int, other: bytes) -> None:
+    items = [Given(i, trade(NOW_NS + i)) for i in range(count)]
+    items[count // 2] = Given(count // 2, other)
+    whole = take_records(MARKET_EVENTS, HOME, items, universe(), PARTITIONS)
+    alone = [take_records(MARKET_EVENTS, HOME, [item], universe(), PARTITIONS) for item in items]
+    assert whole.records == [record for taken in alone for record in taken.records]
+    assert whole.letters == [letter for taken in alone for letter in taken.letters]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_record_among_many_is_doubted(odd: bytes) -> None:
+    values = [trade(NOW_NS + i) for i in range(20)]
+    taken = take(*values, odd, *values)
+    is_taken = b"Watermark" in odd or b"watermark" in odd
+    assert (len(taken.letters), len(taken.records)) == ((0, 41) if is_taken else (1, 40))

@@ -6,10 +6,12 @@ would carry its clock away, is found here, before anything has changed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from agents.runners.kafka.parts.part import partition_of
 from schemas.envelope import Header
@@ -153,6 +155,33 @@ class MarketData:
         seq: int = record.source_seq
         return (
             is_exact and 0 < ts < _INT64 and ts <= written_ns + _DAY_NS and -_INT64 <= seq < _INT64
+        )
+
+    def are_sound(self, records: Sequence[Any], written_ns: Sequence[int]) -> bool:
+        """Return whether all are trades of which ``is_sound`` would say yes; it may doubt more.
+
+        The narrowest limits among the instruments hold for all of them here.
+        """
+        if set(map(type, records)) != {Trade}:
+            return False
+        limits = []
+        for name, record in {record.instrument_id: record for record in records}.items():
+            found = self._limits.get(name) or self._look_up(record)
+            if found is None:
+                return False
+            limits.append(found)
+        prices = np.array([record.price for record in records], np.float64)
+        sizes = np.array([record.size for record in records], np.float64)
+        times = [record.ts_event_ns for record in records]
+        numbers = [record.source_seq for record in records]
+        return bool(
+            (np.abs(prices) < min(price for price, _ in limits)).all()
+            and (np.abs(sizes) < min(size for _, size in limits)).all()
+            and min(times) > 0
+            and max(times) < _INT64
+            and max(times) <= min(written_ns) + _DAY_NS
+            and min(numbers) >= -_INT64
+            and max(numbers) < _INT64
         )
 
     def _look_up(self, record: Any) -> tuple[float, float] | None:

@@ -64,6 +64,9 @@ class PartState(msgspec.Struct):
     instruments: list[Instrument] = []
 
 
+_ALONE = frozenset({Instrument, CorporateAction})
+
+
 @lru_cache(maxsize=65_536)
 def partition_of(key: str, partitions: int) -> int:
     """Return the partition of a key as Kafka's default partitioner chooses it."""
@@ -116,7 +119,9 @@ class Part(ABC):
         source = f"{topic}/{partition}"
         start = self.offsets.get(source, 0)
         self._taken = records
-        fresh = self._unknown(source, [record for at, record in records if at >= start])
+        # They stand in the order of their offsets, and mostly all of them are new.
+        is_ahead = not records or records[0][0] >= start
+        fresh = self._unknown(source, [record for at, record in records if is_ahead or at >= start])
         self.offsets[source] = max(start, next_offset)
         if not fresh:
             return []
@@ -136,6 +141,16 @@ class Part(ABC):
     def _unknown(self, source: str, records: list[Header]) -> list[Header]:
         """Return the records that no producer had written before."""
         marks = self._marks.setdefault(source, {})
+        writers = {record.producer for record in records}
+        if len(writers) == 1:
+            (producer,) = writers
+            last = marks.get(producer, 0)
+            numbers = [record.producer_seq for record in records]
+            if not producer:
+                return records
+            if numbers == list(range(last + 1, last + 1 + len(numbers))):
+                marks[producer] = numbers[-1]
+                return records
         out = []
         for record in records:
             producer = record.producer
@@ -254,6 +269,9 @@ def _pieces(records: list[Header]) -> Iterator[list[Header] | Instrument]:
     wrong. Definitions have no event time, so they may not become part of a batch.
     """
     held: list[Header] = []
+    if _ALONE.isdisjoint(map(type, records)):
+        yield records
+        return
     for record in records:
         if isinstance(record, Instrument | CorporateAction):
             if held:

@@ -18,7 +18,7 @@ from web.hub import Hub
 from web.operations import Operations
 from web.own_history import OwnHistory
 from web.problems import ProblemError, unavailable
-from web.runs import FoldedRuns, NoRuns, RunStore, parse_place
+from web.runs import END, FoldedRuns, NoRuns, Place, RunStore, parse_place
 from web.security.accounts import Accounts, check_command, not_own
 from web.security.gatekeeper import Gatekeeper
 from web.settings import WebSettings
@@ -102,7 +102,7 @@ class Context:
         """
         place = parse_place(as_of)
         name = self.views.backtests.run_of(run_id) or run_id or self.log.run_id
-        if not as_of and name == self.log.run_id:
+        if name == self.log.run_id and self._is_present(place):
             return self
         scene = copy.copy(self)
         scene.run_id, scene.place = name, f"{name}@{as_of}"
@@ -118,6 +118,11 @@ class Context:
                 raise
             scene.views, scene.is_stored = views, True
         return scene
+
+    def _is_present(self, place: Place) -> bool:
+        """Return whether the running run has not got further than to a place."""
+        newest_ns = max(self.views.newest_ns.values(), default=0)
+        return place == END or (place.ts_ns is not None and place.ts_ns >= newest_ns)
 
     def share_deadline(self) -> AbstractAsyncContextManager[None]:
         """Bound all that ``lots`` and ``curve`` read for one answer; raises ProblemError (503)."""

@@ -106,6 +106,18 @@ def test_running_run_without_a_journal_is_folded_from_its_log() -> None:
     assert (early["status"], late["status"]) == ("SUBMITTED", "FILLED")
 
 
+def test_time_that_the_running_run_has_not_reached_is_the_present() -> None:
+    store = FakeRuns(**{"run-1": filled_run()})
+    run = Run(runs=store)
+    run.log.append(filled_run())
+    with run.client() as other:
+        early = other.get("/api/orders/o-1?as_of=2013-10-07T13:30:00Z").json()
+        late = other.get("/api/orders/o-1?as_of=2099-01-01").json()
+
+    assert (early["status"], late["status"]) == ("SUBMITTED", "FILLED")
+    assert store.reads == 1
+
+
 def test_backtest_is_found_by_its_task() -> None:
     run = Run(runs=FakeRuns(backtest_1=filled_run()))
     result = BacktestResult(

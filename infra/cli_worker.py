@@ -93,8 +93,18 @@ def worker(
         arguments = [item for item in sys.argv[1:] if item != "--supervise"]
         sys.exit(run_supervisor([*arguments, "--supervised"], errors))
     joined: list[str] = []
+    working = work(
+        settings,
+        names,
+        host,
+        port,
+        console,
+        wait_s=wait,
+        on_join=joined.append,
+        leash=sys.stdin.fileno() if supervised else None,
+    )
     try:
-        uvloop.run(work(settings, names, host, port, console, wait_s=wait, on_join=joined.append))
+        uvloop.run(working)
     except (InputError, ConflictError):
         raise  # no restart mends it
     except MillraceError as error:

@@ -2,6 +2,9 @@
 
 What a restart cannot mend (settings, topics, another configuration) ends the supervisor too, with
 the same exit status. Between restarts it waits, longer each time a worker did not live long.
+
+A supervisor that is killed cannot stop its worker. So the worker holds one end of a pipe, and ends
+in good order when there is nobody at the other.
 """
 
 from __future__ import annotations
@@ -41,7 +44,9 @@ def supervise(arguments: Sequence[str], console: Console) -> int:
         began_s = time.monotonic()
         # A group of its own: Ctrl-C reaches the supervisor, which stops the worker once.
         child = subprocess.Popen(  # noqa: S603 - our own arguments
-            [sys.executable, "-m", "infra", *arguments], start_new_session=True
+            [sys.executable, "-m", "infra", *arguments],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
         )
         status = child.wait()
         # To mypy the first is always false: it does not see the signal handler.

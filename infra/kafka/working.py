@@ -61,11 +61,15 @@ async def work(
     *,
     wait_s: float = 0.0,
     on_join: Callable[[str], None] = lambda _: None,
+    leash: int | None = None,
 ) -> None:
     """Run stages until SIGINT or SIGTERM; raises MillraceError for what ended the work before.
 
     ``on_join`` is called with the session's name when the cluster has answered and work begins.
+    ``leash``: a pipe whose other end a supervisor holds; its end is as good as SIGTERM.
     """
+    if leash is not None:
+        _end_with(leash)
     connection = connection_of(settings.kafka)
     await wait_for_topics(connection, settings, wait_s)
     # Instruments come with the first data.
@@ -87,6 +91,17 @@ async def work(
         standstill_s_max = settings.kafka.stall_timeout_s * _UNHEALTHY_SHARE
         web = _web(workers, meters, standstill_s_max, host, port)
         await _run(workers, meters, stop, web, console, session.run_id)
+
+
+def _end_with(pipe: int) -> None:
+    """Send SIGTERM to this process when nobody holds the other end of a pipe any more."""
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        loop.remove_reader(pipe)
+        signal.raise_signal(signal.SIGTERM)
+
+    loop.add_reader(pipe, end)
 
 
 def _collect_rarely() -> None:

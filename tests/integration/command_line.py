@@ -75,6 +75,14 @@ class Background:
         """Return what it has said so far."""
         return self.output.read_text()
 
+    def kill(self) -> list[int]:
+        """Kill it; return the processes that it had started and that may go on."""
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        self._process.kill()
+        self._process.wait(BOUND_S)
+        return [int(child) for child in children]
+
     def is_running(self) -> bool:
         """Return whether it has not ended."""
         return self._process.poll() is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -187,6 +188,21 @@ def test_supervised_worker_waits_for_its_broker(node: Node, config: Path, tmp_pa
         worker.until("ready", times=2)
         assert worker.stop() == 0
     assert "Traceback" not in worker.said()
+
+
+def test_worker_ends_with_a_supervisor_that_is_killed(
+    own_bootstrap: str, config: Path, tmp_path: Path
+) -> None:
+    asyncio.run(make_topics(own_bootstrap))
+    supervised = words(("worker", "--supervise"), own_bootstrap, config)
+    with Background(tmp_path / "worker.log", *supervised) as supervisor:
+        supervisor.until("ready")
+        (worker,) = supervisor.kill()
+    until_s = time.monotonic() + BOUND_S
+    while Path(f"/proc/{worker}").exists():
+        assert time.monotonic() < until_s, "the worker goes on without its supervisor"
+        time.sleep(0.1)
+    assert "Traceback" not in supervisor.said()
 
 
 def test_worker_may_wait_for_a_broker(tmp_path: Path, config: Path) -> None:

@@ -134,26 +134,25 @@ def batch_piece(batch: MarketBatch, topics: frozenset[str]) -> Piece:
 
 def records_piece(universe: Universe, items: list[tuple[str, Header]]) -> Piece:
     """Return single records as events; trades, quotes and bars of ``market.events`` become rows."""
-    kinds = {KIND_BY_RECORD.get(kind) for kind in {type(record) for _, record in items}}
-    if len(kinds) == 1 and {topic for topic, _ in items} == {MARKET_EVENTS}:
-        (only,) = kinds
-        if only is not None:
-            rows = [record for _, record in items]
-            return Piece(len(items), [table_from_records(universe, only, rows)], [])
-    by_kind: dict[str, tuple[list[int], list[Header]]] = {}
-    records: list[tuple[int, str, Header]] = []
-    for pos, (topic, record) in enumerate(items):
-        kind = KIND_BY_RECORD.get(type(record)) if topic == MARKET_EVENTS else None
-        if kind is None:
-            records.append((pos, topic, record))
-            continue
-        places, rows = by_kind.setdefault(kind, ([], []))
-        places.append(pos)
-        rows.append(record)
-    tables = [
-        table_from_records(universe, kind, rows).moved(np.array(places, np.int64))
-        for kind, (places, rows) in by_kind.items()
+    kinds = [
+        KIND_BY_RECORD.get(type(record)) if topic == MARKET_EVENTS else None
+        for topic, record in items
     ]
+    found = dict.fromkeys(kinds)
+    if len(found) == 1 and None not in found:
+        (only,) = found
+        assert only is not None
+        rows = [record for _, record in items]
+        return Piece(len(items), [table_from_records(universe, only, rows)], [])
+    tables: list[Columns] = []
+    records: list[tuple[int, str, Header]] = []
+    for kind in found:
+        places = [pos for pos, item_kind in enumerate(kinds) if item_kind == kind]
+        if kind is None:
+            records = [(pos, *items[pos]) for pos in places]
+            continue
+        table = table_from_records(universe, kind, [items[pos][1] for pos in places])
+        tables.append(table.moved(np.array(places, np.int64)))
     return Piece(len(items), tables, records)
 
 

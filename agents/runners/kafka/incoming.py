@@ -27,6 +27,7 @@ from schemas.envelope import SCHEMA_VERSION, Header
 from schemas.errors import NewerSchemaError, RecordError
 from schemas.identifiers import source_id
 from schemas.instruments import CorporateAction, Instrument, Universe
+from schemas.market_data import Trade
 from schemas.topics import (
     ACCOUNT_INPUTS,
     MARKET_EVENTS,
@@ -102,37 +103,75 @@ def take_records(
     records are added to it, and hold for what stands behind them. Raises NewerSchemaError for a
     record that this program is too old for; its ``offset`` says where that stands.
     """
-    taken: list[tuple[int, Header]] = []
-    letters: list[DeadLetter] = []
-    is_checked, source = topic in STAGE_INPUTS, _SOURCES.get(topic, "")
-    known = KnownInstruments(universe) if universe is not None else None
-    market = None
-    if known is not None and topic == MARKET_EVENTS:
-        market = MarketData(known, partition, partitions)
-    name = f"{source}/{partition}"
+    taking = _Taking(topic, partition, universe, partitions)
     read = _decoded(topic, partition, arrived)
-    if market is not None and len(read) >= _MANY:
+    if taking.market is None:
+        for item, found in zip(arrived, read, strict=True):
+            taking.one(item, found)
+        return Taken(taking.records, taking.letters)
+    begin = 0
+    for end in (*(at for at, found in enumerate(read) if type(found) is not Trade), len(read)):
+        if end - begin < _MANY or not taking.all_of(arrived[begin:end], read[begin:end]):
+            for at in range(begin, end):
+                taking.one(arrived[at], read[at])
+        if end < len(read):
+            taking.one(arrived[end], read[end])
+        begin = end + 1
+    return Taken(taking.records, taking.letters)
+
+
+class _Taking:
+    """Takes what was read of one partition, record by record or many trades at once."""
+
+    def __init__(
+        self, topic: str, partition: int, universe: Universe | None, partitions: int
+    ) -> None:
+        self.records: list[tuple[int, Header]] = []
+        self.letters: list[DeadLetter] = []
+        self._place = topic, partition, partitions
+        self._source = _SOURCES.get(topic, "")
+        self._name = f"{self._source}/{partition}"
+        self._known = KnownInstruments(universe) if universe is not None else None
+        self.market: MarketData | None = None
+        if self._known is not None and topic == MARKET_EVENTS:
+            self.market = MarketData(self._known, partition, partitions)
+
+    def all_of(self, arrived: Sequence[Arrived], trades: Sequence[Any]) -> bool:
+        """Take trades if there is surely nothing wrong with any of them, else none."""
         written_ns = [item.timestamp * _NS_OF_MS for item in arrived]
-        if market.are_sound(read, written_ns):
-            offsets = [item.offset for item in arrived]
-            named = [_named(found, name, at) for found, at in zip(read, offsets, strict=True)]
-            return Taken(list(zip(offsets, named, strict=True)), letters)
-    for item, found in zip(arrived, read, strict=True):
-        if market is not None and market.is_sound(found, item.timestamp * _NS_OF_MS):
-            taken.append((item.offset, _named(found, name, item.offset)))
-            continue
+        if self.market is None or not self.market.are_sound(trades, written_ns):
+            return False
+        offsets = [item.offset for item in arrived]
+        for trade, offset in zip(trades, offsets, strict=True):
+            if not trade.source:
+                trade.source, trade.source_seq = self._name, offset
+            trade.event_id = source_id(trade.source, trade.instrument_id, trade.source_seq)
+        self.records += zip(offsets, trades, strict=True)
+        return True
+
+    def one(self, item: Arrived, found: Any) -> None:
+        """Take a record, or make a dead letter of it."""
+        topic, partition, partitions = self._place
+        written_ns = item.timestamp * _NS_OF_MS
+        if self.market is not None and self.market.is_sound(found, written_ns):
+            _name_event(found, self._name, item.offset)
+            self.records.append((item.offset, found))
+            return
         reason = found if isinstance(found, str) else ""
-        if is_checked and not isinstance(found, str):
-            reason = unusable(topic, partition, partitions, found, item.timestamp * _NS_OF_MS)
-            if not reason and known is not None:
-                reason = known.fault(topic, found)
+        if topic in STAGE_INPUTS and not reason:
+            reason = unusable(topic, partition, partitions, found, written_ns)
+            if not reason and self._known is not None:
+                reason = self._known.fault(topic, found)
         if reason:
-            letters.append(dead_letter(topic, partition, item, reason))
-        elif not isinstance(found, str):
-            if source:
-                _name(found, name, item.offset)
-            taken.append((item.offset, found))
-    return Taken(taken, letters)
+            self.letters.append(dead_letter(topic, partition, item, reason))
+            return
+        has_name = isinstance(found, Instrument) or (
+            isinstance(found, CorporateAction) and found.event_id
+        )
+        if self._source and not has_name:
+            # Reference data that have a name come as they are.
+            _name_event(found, self._name, item.offset)
+        self.records.append((item.offset, found))
 
 
 def _decoded(topic: str, partition: int, arrived: Sequence[Arrived]) -> list[Header | str]:
@@ -142,10 +181,9 @@ def _decoded(topic: str, partition: int, arrived: Sequence[Arrived]) -> list[Hea
         records: list[Any] = [read(item.value or b"") for item in arrived]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return [_decoded_alone(topic, partition, item) for item in arrived]
-    if all(
-        record.schema_version <= SCHEMA_VERSION and len(item.value or b"") <= _SHORT_BYTES
-        for record, item in zip(records, arrived, strict=True)
-    ):
+    newest = max([record.schema_version for record in records], default=0)
+    longest = max([len(item.value or b"") for item in arrived], default=0)
+    if newest <= SCHEMA_VERSION and longest <= _SHORT_BYTES:
         return records
     return [
         record
@@ -208,19 +246,12 @@ def _depth(value: bytes) -> int:
     return deepest
 
 
-def _name(record: Any, source: str, offset: int) -> None:
-    """Give a market event its name; reference data that have one come as they are."""
-    if isinstance(record, Instrument) or (isinstance(record, CorporateAction) and record.event_id):
-        return
-    _named(record, source, offset)
-
-
-def _named(record: Any, source: str, offset: int) -> Any:
+def _name_event(record: Any, source: str, offset: int) -> None:
+    """Give a market event its name, by its place if it has no source."""
     if not record.source:
         record.source, record.source_seq = source, offset
-    instrument_id = getattr(record, "instrument_id", None)
+    instrument_id = getattr(record, "instrument_id", "")
     record.event_id = source_id(record.source, instrument_id or "", record.source_seq)
-    return record
 
 
 def dead_letter(topic: str, partition: int, item: Arrived, reason: str) -> DeadLetter:

@@ -33,6 +33,8 @@ from streams.log import Listener, Page, Published, page_of
 
 _STEP_RECORDS = 4000
 _SIDE_MAX = 10_000
+_AHEAD_NS = 86_400_000_000_000
+"""An event may be so much later than the time at which it was written, as for the stages."""
 _OWN = frozenset({SYSTEM_ORDER_LOG, SYSTEM_SNAPSHOTS})
 """What stages write for themselves: followed, but not read from the beginning."""
 
@@ -119,8 +121,12 @@ class KafkaLog:
     def _take(self, window: PartitionWindow, arrived: Sequence[Any], next_offset: int) -> None:
         fresh = window.take(arrived, next_offset)
         if window.topic == MARKET_EVENTS:
+            # What no stage takes may not move the clock by which commands are stamped.
+            latest_ns = max((item.timestamp for item in arrived), default=0) * 10**6 + _AHEAD_NS
             for item in fresh:
-                self._clock_ns = max(self._clock_ns, getattr(item.record, "ts_event_ns", 0))
+                ts_ns = getattr(item.record, "ts_event_ns", 0)
+                if self._clock_ns < ts_ns <= latest_ns:
+                    self._clock_ns = ts_ns
         if fresh:
             for listener in list(self._listeners):
                 listener(fresh)

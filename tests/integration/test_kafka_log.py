@@ -17,7 +17,7 @@ from streams.kafka.log import KafkaLog
 from streams.kafka.publisher import Publisher, outgoing
 from streams.kafka.topics import ClusterTopics
 from streams.log import Published
-from tests.unit.web_run import START_NS, submit, submitted
+from tests.unit.web_run import START_NS, submit, submitted, trade
 
 
 @pytest.fixture
@@ -133,3 +133,13 @@ async def test_what_retention_took_is_told(connection: Connection) -> None:
 async def test_place_that_is_not_written_yet_is_an_empty_page(connection: Connection) -> None:
     async with following(connection) as log:
         assert await log.fetch(t.RISK_DECISIONS, 3, 0, 10) == ([], 0, 0)
+
+
+async def test_time_that_no_stage_takes_does_not_move_the_clock(connection: Connection) -> None:
+    async with following(connection) as log, Publisher(connection) as publisher:
+        before = log.end_offset(t.MARKET_EVENTS, 1)
+        wild, sound = trade(1.0), trade(1.0)
+        wild.ts_event_ns = 9_000_000_000_000_000_000
+        await publisher.publish([outgoing(t.MARKET_EVENTS, item, 1) for item in (wild, sound)])
+        await until_end(log, t.MARKET_EVENTS, 1, before + 2)
+        assert log.now_ns() == sound.ts_event_ns

@@ -70,6 +70,16 @@ class ExchangeRate(Incoming, gc=False, omit_defaults=True, tag="exchange_rate", 
     rate: Decimal
 
 
+_FIXED = (
+    "price_increment",
+    "quantity_increment",
+    "multiplier",
+    "currency",
+    "calendar",
+    "time_zone",
+)
+
+
 class Universe:
     """The instruments and sources of a run, each with a small stable index for the columns.
 
@@ -101,21 +111,20 @@ class Universe:
     def add(self, instrument: Instrument) -> int:
         """Add or update an instrument and return its index.
 
-        The grids of a known one may not change.
+        What bars, prices and cash are computed with may not change: grids, multiplier, currency,
+        calendar and time zone. Raises ConfigError if it does.
         """
         index = self._index_by_id.get(instrument.instrument_id)
         if index is not None:
             known = self.instruments[index]
-            if (known.price_increment, known.quantity_increment) != (
-                instrument.price_increment,
-                instrument.quantity_increment,
-            ):
-                raise ConfigError(
-                    "the grid of a known instrument cannot change within a run",
-                    field="price_increment",
-                    value=str(instrument.price_increment),
-                    remedy="start a new session for another grid",
-                )
+            for field in _FIXED:
+                if getattr(known, field) != getattr(instrument, field):
+                    raise ConfigError(
+                        f"{field} of a known instrument cannot change within a run",
+                        field=field,
+                        value=str(getattr(instrument, field)),
+                        remedy="start a new session for it",
+                    )
             self.instruments[index] = instrument
             return index
         index = len(self.instruments)

@@ -72,7 +72,15 @@ def test_a_definition_counts_for_what_stands_behind_it() -> None:
         (structs.replace(NEW, time_zone="Moon/Crater"), "time_zone"),
         (
             structs.replace(NEW, instrument_id="AA.XXXX", price_increment=Decimal("0.05")),
-            "grid of a known instrument",
+            "price_increment of a known instrument",
+        ),
+        (
+            structs.replace(NEW, instrument_id="AA.XXXX", time_zone="Asia/Tokyo"),
+            "time_zone of a known instrument",
+        ),
+        (
+            structs.replace(NEW, instrument_id="AA.XXXX", multiplier=Decimal(50)),
+            "multiplier of a known instrument",
         ),
         (structs.replace(SPLIT, ratio=Decimal(0)), "new shares for one old share"),
         (structs.replace(SPLIT, instrument_id="NO.XXXX"), "NO.XXXX is not known"),

@@ -29,8 +29,8 @@ async def read_to_end(
 ) -> AsyncIterator[Any]:
     """Yield the records of a topic, in the order of each partition, up to their present ends.
 
-    Raises ConfigError for a topic that is not there, StorageError if Kafka does not give all within
-    the deadline, and what ``start_client`` raises.
+    Raises ConfigError for a topic that is not there, StorageError if Kafka gives nothing for
+    ``deadline_s``, and what ``start_client`` raises. What is done with the records may take longer.
     """
     consumer = AIOKafkaConsumer(
         topic,
@@ -45,13 +45,18 @@ async def read_to_end(
         await start_client(consumer, connection)
         async with asyncio.timeout_at(deadline):
             ends = await _ends(consumer, topic, partitions)
-        while any(at < end for at, end in (await _positions(consumer, ends)).values()):
+        while True:
             async with asyncio.timeout_at(deadline):
+                places = await _positions(consumer, ends)
+                if all(at >= end for at, end in places.values()):
+                    break
                 fetched = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
             for place, records in fetched.items():
                 for record in records:
                     if place in ends and record.offset < ends[place]:
                         yield record
+            if fetched:
+                deadline = loop.time() + deadline_s
     except UnknownTopicOrPartitionError as error:
         raise missing_topic(topic) from error
     except (KafkaError, OSError, TimeoutError) as error:

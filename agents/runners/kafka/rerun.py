@@ -23,6 +23,10 @@ from schemas.topics import CATALOGUE, SYSTEM_ORDER_LOG, SYSTEM_SNAPSHOTS
 
 Place = tuple[str, int]
 _OWN = frozenset({SYSTEM_ORDER_LOG, SYSTEM_SNAPSHOTS})
+_KEPT = frozenset(
+    topic.name for topic in CATALOGUE if topic.retention_ms < 0 and not topic.is_compacted
+)
+"""Topics from which nothing ever goes."""
 
 
 class Chunk(NamedTuple):
@@ -57,7 +61,8 @@ class Mismatch(NamedTuple):
 class PartRerun(NamedTuple):
     """What the re-run of one part found.
 
-    ``unpublished`` outputs follow from inputs that the part had not finished when the log ends.
+    ``unpublished`` outputs follow from inputs that the part had not finished when the log ends, or
+    were on a topic from which retention or compaction took them.
     """
 
     instance: str
@@ -81,7 +86,7 @@ class Published:
             return
         place = self.by_producer.setdefault(record.producer, {}).setdefault((topic, partition), {})
         known = place.setdefault(record.producer_seq, record)
-        if known is not record and known != record:
+        if known is not record and not _is_equal(known, record):
             found = Mismatch(topic, partition, known, record)
             self.contradictions.setdefault(record.producer, []).append(found)
 
@@ -185,6 +190,7 @@ class _Comparison:
             place: dict(records)
             for place, records in published.by_producer.get(instance, {}).items()
         }
+        self._last = {place: max(records) for place, records in self._left.items()}
         self._inputs = 0
         self._compared = 0
         self._unpublished = 0
@@ -197,10 +203,14 @@ class _Comparison:
         for topic, partition, record in made:
             known = self._left.get((topic, partition), {}).pop(record.producer_seq, None)
             if known is None:
-                self._unpublished += 1
+                if topic in _KEPT and record.producer_seq < self._last.get((topic, partition), 0):
+                    # Its producer went on behind it: it was there once, or should have been.
+                    self._differ(Mismatch(topic, partition, None, record))
+                else:
+                    self._unpublished += 1
                 continue
             self._compared += 1
-            if known != record and not _is_equal(known, record):
+            if not _is_equal(known, record):
                 self._differ(Mismatch(topic, partition, known, record))
 
     def _differ(self, mismatch: Mismatch) -> None:

@@ -33,6 +33,14 @@ from streams.kafka.connection import Connection
 from streams.kafka.ranges import Place, PlaceReader
 
 _STEP_RECORDS = 4000
+_NOT_IN_COLUMNS = (
+    "producer",
+    "run_id",
+    "ts_received_ns",
+    "correlation_id",
+    "causation_id",
+    "condition",
+)
 
 
 class Recorder:
@@ -138,7 +146,9 @@ class Recorder:
         return all(
             type(record) not in KIND_BY_RECORD
             or (
-                not record.producer and self._universe.index(record.instrument_id) is not None  # type: ignore[attr-defined]
+                # For history what is asked for is prices and sizes.
+                (self._producers or not any(getattr(record, f, None) for f in _NOT_IN_COLUMNS))
+                and self._universe.index(record.instrument_id) is not None  # type: ignore[attr-defined]
             )
             for record in records
         )

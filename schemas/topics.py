@@ -327,7 +327,8 @@ CATALOGUE: tuple[Topic, ...] = (
         (instruments.Instrument,),
         1,
         _KEEP,
-        True,
+        # The order log names its records, and a part that is rebuilt needs every one of them.
+        False,
         "operators",
         "state",
         "Definitions of instruments.",

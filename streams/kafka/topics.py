@@ -57,6 +57,11 @@ def settings_of(topic: Topic, min_in_sync_replicas: int = 1) -> dict[str, str]:
         settings["retention.bytes"] = "-1"
     if topic.name == SYSTEM_SNAPSHOTS:
         settings["max.message.bytes"] = str(SNAPSHOT_MAX_BYTES)
+        # Only closed segments are compacted, and who takes over a part reads all that is left: by
+        # a broker's own settings that would be gigabytes.
+        settings["segment.bytes"] = str(2 * SNAPSHOT_MAX_BYTES)
+        settings["segment.ms"] = "600000"
+        settings["min.cleanable.dirty.ratio"] = "0.1"
     return settings
 
 

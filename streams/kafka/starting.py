@@ -60,12 +60,7 @@ async def start_client(client: Any, connection: Connection) -> None:
         raise  # it has answered
     except _NOT_ALLOWED as error:
         await _close(client)
-        raise ConfigError(
-            f"Kafka does not allow this user to begin: {error}",
-            field="kafka.username",
-            value=connection.username,
-            remedy=_GRANT,
-        ) from error
+        raise _not_allowed(connection, f"begin: {error}") from error
     except (KafkaError, OSError, TimeoutError) as error:
         await _close(client)
         raise await reason(connection, error) from error
@@ -126,6 +121,24 @@ def failed(
     text = f"{what}: {str(error) or type(error).__name__}"
     is_refused = isinstance(error, _NOT_ALLOWED)
     return _broken(connection, text, _GRANT if is_refused else remedy or _CHECK)
+
+
+def ended(connection: Connection, stage: str, error: BaseException) -> BaseException:
+    """Return the error to tell of what ended a stage's work: that of the client in our words."""
+    if isinstance(error, _NOT_ALLOWED):
+        return _not_allowed(connection, f"work on the {stage} stage: {error}")
+    if isinstance(error, KafkaError | OSError):
+        return failed(connection, f"the {stage} stage cannot go on", error)
+    return error
+
+
+def _not_allowed(connection: Connection, what: str) -> ConfigError:
+    return ConfigError(
+        f"Kafka does not allow this user to {what}",
+        field="kafka.username",
+        value=connection.username,
+        remedy=_GRANT,
+    )
 
 
 def _broken(connection: Connection, text: str, remedy: str) -> StorageError:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import faust
+import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from faust.types import TP
 
 from agents.runners.kafka.app import new_app
@@ -219,6 +220,33 @@ async def test_positions_of_the_state_win_and_commits_wait_for_it(
         await reaches(is_committed)
     assert seen.values == {0: [*range(20, 50)]}
     assert asked[0] == {TP(topic, 0)}
+
+
+@pytest.mark.parametrize(
+    ("at", "told"), [(20, "needs records 20 to 29"), (80, "ends at offset 50")]
+)
+async def test_place_that_the_log_does_not_have_is_told_not_passed_over(
+    bootstrap: str, tmp_path: Path, at: int, told: str
+) -> None:
+    topic = await new_topic(bootstrap, 1)
+    await produce(bootstrap, topic, 0, range(50))
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=30)})
+    await admin.close()
+
+    async def positions(assigned: frozenset[TP]) -> dict[TP, int]:
+        return dict.fromkeys(assigned, at)
+
+    seen = Seen()
+    async with reading(bootstrap, topic, seen, tmp_path, positions=positions) as app:
+
+        async def is_told() -> bool:
+            return app.consumer.fault() is not None  # type: ignore[attr-defined]
+
+        await reaches(is_told)
+        assert told in str(app.consumer.fault())  # type: ignore[attr-defined]
+    assert seen.count == 0
 
 
 async def test_second_worker_takes_over_half_and_nothing_is_lost(

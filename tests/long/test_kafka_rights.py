@@ -103,11 +103,29 @@ class Guarded:
         return path
 
 
+def without_groups(user: str, rights: list[AclBinding]) -> list[AclBinding]:
+    """Return the rights on topics as those of another user."""
+    return [
+        AclBinding(
+            b.restype,
+            b.name,
+            b.resource_pattern_type,
+            f"User:{user}",
+            b.host,
+            b.operation,
+            b.permission_type,
+        )
+        for b in rights
+        if b.restype is not ResourceType.GROUP
+    ]
+
+
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     folder = tmp_path_factory.mktemp("guarded")
     rights = granted()
     assert rights.keys() == {"worker", "web", "feed", "record", "topics"}
+    rights["loner"] = without_groups("loner", rights["worker"])
     plain, guarded = free_port(), free_port()
     users = " ".join(f'user_{user}="{PASSWORD}"' for user in rights)
     login = "org.apache.kafka.common.security.plain.PlainLoginModule"
@@ -195,3 +213,11 @@ async def test_feeds_may_neither_trade_nor_read_what_follows(broker: Guarded) ->
 async def test_others_may_write_nothing(broker: Guarded, user: str) -> None:
     with pytest.raises(ConfigError, match=r"(?i)does not allow this user.*grant this user"):
         await Publisher(broker.connection(user)).__aenter__()
+
+
+async def test_worker_that_may_join_no_group_ends_and_says_so(broker: Guarded) -> None:
+    await trade_once(broker.connection("feed"), START_NS)
+    done = millrace("worker", "--config", broker.config("loner"))
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "does not allow this user to work on" in done.stderr
+    assert "grant this user the rights" in done.stderr

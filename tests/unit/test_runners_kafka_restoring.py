@@ -11,6 +11,7 @@ from agents.runners.kafka.parts.part import Part
 from agents.runners.kafka.restoring import (
     Saved,
     check_kept,
+    check_reached,
     check_tail,
     packed,
     restore_newest,
@@ -20,7 +21,7 @@ from agents.strategy.builtin import BUILTIN
 from schemas.codec import encode
 from schemas.control import StageSnapshot
 from schemas.envelope import SCHEMA_VERSION
-from schemas.errors import ConfigError, RecordError
+from schemas.errors import ConfigError, RecordError, StorageError
 from schemas.topics import MARKET_EVENTS, SYSTEM_SNAPSHOTS, key_of
 from tests.kafka_bus import Bus, Consumer, Makers, consumers, drain, makers
 from tests.kafka_case import CONFIG, Run, one_process_run
@@ -129,6 +130,15 @@ def test_new_part_begins_where_records_are_and_one_that_had_begun_misses_none(
     rebuilt = make["market"](0)
     with pytest.raises(ConfigError, match="records 0 to 699"):
         check_kept({rebuilt: {place}}, {place: 700}, {"market/0"})
+
+
+def test_partition_that_lost_what_was_consumed_is_told(make: Makers) -> None:
+    place = (MARKET_EVENTS, 0)
+    part = make["market"](0)
+    part.offsets[f"{MARKET_EVENTS}/0"] = 1000
+    check_reached({part: {place}}, {place: 1000})
+    with pytest.raises(StorageError, match=r"ends at offset 900, but records up to 999 were"):
+        check_reached({part: {place}}, {place: 900})
 
 
 def test_what_has_to_be_consumed_again_has_to_be_there() -> None:

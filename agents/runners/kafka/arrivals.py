@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from agents.runners.kafka.incoming import take_records
@@ -96,6 +96,24 @@ class Waiting:
     def count(self, place: Place) -> int:
         """Return how many records of a partition are waiting."""
         return sum(len(arrival.records) for arrival in self._held if arrival.place == place)
+
+
+def jobs_of(arrivals: Sequence[Arrival], parts: Mapping[int, Part]) -> list[Job]:
+    """Return what each part has to do: each record once, what came of a partition in one go."""
+    jobs: dict[tuple[int, Place], Job] = {}
+    for place, arrived, message in arrivals:
+        having = [part for part in parts.values() if place in part.follows]
+        if message is not None:
+            having = [parts[place[1]]]
+        for part in having:
+            job = jobs.get((part.partition, place)) or Job(part, place, [])
+            at = job.next_offset
+            if message is not None:
+                check_place(part, place, message.value.start, at)
+            job.records.extend(item for item in arrived if item.offset >= at)
+            if job.records:
+                jobs[part.partition, place] = job
+    return list(jobs.values())
 
 
 def check_place(part: Part, place: Place, start: int, at: int) -> None:

@@ -18,10 +18,10 @@ import msgspec
 from agents.runners.kafka.parts.part import Part
 from schemas.codec import decode
 from schemas.control import OrderLogEntry, StageSnapshot
-from schemas.errors import ConfigError, NewerSchemaError, RecordError
+from schemas.errors import ConfigError, NewerSchemaError, RecordError, StorageError
 from schemas.topics import SYSTEM_SNAPSHOTS
 from streams.kafka.connection import Connection
-from streams.kafka.ranges import Place
+from streams.kafka.ranges import Place, PlaceReader
 from streams.kafka.reading import read_to_end
 
 _PLAIN_MAX_BYTES = 65_536
@@ -144,6 +144,19 @@ def first_offsets(tail: Iterable[OrderLogEntry]) -> dict[Place, int]:
     return starts
 
 
+async def check_places(
+    connection: Connection, having: Iterable[Part], topics: Iterable[str], begun: set[str]
+) -> None:
+    """Hold parts to what the partitions that they read have now; see the checks."""
+    parts = {part: places_of(part, topics) for part in having}
+    wanted = {place for places in parts.values() for place in places}
+    if not wanted:
+        return
+    async with PlaceReader(connection) as reader:
+        check_kept(parts, await reader.beginnings(wanted), begun)
+        check_reached(parts, await reader.ends(wanted))
+
+
 def check_kept(
     parts: Mapping[Part, Iterable[Place]], beginnings: Mapping[Place, int], begun: set[str]
 ) -> None:
@@ -159,18 +172,44 @@ def check_kept(
             if at >= first:
                 continue
             if part.instance in begun:
-                raise _taken(part.instance, source, at, first)
+                raise taken(part.instance, source, at, first)
             part.offsets[source] = first
+
+
+def check_reached(parts: Mapping[Part, Iterable[Place]], ends: Mapping[Place, int]) -> None:
+    """Raise StorageError if a part has consumed more of a partition than there is.
+
+    A new leader may know of less for a moment, so a restart may mend it.
+    """
+    for part, places in parts.items():
+        for topic, partition in places:
+            source = f"{topic}/{partition}"
+            at, end = part.offsets.get(source, 0), ends[topic, partition]
+            if at > end:
+                raise cut_short(source, at, end)
+
+
+def cut_short(source: str, at: int, end: int) -> StorageError:
+    """Return the error of a partition that has lost records which were consumed."""
+    return StorageError(
+        f"{source} ends at offset {end}, but records up to {at - 1} were consumed: Kafka has lost"
+        " what it had acknowledged, and what comes under those offsets now would be passed over",
+        field="offset",
+        value=end,
+        remedy="bring back the replica that has them, or begin a new session (kafka.run) on empty"
+        " topics; several replicas and kafka.min_in_sync_replicas keep this from happening",
+    )
 
 
 def check_tail(instance: str, starts: Mapping[Place, int], beginnings: Mapping[Place, int]) -> None:
     """Raise ConfigError if retention took what a part has to consume again."""
     for (topic, partition), at in starts.items():
         if at < beginnings[topic, partition]:
-            raise _taken(instance, f"{topic}/{partition}", at, beginnings[topic, partition])
+            raise taken(instance, f"{topic}/{partition}", at, beginnings[topic, partition])
 
 
-def _taken(instance: str, source: str, at: int, first: int) -> ConfigError:
+def taken(instance: str, source: str, at: int, first: int) -> ConfigError:
+    """Return the error of a part that would have to read what retention took."""
     return ConfigError(
         f"{instance} cannot go on: it needs records {at} to {first - 1} of {source}, which"
         " retention has taken",

@@ -24,6 +24,7 @@ from collections.abc import (
 from typing import Any, ClassVar, NamedTuple, cast
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
@@ -34,6 +35,8 @@ from mode.threads import ServiceThread
 from mode.utils.futures import maybe_async, notify
 
 from agents.runners.kafka.commits import Commits
+from agents.runners.kafka.restoring import cut_short, taken
+from schemas.errors import MillraceError
 from streams.kafka.connection import FETCH_WAIT_MS
 
 SCHEME = "millrace"
@@ -147,6 +150,24 @@ class Consumer(driver.Consumer):
         self.commits: Commits[TP] = Commits(is_held=transport.positions is not None)
         self._dropped: set[TP] = set()
         self._granted: frozenset[TP] | None = None
+        self._fault: MillraceError | None = None
+
+    def fault(self) -> BaseException | None:
+        """Return what keeps the records from coming for good; None if nothing does.
+
+        Upstream's client tells of a lost right alone to those who ask it for records itself.
+        """
+        client: Any = cast(Any, self._thread)._consumer
+        coordinator = getattr(client, "_coordinator", None)
+        if (
+            isinstance(coordinator, GroupCoordinator)
+            and not coordinator._coordination_task.cancelled()
+        ):
+            try:
+                coordinator.check_errors()
+            except (KafkaError, OSError) as error:
+                return error
+        return self._fault or self.app.crash_reason
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
         return _Client(self, beacon=self.beacon)
@@ -161,6 +182,8 @@ class Consumer(driver.Consumer):
         if fetched is None or self.should_stop:
             return
         for tp, records in fetched.items():
+            if not await self._follows(tp, records[0].offset):
+                continue
             if (
                 not self.flow_active
                 or generation != self.app.consumer_generation_id
@@ -176,6 +199,31 @@ class Consumer(driver.Consumer):
                 self.commits.take(tp, wanted[0].offset, wanted[-1].offset)
                 yield tp, self._message(tp, Batch(position or 0, wanted))
                 self._read_offset[tp] = wanted[-1].offset + 1
+
+    async def _follows(self, tp: TP, first: int) -> bool:
+        """Return whether records that begin at an offset follow what was read before.
+
+        When the cluster does not have the wanted offset any more, or not yet again, the client
+        goes back to the first that there is without a word. Where there are no records at some
+        offsets (compaction, transactions) the log itself still reaches from one to the other.
+        """
+        at = self._read_offset[tp]
+        if not at or at == first or tp not in self.assignment():
+            return True
+        client: Any = cast(Any, self._thread)._consumer
+        place, source = driver.ensure_aiokafka_TP(tp), f"{tp.topic}/{tp.partition}"
+        try:
+            begin = (await client.beginning_offsets([place]))[place]
+            end = (await client.end_offsets([place]))[place]
+        except (KafkaError, OSError) as error:
+            _log.warning("what follows in %s is not known, and is asked again: %r", source, error)
+            self._dropped.add(tp)
+            return False
+        if begin > at:
+            self._fault = taken(self.app.conf.id, source, at, begin)
+        elif end < at:
+            self._fault = cut_short(source, at, end)
+        return self._fault is None
 
     def on_buffer_full(self, tp: TP) -> None:
         """Do nothing: a full buffer holds the fetcher back by itself.

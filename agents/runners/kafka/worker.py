@@ -2,10 +2,9 @@
 
 For each batch of a partition: decode, process, note its place in the order log if the stage has
 several inputs, publish what follows and have it acknowledged, and only then call the batch
-finished. Where nothing follows, the note may wait for the next one. Now and
-then the state of a part is published with the offsets it stands at; after a restart, or when
-another worker takes over, the work goes on from there and repeats word for word what had been
-published behind it.
+finished. Where nothing follows, the note may wait for the next one. Now and then the state of a
+part is published with the offsets it stands at; after a restart, or when another worker takes over,
+the work goes on from there and repeats word for word what had been published behind it.
 
 A failure ends the worker: it finishes no batch any more, so nothing is committed past the failure,
 and ``run`` raises what happened.
@@ -21,20 +20,20 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from agents.runners.kafka.app import POLL_RECORDS_MAX, REBALANCE_TIMEOUT_S, new_app
-from agents.runners.kafka.arrivals import Arrival, Job, Result, Waiting, check_place, consume
+from agents.runners.kafka.arrivals import Arrival, Result, Waiting, consume, jobs_of
 from agents.runners.kafka.meters import Meters
 from agents.runners.kafka.order_log import Note, OrderLog, SupersededError, superseded
 from agents.runners.kafka.parts.part import Part
 from agents.runners.kafka.progress import Progress, stalled, stuck
 from agents.runners.kafka.restoring import (
-    check_kept,
+    check_places,
     check_tail,
     first_offsets,
     followed_from,
-    places_of,
     read_snapshots,
     restore_newest,
     snapshot_of,
@@ -47,7 +46,7 @@ from schemas.topics import CATALOGUE, MARKET_EVENTS, SYSTEM_SNAPSHOTS
 from streams.kafka.connection import Connection
 from streams.kafka.publisher import Publisher, outgoing
 from streams.kafka.ranges import Place, PlaceReader
-from streams.kafka.starting import has_ended
+from streams.kafka.starting import ended, has_ended
 
 _SNAPSHOT_INTERVAL_S = 10.0
 _STALL_TIMEOUT_S = 60.0
@@ -126,6 +125,8 @@ class StageWorker:
         self._progress.made()
         try:
             await self._run()
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise ended(self._connection, self.spec.name, error) from error
         finally:
             self.is_over = True
 
@@ -135,14 +136,21 @@ class StageWorker:
                 await stack.enter_async_context(client)
             self._counts |= await self._publisher.counts(topic.name for topic in CATALOGUE)
             working = asyncio.create_task(self._run_turns())
+            starting = asyncio.create_task(self._start())
             try:
-                await self.app.start()
-                await self._watch()
+                await self._watch(starting)
                 await self._end_well()
             finally:
-                await self._end(working)
+                await self._end(working, starting)
         if self._failure is not None:
             raise self._failure
+
+    async def _start(self) -> None:
+        """Start the app; it has started when its first partitions are restored, if it gets any."""
+        try:
+            await self.app.start()
+        except Exception as error:  # noqa: BLE001 - it is raised by run
+            self._fail(error)
 
     async def _end_well(self) -> None:
         """Save all parts, unless a failure has left it open what they are."""
@@ -154,12 +162,13 @@ class StageWorker:
                 for part in list(self.parts.values()):
                     await self._save(part)
 
-    async def _end(self, working: asyncio.Task[None]) -> None:
+    async def _end(self, working: asyncio.Task[None], starting: asyncio.Task[None]) -> None:
         """Stop everything; what a stalled turn holds is not waited for."""
         self._stop.set()
         self.is_ready = False
-        working.cancel()
-        await asyncio.gather(working, return_exceptions=True)
+        for task in (working, starting):
+            task.cancel()
+        await asyncio.gather(working, starting, return_exceptions=True)
         for step in (self._unfollow, self.app.stop):
             if not await has_ended(step(), _STOP_TIMEOUT_S):
                 self._fail(stuck(self.spec.name, _STOP_TIMEOUT_S))
@@ -172,15 +181,19 @@ class StageWorker:
 
     # ---- progress
 
-    async def _watch(self) -> None:
+    async def _watch(self, starting: asyncio.Task[None]) -> None:
         """Measure until ``stop``; fail when nothing goes on although there is something to do."""
         while not self._stop.is_set():
             waiting = 0
+            if not starting.done():
+                self._progress.made()  # the steps of a start have deadlines of their own
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._stall_timeout_s):
                     waiting = await self._count_waiting()
                     if not waiting and not self._lock.locked() and self._is_heard():
                         self._progress.made()
+            if fault := self.app.consumer.fault():  # type: ignore[attr-defined]
+                self._fail(ended(self._connection, self.spec.name, fault))
             self.meters.standstill_seconds.labels(self.spec.name).set(self.standstill_s)
             if self.standstill_s > self._stall_timeout_s:
                 self._fail(stalled(self.spec.name, self._stall_timeout_s, waiting))
@@ -276,7 +289,7 @@ class StageWorker:
         """
         began_s = self._now_s()
         arrivals = [arrival for arrival in arrivals if not self._is_stale(arrival)]
-        jobs = self._jobs(arrivals)
+        jobs = jobs_of(arrivals, self.parts)
         if self.spec.is_recorded:
             self._order_log.note(
                 [Note(part, *place, new[0].offset, new[-1].offset) for part, place, new in jobs],
@@ -319,23 +332,6 @@ class StageWorker:
             message.generation_id != self.app.consumer_generation_id
             or arrival.place[1] not in self.parts
         )
-
-    def _jobs(self, arrivals: Sequence[Arrival]) -> list[Job]:
-        """Return what each part has to do: each record once, what came of a partition in one go."""
-        jobs: dict[tuple[int, Place], Job] = {}
-        for place, arrived, message in arrivals:
-            parts = self._followers(place)
-            if message is not None:
-                parts = [self.parts[place[1]]]
-            for part in parts:
-                job = jobs.get((part.partition, place)) or Job(part, place, [])
-                at = job.next_offset
-                if message is not None:
-                    check_place(part, place, message.value.start, at)
-                job.records.extend(item for item in arrived if item.offset >= at)
-                if job.records:
-                    jobs[part.partition, place] = job
-        return list(jobs.values())
 
     async def _write_notes(self) -> list[Part]:
         """Write down what was consumed; return parts that another worker has."""
@@ -393,9 +389,6 @@ class StageWorker:
                     await self._waiting.put(Arrival(place, records))
         except Exception as error:  # noqa: BLE001 - it is raised by run
             self._fail(error)
-
-    def _followers(self, place: Place) -> list[Part]:
-        return [part for part in self.parts.values() if place in part.follows]
 
     # ---- state
 
@@ -475,11 +468,7 @@ class StageWorker:
             await self._repeat(part, tails.get(part.instance, []))
         if tails:
             self._order_log.forget(list(parts.values()))
-        places = {part: places_of(part, self.spec.topics) for part in parts.values()}
-        wanted = {place for found in places.values() for place in found}
-        if wanted:
-            async with PlaceReader(self._connection) as reader:
-                check_kept(places, await reader.beginnings(wanted), begun)
+        await check_places(self._connection, parts.values(), self.spec.topics, begun)
         return parts
 
     async def _repeat(self, part: Part, tail: Sequence[OrderLogEntry]) -> None:

@@ -136,7 +136,9 @@ class Writer:
         try:
             await self._store(connection, batch, moves, self._add_flow)
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError):
-            # One row is to blame for all: find it.
+            # A partition was dropped meanwhile, or one row is to blame for all: find it.
+            self._partitions = Partitions()
+            await self._make_partitions(connection, batch.blocks)
             await self._store(connection, batch, moves, self._add_flow_by_row)
         return {
             place: Stored(at, state if state is not None else known[place].state)

@@ -36,7 +36,11 @@ def trade(ts_ns: int, number: int) -> Trade:
 
 async def fill_days(database: Database, run_id: str, first_ns: int, days: int) -> None:
     """Store 200 trades a day."""
-    hand = OneBatch(database, run_id)
+    await write_days(OneBatch(database, run_id), first_ns, days)
+
+
+async def write_days(hand: OneBatch, first_ns: int, days: int) -> None:
+    """Store 200 trades a day by a writer that may have written before."""
     items = [
         (day * 200 + n, trade(first_ns + day * DAY + n * 1_000_000_000, day * 200 + n))
         for day in range(days)
@@ -117,7 +121,8 @@ async def test_series_are_cut_by_time_and_questions_touch_few_pieces(
 async def test_retention_drops_what_is_old_and_nothing_else(servers: Servers, tier: str) -> None:
     database = Database(await servers.new_database(tier))
     now_ns = time.time_ns()
-    await fill_days(database, "aged", now_ns - 400 * DAY, 1)
+    aged = OneBatch(database, "aged")
+    await write_days(aged, now_ns - 400 * DAY, 1)
     await fill_days(database, "fresh", now_ns - DAY, 1)
     found = await status(database)
 
@@ -135,6 +140,11 @@ async def test_retention_drops_what_is_old_and_nothing_else(servers: Servers, ti
             await connection.execute(f"CALL run_job({job})")
         rows = await connection.fetch("SELECT run_id, count(*) FROM trades GROUP BY 1")
     assert [tuple(row.values()) for row in rows] == [("fresh", 200)]
+
+    # Who wrote into what was dropped goes on there.
+    await write_days(aged, now_ns - 399 * DAY, 1)
+    async with database.reading() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM trades WHERE run_id = 'aged'") == 200
     await database.close()
 
 

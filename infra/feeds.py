@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from infra.plugins import Plugins
 from infra.settings import SourceSettings
@@ -32,9 +32,10 @@ class LiveSource:
     """What a live feed will bring, for ``compose``: instruments and kinds instead of history.
 
     ``name`` is the source in every record. ``universe`` has the instruments that ``symbols`` choose
-    (all of them if there are none), ``unselected`` the ids of the others. ``first_ns`` to
-    ``until_ns`` is the range of the session calendars that the run knows. Raises NotFoundError for
-    a symbol that is not served.
+    (all of them if there are none), ``unselected`` the ids of the others. ``kinds_of`` tells for
+    symbols or instrument ids of which other ``kinds`` come. ``first_ns`` to ``until_ns`` is the
+    range of the session calendars that the run knows. Raises NotFoundError for a symbol that is not
+    served.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class LiveSource:
         *,
         first_ns: int,
         until_ns: int,
+        kinds_of: Mapping[str, Sequence[str]] = {},
     ) -> None:
         self.name = name
         # By id, whatever order the adapter gives: bars of one instant come in this order.
@@ -53,8 +55,12 @@ class LiveSource:
         chosen = select_ids(served, symbols or None)
         self.universe = Universe([i for i in served.instruments if i.instrument_id in chosen])
         self.unselected = frozenset(i.instrument_id for i in served.instruments) - chosen
-        self.kinds = frozenset(kinds)
-        self.intervals = frozenset(k.partition("/")[2] for k in kinds if k.startswith("bar/"))
+        self._kinds_of = dict.fromkeys(chosen, frozenset(kinds))
+        for symbol, others in kinds_of.items():
+            for instrument_id in select_ids(served, [symbol]) & chosen:
+                self._kinds_of[instrument_id] = frozenset(others)
+        self.kinds = frozenset(kinds).union(*self._kinds_of.values())
+        self.intervals = frozenset(k.partition("/")[2] for k in self.kinds if k.startswith("bar/"))
         self._first_ns = first_ns
         self._until_ns = until_ns
 
@@ -77,7 +83,7 @@ class LiveSource:
                 content_hash="",
             )
             for instrument_id in sorted(chosen)
-            for kind in sorted(self.kinds)
+            for kind in sorted(self._kinds_of[instrument_id])
         ]
 
 

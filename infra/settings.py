@@ -307,6 +307,7 @@ replication = 1                # [1] 3 in production
 min_in_sync_replicas = 1       # [1] 2 in production
 run = "kafka"                  # ["kafka"] names the session on the cluster, and consumer groups
 kinds = ["trade", "quote"]     # ["trade", "quote"] market data that come; "bar/1m" for bars
+# kinds_of = { SPY = ["trade"] }  # of single instruments: where no quotes come, trades fill orders
 snapshot_interval_s = 10       # [10] how often a worker saves the state of its parts
 stall_timeout_s = 60           # [60] a worker that gets nowhere for so long ends with the reason
 

@@ -67,6 +67,7 @@ snapshot_interval_s = 60
 
 [kafka]
 run = "live"
+kinds_of = { SPY = ["trade"] }
 
 [[strategies]]
 name = "momentum_crossover"

@@ -160,7 +160,13 @@ def _compose(
     if known is not None:
         first_ns, until_ns = known.inputs[0].first_ts_ns, known.inputs[0].last_ts_ns
     source = LiveSource(
-        "kafka", instruments, settings.kafka.kinds, (), first_ns=first_ns, until_ns=until_ns
+        "kafka",
+        instruments,
+        settings.kafka.kinds,
+        (),
+        first_ns=first_ns,
+        until_ns=until_ns,
+        kinds_of=settings.kafka.kinds_of,
     )
     setup = compose(settings, source, symbols=list(settings.source.symbols) or None)
     manifest = manifest_of(setup.config, setup.inputs, identity(), settings.kafka.run, MODE)

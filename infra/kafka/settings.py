@@ -24,7 +24,8 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Where the cluster is, how to reach it, how its topics are kept, and how workers work.
 
     ``run`` names the session on the cluster and its consumer groups, ``kinds`` what its market data
-    are. A worker without progress for ``stall_timeout_s`` ends.
+    are, ``kinds_of`` what those of single instruments are. A worker without progress for
+    ``stall_timeout_s`` ends.
     """
 
     bootstrap: str = "127.0.0.1:9092"
@@ -40,6 +41,7 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     min_in_sync_replicas: int = 1
     run: str = "kafka"
     kinds: tuple[str, ...] = ("trade", "quote")
+    kinds_of: dict[str, tuple[str, ...]] = {}
     snapshot_interval_s: float = 10.0
     stall_timeout_s: float = 60.0
 

@@ -64,6 +64,7 @@ mark_interval_s = 1
 snapshot_interval_s = 60
 [kafka]
 run = "{RUN}"
+kinds_of = {{ SPY = ["trade"] }}
 snapshot_interval_s = 2
 [[strategies]]
 name = "momentum_crossover"

@@ -1,0 +1,44 @@
+"""What a live source says will come, which decides what fills orders."""
+
+from __future__ import annotations
+
+import pytest
+
+from infra.composition import compose
+from infra.feeds import LiveSource
+from infra.settings import Settings
+from schemas.errors import NotFoundError
+from tests.generated import START_NS, universe
+
+
+def source(**kinds_of: tuple[str, ...]) -> LiveSource:
+    return LiveSource(
+        "kafka",
+        universe(("AA", "BB")).instruments,
+        ("trade", "quote"),
+        (),
+        first_ns=START_NS,
+        until_ns=START_NS + 1,
+        kinds_of=kinds_of,
+    )
+
+
+def test_instrument_of_which_no_quotes_come_is_filled_by_its_trades() -> None:
+    every, some = source(), source(BB=("trade",))
+
+    filled = [
+        compose(Settings(), item).config.venue.execution_by_instrument for item in (every, some)
+    ]
+
+    assert filled == [
+        {"AA.XXXX": "quote", "BB.XXXX": "quote"},
+        {"AA.XXXX": "quote", "BB.XXXX": "trade"},
+    ]
+    assert [(i.instrument_id, i.kind) for i in some.inputs() if i.kind == "quote"] == [
+        ("AA.XXXX", "quote")
+    ]
+
+
+def test_symbol_that_is_none_is_refused() -> None:
+    with pytest.raises(NotFoundError, match="CC"):
+        source(CC=("trade",))

@@ -189,13 +189,18 @@ def web(
     from infra.database.service import StorageService
     from infra.database.settings import is_wanted
     from infra.kafka.serving import serve_web, stop_on_signals
+    from streams.database.topics import sink_of
 
     settings = kafka_settings(config, bootstrap, run)
     listen = settings.run.port if port is None else port
     storage = None
     if is_wanted(settings.database):
         # It only asks: `millrace sink` stores.
-        storage = StorageService(settings.database, data_folder() / "database")
+        storage = StorageService(
+            settings.database,
+            data_folder() / "database",
+            stored_by=sink_of(settings.kafka.run),
+        )
 
     async def serve() -> None:
         await serve_web(settings, listen, stop_on_signals(), console, wait_s=wait, storage=storage)

@@ -393,9 +393,10 @@ class History(Protocol):
 class StorageState(NamedTuple):
     """How the storage stands, for readiness and for people.
 
-    ``status`` is starting, storing, standby, away, stopped or failed, or reading for a program that
-    stores nothing itself. ``tier`` is plain, timescale-apache or timescale-community, empty until
-    the database answered once. ``lag`` counts what is not stored yet, ``last_error`` explains.
+    ``status`` is starting, storing, standby, away, stopped or failed; for a program that stores
+    nothing itself reading, or empty while nobody stores its run. ``tier`` is plain,
+    timescale-apache or timescale-community, empty until the database answered once. ``lag`` counts
+    what is not stored yet, ``last_error`` explains.
     """
 
     status: str
@@ -414,7 +415,7 @@ class StorageState(NamedTuple):
     @property
     def is_ready(self) -> bool:
         """Whether the database answers and rows reach it."""
-        return self.status in {"storing", "standby", "reading"}
+        return self.status in {"storing", "standby", "reading", "empty"}
 
 
 class Storage(Protocol):
@@ -423,6 +424,11 @@ class Storage(Protocol):
     @property
     def history(self) -> History:
         """The questions; they raise StorageError while the database is away."""
+        ...
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether the running run is stored, as far as is known."""
         ...
 
     def state(self) -> StorageState:

@@ -8,6 +8,7 @@ nothing of it reaches the run.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,7 @@ from streams.database.connecting import Database, address_of
 from streams.database.embedded import DATABASE, EmbeddedServer
 from streams.database.journals import JournalSource
 from streams.database.maintenance import check_keep, keep, refresh_aggregates
-from streams.database.migrating import migrate, status
+from streams.database.migrating import Status, migrate, status
 from streams.database.preparing import make_database
 from streams.database.queries import StoredHistory
 from streams.database.queries_records import record_of
@@ -31,6 +32,8 @@ from streams.database.sinks import Sink, Source
 from streams.database.tiers import Server
 from streams.database.writing import PlaceMovedError
 from streams.history import History, StorageState
+
+_log = logging.getLogger(__name__)
 
 _UPKEEP_S = 3600.0
 _WATCH_S = 2.0
@@ -43,7 +46,8 @@ class StorageService:
     """A ``Storage`` over the database of the settings.
 
     ``folder`` is that of the embedded server. ``open_source`` gives what is stored, None for a
-    program that only asks. ``runs`` is the folder in which finished backtests lie.
+    program that only asks: ``stored_by`` names the sink that stores what it asks for. ``runs`` is
+    the folder in which finished backtests lie.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class StorageService:
         folder: Path,
         open_source: Callable[[], Source] | None = None,
         *,
+        stored_by: str = "",
         runs: Path | None = None,
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -61,6 +66,8 @@ class StorageService:
         self._dsn = dsn_of(settings)
         self._embedded = None if self._dsn else EmbeddedServer(folder)
         self._open_source = open_source
+        self._stored_by = stored_by
+        self._holds_run = True
         self._runs = None if runs is None else runs.absolute()
         self._wall_ns = wall_ns
         self._options: dict[str, Any] | None = {"dsn": self._dsn} if self._dsn else None
@@ -81,6 +88,11 @@ class StorageService:
     def history(self) -> History:
         """The questions, for the event loop that asks first."""
         return self._history
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether the run that is asked for is stored; it may be until the database answers."""
+        return self._holds_run
 
     def state(self) -> StorageState:
         """Return how the storage stands."""
@@ -159,6 +171,9 @@ class StorageService:
         except MillraceError as error:
             # Waiting does not mend it: a person must.
             self._status, self._error = "failed", str(error)
+        except Exception as error:  # noqa: BLE001 - a thread would end in silence
+            self._status, self._error = "failed", repr(error)
+            _log.exception("the storage ended by a fault of the program")
         finally:
             await database.close()
 
@@ -170,14 +185,24 @@ class StorageService:
                 await self._start_server()
                 if self._open_source is not None:
                     await migrate(database)
-                self._server = await _current(database)
+                found = await status(database)
+                if found.is_new and self._open_source is None:
+                    self._say_empty()
+                else:
+                    self._server = _checked(found, database)
+                    return
             except StorageError as error:
                 self._status, self._error = "away", str(error)
                 self._failures += 1
-            else:
-                return
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, _RETRY_MAX_S)
+
+    def _say_empty(self) -> None:
+        self._holds_run = False
+        self._status, self._error = (
+            "empty",
+            "nothing of this run is stored: `millrace sink` does it",
+        )
 
     async def _start_server(self) -> None:
         if self._embedded is None:
@@ -210,8 +235,13 @@ class StorageService:
         while True:
             try:
                 async with database.reading() as connection:
-                    await connection.fetchval("SELECT 1")
+                    self._holds_run = await connection.fetchval(
+                        "SELECT EXISTS (SELECT FROM sink_positions WHERE sink = $1)",
+                        self._stored_by,
+                    )
                 self._status, self._error = "reading", ""
+                if not self._holds_run:
+                    self._say_empty()
             except StorageError as error:
                 self._status, self._error = "away", str(error)
             await asyncio.sleep(_WATCH_S)
@@ -311,9 +341,8 @@ async def store_journal(database: Database, journal: Path, wall_ns: Callable[[],
     return sink.state.rows
 
 
-async def _current(database: Database) -> Server:
+def _checked(found: Status, database: Database) -> Server:
     """Return the server; raises StorageError if its tables are not those of this program."""
-    found = await status(database)
     if not found.is_current:
         raise StorageError(
             "the database is not of this version",

@@ -79,6 +79,11 @@ class Status(NamedTuple):
         """Whether the tables are those of this program."""
         return all(step.state == "applied" for step in self.steps)
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing has been made in it yet."""
+        return all(step.state == "pending" for step in self.steps)
+
 
 def migrations(tier: Tier, folder: Path = FOLDER) -> list[Migration]:
     """Return the migrations for one tier in order; raises ConfigError for a gap or a double."""

@@ -1,7 +1,8 @@
 """All read models of a run, folded from its topics.
 
-``load`` reads what the log already holds, ``apply`` takes what is published from then on. Both may
-see a record that the other has seen; the offset decides.
+``load`` reads what the log has at hand, ``apply`` takes what is published from then on. A log that
+keeps the newest records alone tells the older ones by ``apply`` before that, while it reads them.
+All may see a record that was seen before; the offset decides.
 """
 
 from __future__ import annotations
@@ -90,7 +91,10 @@ class Views:
         }
 
     def load(self, log: Log) -> None:
-        """Take in what the log holds: state topics and fills whole, of the others the newest."""
+        """Take in what the log has at hand, behind what was taken in before.
+
+        State topics and fills from the first record on, of the others the newest.
+        """
         self.apply(self.merged(log))
         begins = {
             t.ACCOUNT_INPUTS: self.orders.commands,
@@ -147,7 +151,10 @@ class Views:
         self.strategies.history.forget()
 
     def merged(self, log: Log) -> Iterator[Published]:
-        """Yield what the log holds, topics merged by their time as far as their offsets allow."""
+        """Yield what the log has at hand, merged by time as far as the offsets allow.
+
+        What was taken in before is left out.
+        """
         pages = []
         for topic in t.CATALOGUE:
             if topic.name in _INTERNAL:
@@ -155,7 +162,8 @@ class Views:
             is_whole = topic.websocket == "state" or topic.name in _WHOLE
             for partition in range(log.partitions(topic.name)):
                 end = log.end_offset(topic.name, partition)
-                first = log.at_hand(topic.name, partition)
+                known = self._next_offsets.get((topic.name, partition), 0)
+                first = max(log.at_hand(topic.name, partition), known)
                 if not is_whole:
                     first = max(first, end - self._history_max)
                 pages.append(_records(log, topic.name, partition, first, end))

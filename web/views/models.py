@@ -35,7 +35,9 @@ from web.views.system import System
 
 _PAGE = 1_000
 _INTERNAL = frozenset({t.SYSTEM_ORDER_LOG, t.SYSTEM_SNAPSHOTS})
-_WHOLE = frozenset({t.REFERENCE_ACTIONS, t.REFERENCE_RATES, t.ORDER_FILLS})
+_WHOLE = frozenset({t.REFERENCE_ACTIONS, t.REFERENCE_RATES, t.ORDER_FILLS, t.ORDER_EVENTS})
+"""Topics besides those of states that must be folded whole: lots and open orders follow from them.
+"""
 
 
 class Views:
@@ -93,7 +95,7 @@ class Views:
     def load(self, log: Log) -> None:
         """Take in what the log has at hand, behind what was taken in before.
 
-        State topics and fills from the first record on, of the others the newest.
+        State topics, fills and order events from the first record on, of the others the newest.
         """
         self.apply(self.merged(log))
         begins = {

@@ -118,6 +118,11 @@ class OrderBook:
         """Whether orders had been before the first that was heard of."""
         return self.commands.floor is not None or self.life.floor is not None
 
+    @property
+    def knows_all_open(self) -> bool:
+        """Whether no open order can be missing: all events of orders were heard of."""
+        return self.life.floor is None
+
     def is_whole(self, row: OrderRow) -> bool:
         """Return whether all is known of an order: how it began, and every event since."""
         if not self.began_late:

@@ -35,8 +35,17 @@ from web.views.system import System
 
 _PAGE = 1_000
 _INTERNAL = frozenset({t.SYSTEM_ORDER_LOG, t.SYSTEM_SNAPSHOTS})
-_WHOLE = frozenset({t.REFERENCE_ACTIONS, t.REFERENCE_RATES, t.ORDER_FILLS, t.ORDER_EVENTS})
-"""Topics besides those of states that must be folded whole: lots and open orders follow from them.
+_WHOLE = frozenset(
+    {
+        t.REFERENCE_ACTIONS,
+        t.REFERENCE_RATES,
+        t.ORDER_FILLS,
+        t.ORDER_EVENTS,
+        t.PORTFOLIO_EQUITY,
+    }
+)
+"""Topics besides those of states that are folded whole: lots, open orders and curves of the whole
+run follow from them, each in bounded memory.
 """
 
 
@@ -95,7 +104,8 @@ class Views:
     def load(self, log: Log) -> None:
         """Take in what the log has at hand, behind what was taken in before.
 
-        State topics, fills and order events from the first record on, of the others the newest.
+        State topics, fills, order events and marks from the first record on, of the others the
+        newest.
         """
         self.apply(self.merged(log))
         begins = {

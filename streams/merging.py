@@ -8,7 +8,7 @@ read a page at a time, and only when its last page is used up.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from heapq import heapify, heappop, heappush, heapreplace
 
 from streams.log import Published
@@ -16,7 +16,7 @@ from streams.log import Published
 
 async def in_order_of_time(
     parts: Sequence[AsyncIterator[list[Published]]],
-) -> AsyncIterator[list[Published]]:
+) -> AsyncGenerator[list[Published], None]:
     """Yield the records of all parts in groups, the earliest next one first.
 
     Of two records at one instant that of the earlier part comes first; within a part the order

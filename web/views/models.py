@@ -34,7 +34,9 @@ from web.views.strategies import Strategies
 from web.views.system import System
 
 _PAGE = 1_000
-_INTERNAL = frozenset({t.SYSTEM_ORDER_LOG, t.SYSTEM_SNAPSHOTS})
+INTERNAL = frozenset({t.SYSTEM_ORDER_LOG, t.SYSTEM_SNAPSHOTS})
+"""What stages write for themselves: no read model is made of it."""
+
 _WHOLE = frozenset(
     {
         t.REFERENCE_ACTIONS,
@@ -57,6 +59,7 @@ class Views:
     ) -> None:
         self._history_max = history_max
         self._next_offsets: dict[tuple[str, int], int] = {}
+        self._with_gaps: set[str] = set()
         self.newest_ns: dict[str, int] = {}
         self.recent = RecentRecords()
         self.orders = OrderBook(history_max)
@@ -126,6 +129,23 @@ class Views:
                     # Retention took all that it held.
                     begin.rise(RecordPlace(log.now_ns(), partition, 0, ""))
 
+    def folds(self, topic: str) -> bool:
+        """Return whether read models beyond the newest records are made of a topic."""
+        return topic in self._folds or topic in self._placed
+
+    def has_all(self, log: Log) -> bool:
+        """Return whether a log has at hand all that these read models have been made of.
+
+        Of a compacted topic it has not, once a newer record of its key has replaced one.
+        """
+        return not any(
+            log.at_hand(topic.name, partition)
+            or (topic.is_compacted and topic.name in self._with_gaps)
+            for topic in t.CATALOGUE
+            if self.folds(topic.name)
+            for partition in range(log.partitions(topic.name))
+        )
+
     def account_of(self, strategy_id: str) -> str | None:
         """Return the account of a strategy, None if it is not known."""
         state = self.strategies.states.get(strategy_id)
@@ -169,7 +189,7 @@ class Views:
         """
         pages = []
         for topic in t.CATALOGUE:
-            if topic.name in _INTERNAL:
+            if topic.name in INTERNAL:
                 continue
             is_whole = topic.websocket == "state" or topic.name in _WHOLE
             for partition in range(log.partitions(topic.name)):
@@ -185,8 +205,11 @@ class Views:
         """Take in records as they are published."""
         for item in published:
             place = (item.topic, item.partition)
-            if item.offset < self._next_offsets.get(place, 0):
+            expected = self._next_offsets.get(place, 0)
+            if item.offset < expected:
                 continue
+            if item.offset > expected:
+                self._with_gaps.add(item.topic)
             self._next_offsets[place] = item.offset + 1
             ts_ns = _time_of(item)
             if ts_ns > self.newest_ns.get(item.topic, 0):

@@ -14,6 +14,7 @@ from schemas.envelope import Header
 from schemas.errors import StorageError
 from streams.history import NOW, History, Moment
 from streams.log import Log
+from web.history import stored
 from web.hub import Hub
 from web.operations import Operations
 from web.own_history import OwnHistory
@@ -79,13 +80,21 @@ class Context:
         self._accounts: Accounts | None = None
         self._present = self
 
-    @property
-    def asks_database(self) -> bool:
-        """Whether series are those of the database: of the running run, and where it alone has it.
+    async def series(self, newest_ns: int, *, is_whole: bool) -> History | None:
+        """Return the database if a series is to be read there, None if memory is to tell it.
 
-        The read models of another instant hold their own.
+        Series of the running run are those of the database, and where it alone knows the run. The
+        read models of another run or instant tell their own where it ``is_whole``; else the
+        database does, if it has the run as far as ``newest_ns``, the end of what memory has.
+        Raises ProblemError (503) while the database is away.
         """
-        return self.history is not None and (self.is_stored or not self.place)
+        if self.history is None or self.is_stored or not self.place:
+            return self.history
+        if is_whole or self.is_at_offset or self._present.history is None:
+            return None
+        found = (await stored(self._present.history.runs(1, "", self.run_id))).items
+        is_known = bool(found) and (found[0].last_ns or 0) >= newest_ns
+        return self.history if is_known else None
 
     @property
     def moment(self) -> Moment:

@@ -268,7 +268,7 @@ async def test_fold_and_the_wait_for_it_have_a_deadline() -> None:
     with pytest.raises(ProblemError) as waited:
         await runs.views("other", END)
     go_on.set()
-    await asyncio.wait({first})
+    await asyncio.gather(first, return_exceptions=True)
 
     assert [(p.value.status, p.value.code) for p in (late, waited)] == [(503, "timeout")] * 2
 

@@ -34,6 +34,7 @@ from web.views.strategies import Strategies
 from web.views.system import System
 
 _PAGE = 1_000
+_MARKET = frozenset({t.MARKET_EVENTS, t.MARKET_BARS})
 INTERNAL = frozenset({t.SYSTEM_ORDER_LOG, t.SYSTEM_SNAPSHOTS})
 """What stages write for themselves: no read model is made of it."""
 
@@ -210,8 +211,10 @@ class Views:
                 continue
             if item.offset > expected:
                 self._with_gaps.add(item.topic)
-            self._next_offsets[place] = item.offset + 1
             ts_ns = _time_of(item)
+            if item.offset and not expected and item.topic in _MARKET:
+                self.market.begin_late(ts_ns)
+            self._next_offsets[place] = item.offset + 1
             if ts_ns > self.newest_ns.get(item.topic, 0):
                 self.newest_ns[item.topic] = ts_ns
             self.recent.apply(item)

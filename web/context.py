@@ -14,6 +14,7 @@ from schemas.envelope import Header
 from schemas.errors import StorageError
 from streams.history import NOW, History, Moment
 from streams.log import Log
+from web.history import stored
 from web.hub import Hub
 from web.operations import Operations
 from web.own_history import OwnHistory
@@ -77,14 +78,23 @@ class Context:
         self._stored_runs = StoredRuns(make_views)
         self._shares = StoredShares()
         self._accounts: Accounts | None = None
+        self._present = self
 
-    @property
-    def asks_database(self) -> bool:
-        """Whether series are those of the database: of the running run, and where it alone has it.
+    async def series(self, newest_ns: int, *, is_whole: bool) -> History | None:
+        """Return the database if a series is to be read there, None if memory is to tell it.
 
-        The read models of another instant hold their own.
+        Series of the running run are those of the database, and where it alone knows the run. The
+        read models of another run or instant tell their own where it ``is_whole``; else the
+        database does, if it has the run as far as ``newest_ns``, the end of what memory has.
+        Raises ProblemError (503) while the database is away.
         """
-        return self.history is not None and (self.is_stored or not self.place)
+        if self.history is None or self.is_stored or not self.place:
+            return self.history
+        if is_whole or self.is_at_offset or self._present.history is None:
+            return None
+        found = (await stored(self._present.history.runs(1, "", self.run_id))).items
+        is_known = bool(found) and (found[0].last_ns or 0) >= newest_ns
+        return self.history if is_known else None
 
     @property
     def moment(self) -> Moment:
@@ -94,34 +104,48 @@ class Context:
         """
         return NOW if self.until_ns is None else Moment(self.until_ns - 1)
 
-    async def at(self, run_id: str, as_of: str) -> Context:
+    async def at(self, run_id: str, as_of: str, *, is_stored: bool = True) -> Context:
         """Return this context with the read models of a run at a place.
 
-        Raises ProblemError for an unknown run (404) or place (422), and while a database that may
-        know the run is away (503).
+        ``is_stored``: read models out of the database will do. Raises ProblemError for an unknown
+        run or one that is not kept whole (404) or place (422), and while a database that may know
+        the run is away (503).
         """
         place = parse_place(as_of)
         name = self.views.backtests.run_of(run_id) or run_id or self.log.run_id
         if name == self.log.run_id and self._is_present(place):
-            return self
+            return self._present if self.place else self
         scene = copy.copy(self)
         scene.run_id, scene.place = name, f"{name}@{as_of}"
         scene.is_at_offset = bool(place.topic)
         scene.until_ns = None if place.ts_ns is None else place.ts_ns + 1
-        try:
-            scene.views = await self.runs.views(name, place)
-        except ProblemError as problem:
-            if problem.status != 404 or self.history is None:
-                raise
-            views = await self._stored_runs.views(self.history, name, place)
-            if views is None:
-                raise
+        views = None
+        if is_stored and self.history is not None and self._is_cut(name, place):
+            views = await self._stored_runs.views(self.history, name, place, is_running=True)
+        if views is None:
+            try:
+                scene.views = await self.runs.views(name, place)
+            except ProblemError as problem:
+                if problem.status != 404 or self.history is None:
+                    raise
+                views = await self._stored_runs.views(self.history, name, place)
+                if views is None:
+                    raise
+        if views is not None:
             scene.views, scene.is_stored = views, True
         return scene
 
+    def _is_cut(self, run_id: str, place: Place) -> bool:
+        """Return whether a time of the running run is asked about that the log may not tell of.
+
+        Where it can be told from farther away, that takes long; a database has it at once.
+        """
+        is_time = place.ts_ns is not None and run_id == self.log.run_id
+        return is_time and not self._present.views.has_all(self.log)
+
     def _is_present(self, place: Place) -> bool:
         """Return whether the running run has not got further than to a place."""
-        newest_ns = max(self.views.newest_ns.values(), default=0)
+        newest_ns = max(self._present.views.newest_ns.values(), default=0)
         return place == END or (place.ts_ns is not None and place.ts_ns >= newest_ns)
 
     def share_deadline(self) -> AbstractAsyncContextManager[None]:

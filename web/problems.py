@@ -96,6 +96,14 @@ def journal_needed(run_id: str, reason: str) -> ProblemError:
     )
 
 
+def history_needed(run_id: str, topic: str) -> ProblemError:
+    """Return the 404 problem for an instant of which the log no longer has all records."""
+    detail = f"{topic} no longer holds all that run {run_id} was at that place"
+    return ProblemError(
+        404, "history_needed", f"{detail}; ask for a time while a database stores the run"
+    )
+
+
 def problem_response(error: ProblemError, instance: str) -> Response:
     """Return the HTTP response of a problem; ``instance`` is the path of the request."""
     problem = Problem(

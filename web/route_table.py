@@ -139,23 +139,27 @@ async def _reply(request: Request, context: Context, route: Route, visit: Visit)
         address = request.client.host if request.client is not None else ""
         visit.caller = context.gate.identify(request.headers, address)
         context.gate.authorize(visit.caller, request.method, request.headers, route.scope)
-    params, scene = request.query_params, context
+    params, place = request.query_params, PlaceQuery()
     if route.is_of_run:
         params, place = _place(params)
-        scene = await context.at(place.run_id, place.as_of)
-        if scene.is_stored and not route.is_stored:
-            raise journal_needed(scene.run_id, "this answer is made of its journal")
     accounts = visit.caller.client.accounts
-    if accounts is not None and not is_shared(route.path, route.tag):
-        if not is_of_own(route.path, route.tag):
-            raise not_own(accounts, "this route is for keys of all accounts")
-        scene = scene.of_accounts(accounts)
+    is_bound = accounts is not None and not is_shared(route.path, route.tag)
+    if accounts is not None and is_bound and not is_of_own(route.path, route.tag):
+        raise not_own(accounts, "this route is for keys of all accounts")
     query = decode_query(params, route.query)
     body = None
     if route.body is not None:
         data = await _read(request, context.settings)
         visit.body = data
         body = decode_body(data, route.body)
+    scene = context
+    if route.is_of_run:
+        # Folding a run is much work, so whatever is wrong with a request is said before.
+        scene = await context.at(place.run_id, place.as_of, is_stored=route.is_stored)
+        if scene.is_stored and not route.is_stored:
+            raise journal_needed(scene.run_id, "this answer is made of its journal")
+    if accounts is not None and is_bound:
+        scene = scene.of_accounts(accounts)
     reply = await route.handler(scene, Call(dict(request.path_params), query, body, visit.caller))
     return reply if isinstance(reply, Reply) else Reply(200, reply)
 

@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from streams.history import History, Moment
+from streams.history import History, Moment, StoredRun
 from web.history import stored
 from web.problems import FieldError, invalid
 from web.runs import Place
@@ -28,17 +28,20 @@ class StoredRuns:
         self._make_views = make_views
         self._kept: OrderedDict[tuple[str, Place], tuple[float, Views]] = OrderedDict()
 
-    async def views(self, history: History, run_id: str, place: Place) -> Views | None:
+    async def views(
+        self, history: History, run_id: str, place: Place, *, is_running: bool = False
+    ) -> Views | None:
         """Return the read models of a run at a place, None for a run that is not stored.
 
-        Raises ProblemError: 422 for a place that is an offset, 503 while the database is away.
+        None also for one that ``is_running`` and is not stored up to that place yet. Raises
+        ProblemError: 422 for a place that is an offset, 503 while the database is away.
         """
         key = (run_id, place)
         kept = self._kept.get(key)
         if kept is not None and time.monotonic() - kept[0] < _FRESH_S:
             return kept[1]
         found = await stored(history.runs(1, "", run_id))
-        if not found.items:
+        if not found.items or (is_running and _ends_before(found.items[0], place)):
             return None
         if place.topic:
             remedy = "give a time: the run's journal is not at hand, and only that has all offsets"
@@ -50,3 +53,7 @@ class StoredRuns:
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
         return views
+
+
+def _ends_before(run: StoredRun, place: Place) -> bool:
+    return run.last_ns is None or (place.ts_ns is not None and run.last_ns <= place.ts_ns)

@@ -96,7 +96,6 @@ async def serve_web(
     await wait_for_topics(connection, settings, wait_s)
     log = KafkaLog(connection, settings.kafka.run, time.time_ns)
     async with log:
-        await log.load()
         web_settings = WebSettings(
             autonomy_mode=settings.risk.autonomy,
             default_account_id=settings.account.account_id,
@@ -113,6 +112,8 @@ async def serve_web(
             gate=access.gate,
             audit=partial(log.publish_side, SYSTEM_AUDIT),
         )
+        # The read models hear of everything; the log keeps the newest records only.
+        await log.load(app.state.context.views.apply)
         web = WebServer(app, settings.run.host, port, tls=access.tls, proxies=access.proxies)
         await web.start()
         agent = BacktestAgent(log, uuid.uuid4().hex)

@@ -5,7 +5,8 @@ cluster gave the topic, so a place in the log means the same to every web proces
 restart. The newest records of each partition are kept in memory; older ones are read from Kafka
 when somebody asks (``streams.kafka.history``). A record that its producer wrote again, at another
 offset, is passed over: the whole of each topic is read at the start, so every process passes over
-the same ones. Of market data only the newest part is read.
+the same ones. Of market data only the newest part is read. What is read at the start is told as it
+comes, so that whoever folds it has heard of all of it, however little of it memory keeps.
 
 Commands go to Kafka, to the partitions that the catalogue's keys choose, and count as taken when
 they are acknowledged by all replicas.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -30,6 +31,7 @@ from streams.kafka.publisher import Publisher, addressed
 from streams.kafka.ranges import Place, PlaceReader
 from streams.kafka.topic_ids import topic_ids
 from streams.log import Listener, Page, Published, page_of
+from streams.merging import in_order_of_time
 
 _STEP_RECORDS = 4000
 _SIDE_MAX = 10_000
@@ -91,8 +93,12 @@ class KafkaLog:
         """Disconnect."""
         await self._stack.aclose()
 
-    async def load(self) -> None:
-        """Read what the topics hold by now; of market data the newest part."""
+    async def load(self, tell: Listener) -> None:
+        """Read what the topics hold by now and tell all of it; of market data the newest part.
+
+        ``tell`` is given the records of all partitions merged by their time. Raises StorageError
+        when Kafka cannot be read.
+        """
         places = [(topic.name, p) for topic in CATALOGUE for p in range(self._counts[topic.name])]
         beginnings, ends = await self._reader.beginnings(places), await self._reader.ends(places)
         for place in places:
@@ -100,11 +106,19 @@ class KafkaLog:
             at = end if place[0] in _OWN else beginnings[place]
             if place[0] == MARKET_EVENTS:
                 at = max(at, end - kept)
-            window = self._windows[place] = PartitionWindow(*place, at, kept)
-            await self._reader.put({place: at})
-            while at < end:
-                at = min(at + _STEP_RECORDS, end)
-                self._take(window, await self._reader.read(place, at), at)
+            self._windows[place] = PartitionWindow(*place, at, kept)
+        parts = [self._steps(self._windows[place], ends[place]) for place in places]
+        async for group in in_order_of_time(parts):
+            tell(group)
+
+    async def _steps(self, window: PartitionWindow, end: int) -> AsyncIterator[list[Published]]:
+        """Yield what is new in a partition up to ``end``, a step at a time."""
+        place = (window.topic, window.partition)
+        while window.next_offset < end:
+            # Steps of other partitions come between.
+            await self._reader.put({place: window.next_offset})
+            stop = min(window.next_offset + _STEP_RECORDS, end)
+            yield self._taken(window, await self._reader.read(place, stop), stop)
 
     async def run(self) -> None:
         """Follow the topics until cancelled; raises StorageError when Kafka cannot be read."""
@@ -113,12 +127,17 @@ class KafkaLog:
         try:
             while not writing.done():
                 for place, arrived in (await self._reader.follow()).items():
-                    self._take(self._windows[place], arrived, arrived[-1].offset + 1)
+                    window = self._windows[place]
+                    if fresh := self._taken(window, arrived, arrived[-1].offset + 1):
+                        for listener in list(self._listeners):
+                            listener(fresh)
             writing.result()
         finally:
             writing.cancel()
 
-    def _take(self, window: PartitionWindow, arrived: Sequence[Any], next_offset: int) -> None:
+    def _taken(
+        self, window: PartitionWindow, arrived: Sequence[Any], next_offset: int
+    ) -> list[Published]:
         fresh = window.take(arrived, next_offset)
         if window.topic == MARKET_EVENTS:
             # What no stage takes may not move the clock by which commands are stamped.
@@ -127,9 +146,7 @@ class KafkaLog:
                 ts_ns = getattr(item.record, "ts_event_ns", 0)
                 if self._clock_ns < ts_ns <= latest_ns:
                     self._clock_ns = ts_ns
-        if fresh:
-            for listener in list(self._listeners):
-                listener(fresh)
+        return fresh
 
     async def _write_side(self) -> None:
         while True:

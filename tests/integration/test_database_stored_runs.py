@@ -27,6 +27,7 @@ from streams.journal import JournalReader
 from streams.memory_log import MemoryLog
 from tests.database_case import backtest_run, journaled_rows, record_told_run, stored_rows
 from tests.integration.test_database_web import LISTS, STATES, Client, app_of
+from web.route_table import Route
 from web.routes import TABLE
 from web.times import format_time, parse_time
 
@@ -227,8 +228,9 @@ async def test_lists_are_those_of_the_journal(scene: Scene) -> None:
             assert await scene.database.pages(whole, name) == expected, whole
 
 
-def example(path: str) -> str:
-    """Return a path of the route table with names of this run."""
+def example(route: Route) -> str:
+    """Return the path of a route with names of this run, and the query of its example."""
+    path, _, query = route.path, *route.example.partition("?")[1:]
     names = {
         "{symbol}": "AA",
         "{account_id}": "one",
@@ -237,7 +239,7 @@ def example(path: str) -> str:
     }
     for name, value in names.items():
         path = path.replace(name, value)
-    return path
+    return f"{path}?{query}" if query else path
 
 
 async def test_offsets_and_bad_times_are_refused_and_what_is_not_stored_says_so(
@@ -246,9 +248,10 @@ async def test_offsets_and_bad_times_are_refused_and_what_is_not_stored_says_so(
     routes = [route for route in TABLE if route.is_of_run]
     assert len([route for route in routes if route.is_stored]) > 20
     for route in routes:
-        path = example(route.path)
+        path = example(route)
+        mark = "&" if "?" in path else "?"
         for place in ("orders.events.v1:3", "orders.events.v1/0:3", "yesterday", "nothing.v1:3"):
-            response = await scene.database.response(f"{path}?as_of={place}")
+            response = await scene.database.response(f"{path}{mark}as_of={place}")
             assert response.status_code == 422, (path, place)
             assert response.json()["errors"][0]["pointer"] == "/as_of", (path, place)
         if not route.is_stored:

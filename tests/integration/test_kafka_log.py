@@ -17,7 +17,8 @@ from streams.kafka.log import KafkaLog
 from streams.kafka.publisher import Publisher, outgoing
 from streams.kafka.topics import ClusterTopics
 from streams.log import Published
-from tests.unit.web_run import START_NS, submit, submitted, trade
+from tests.unit.web_run import START_NS, position, submit, submitted, trade
+from web.views.models import Views
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ async def connection(own_bootstrap: str) -> Connection:
 async def following(connection: Connection, history_max: int = 100_000) -> AsyncIterator[KafkaLog]:
     """Give a log that follows the cluster."""
     async with KafkaLog(connection, "run", lambda: START_NS, history_max=history_max) as log:
-        await log.load()
+        await log.load(lambda _: None)
         running = asyncio.create_task(log.run())
         try:
             async with asyncio.timeout(60):
@@ -91,6 +92,27 @@ async def test_every_process_passes_over_the_same_repeated_records(connection: C
 
     assert seen == [wanted, wanted]
     assert [(item.offset, item.partition) for item in told] == [(at, 1) for at, _ in wanted[-100:]]
+
+
+async def test_all_is_told_while_it_is_read_though_memory_keeps_the_newest(
+    connection: Connection,
+) -> None:
+    """A position or an order that stands for long must not be lost to those that change often."""
+    busy = [position(str(n), strategy_id="busy") for n in range(1, 201)]
+    quiet = position("7", strategy_id="quiet")
+    records = [outgoing(t.PORTFOLIO_POSITIONS, item) for item in (quiet, *busy)]
+    async with Publisher(connection) as publisher:
+        await publisher.publish(records)
+    views = Views()
+    async with KafkaLog(connection, "run", lambda: START_NS, history_max=40) as log:
+        await log.load(views.apply)
+        views.load(log)
+        (place,) = [p for p in range(4) if log.end_offset(t.PORTFOLIO_POSITIONS, p)]
+        assert log.at_hand(t.PORTFOLIO_POSITIONS, place) == 191
+
+    held = {p.strategy_id: int(p.quantity) for p in views.portfolio.positions.values()}
+    assert held == {"quiet": 7, "busy": 200}
+    assert views.portfolio.results.begin.floor is None
 
 
 async def test_epoch_is_the_same_in_every_process_and_changes_with_the_topic(

@@ -13,8 +13,12 @@ from schemas import topics as t
 from schemas.envelope import Header
 from schemas.errors import StorageError
 from schemas.market_data import BookDelta, BookLevel, BookSnapshot
-from streams.history import BarSeries, Window
-from tests.unit.web_run import START_NS, Run, bar, filled_run, instrument, problem, trade
+from streams.history import BarSeries, Page, StoredRun, Window
+from streams.memory_log import MemoryLog
+from tests.unit.web_run import START_NS, Run, bar, filled_run, instrument, problem, quote, trade
+from tests.unit.web_runs import FakeRuns
+from web.times import format_time
+from web.views.market import QUOTES, TRADES, Market
 
 MINUTE_NS = 60 * 10**9
 
@@ -157,6 +161,102 @@ def test_bars_come_from_the_database_where_there_is_one(run: Run, client: TestCl
     assert (answer["source"], answer["next_cursor"]) == ("database", "older")
     run.context.history = StoredBars(is_away=True)
     assert problem(client.get("/api/bars?symbol=SPY"), 503)["code"] == "history_unavailable"
+
+
+class StoredYear(StoredBars):
+    """The same for a recorded run that is stored up to an instant; empty without one."""
+
+    def __init__(self, last_ns: int, *, is_away: bool = False) -> None:
+        super().__init__(is_away=is_away)
+        self.last_ns = last_ns
+        self.asked = 0
+
+    async def runs(self, limit: int, cursor: str = "", run_id: str = "") -> Page[StoredRun]:
+        """Return the run."""
+        self.asked += 1
+        if self.is_away:
+            raise StorageError("no connection")
+        run = StoredRun(run_id, None, START_NS, self.last_ns)
+        return Page([run] if self.last_ns else [], "")
+
+
+KEPT = 5_000
+END_NS = START_NS + (KEPT + 2) * MINUTE_NS
+RECENT = f"after={format_time(START_NS + 3 * MINUTE_NS)}"
+
+
+@pytest.fixture(scope="module")
+def year() -> FakeRuns:
+    """Return a recorded run with a few more bars than the read models keep of a series."""
+    listed: list[tuple[str, Header]] = [(t.REFERENCE_INSTRUMENTS, instrument())]
+    return FakeRuns(year=[*listed, *bars(KEPT + 3)], short=[*listed, *bars(3)])
+
+
+def test_series_that_memory_keeps_in_part_says_so(year: FakeRuns) -> None:
+    with Run(runs=year).client() as client:
+        path = "/api/bars?symbol=SPY&run_id=year&limit=4000"
+        newest = client.get(path).json()
+        oldest = client.get(f"{path}&cursor={newest['next_cursor']}").json()
+        at_offset = client.get(
+            f"/api/bars?symbol=SPY&run_id=year&limit=9999&as_of={t.MARKET_BARS}:{KEPT + 1}"
+        ).json()
+        recent = client.get(f"/api/bars?symbol=SPY&run_id=year&{RECENT}&limit=9999").json()
+        short = client.get("/api/bars?symbol=SPY&run_id=short").json()
+
+    assert (len(newest["close"]), newest["is_complete"]) == (4000, True)
+    assert (oldest["close"][0], oldest["next_cursor"], oldest["is_complete"]) == (103, None, False)
+    assert (at_offset["close"][0], at_offset["is_complete"]) == (102, False)
+    assert (recent["close"][0], recent["is_complete"]) == (103, True)
+    assert (len(short["close"]), short["is_complete"]) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("query", "last_ns", "source", "is_complete"),
+    [
+        ("run_id=year", END_NS, "database", True),
+        (f"run_id=year&as_of={format_time(END_NS)}", END_NS, "database", True),
+        ("run_id=year", END_NS - 1, "memory", False),
+        ("run_id=year", 0, "memory", False),
+        (f"run_id=year&as_of={t.MARKET_BARS}:{KEPT + 1}", END_NS, "memory", False),
+        (f"run_id=year&{RECENT}", END_NS, "memory", True),
+        ("run_id=short", END_NS, "memory", True),
+    ],
+)
+def test_series_of_a_recorded_run_comes_whole_from_the_database(
+    year: FakeRuns, query: str, last_ns: int, source: str, is_complete: bool
+) -> None:
+    run = Run(runs=year)
+    run.context.history = StoredYear(last_ns)
+    with run.client() as client:
+        answer = client.get(f"/api/bars?symbol=SPY&limit=9999&{query}").json()
+        run.context.history = StoredYear(last_ns, is_away=True)
+        away = client.get(f"/api/bars?symbol=SPY&limit=9999&{query}").status_code
+
+    assert (answer["source"], answer["is_complete"]) == (source, is_complete)
+    needs_database = not is_complete and ":" not in query.partition("as_of")[2]
+    assert away == (503 if source == "database" or needs_database else 200)
+
+
+def test_trades_and_quotes_that_memory_let_go_of_are_known_to_be_missing() -> None:
+    market = Market()
+    for number in range(2_002):
+        market.on_event(trade(1.0, at=number))
+        market.on_event(quote(1.0, 2.0, at=number))
+    market.on_event(trade(1.0, instrument_id="IBM.XNYS"))
+
+    assert (
+        market.floor_of("SPY.ARCX", TRADES) == market.floor_of("SPY.ARCX", QUOTES) == START_NS + 1
+    )
+    assert market.floor_of("IBM.XNYS", TRADES) is None
+
+
+def test_series_whose_beginning_was_not_heard_of_is_not_whole() -> None:
+    run = Run(log=MemoryLog("run-1", lambda: START_NS, history_max=2))
+    run.log.append([*filled_run(), *bars(5)])
+    with run.client() as client:
+        answer = client.get("/api/bars?symbol=SPY").json()
+
+    assert (answer["close"], answer["is_complete"]) == ([103, 104], False)
 
 
 # ---- instruments, clock, calendar

@@ -29,6 +29,7 @@ from tests.unit.web_run import (
     submit,
     submitted,
 )
+from tests.unit.web_stage import pending
 from web.views.kept import Kept
 
 
@@ -227,6 +228,95 @@ def test_order_is_answered_in_part_while_the_database_is_away() -> None:
     assert (order["status"], order["quantity"]) == ("ACCEPTED", None)
     assert [o["client_order_id"] for o in listed["orders"]] == ["o-19", "o-18"]
     assert listed["is_complete"] is False
+
+
+def resting(name: str) -> list[tuple[str, Header]]:
+    """Return an order that rests, or waits for a person, and the session behind it."""
+    order = submit(name)
+    first = pending(order, START_NS + 10**15) if name == "wait" else submitted(order)
+    records: list[tuple[str, Header]] = [(t.ACCOUNT_INPUTS, order), (t.ORDER_EVENTS, first)]
+    return [*records, *session()]
+
+
+def forgetful_run(name: str) -> Run:
+    """Return a run whose log has lost an order, beside a database that has it."""
+    now_ns = START_NS + 3_600_000_000_000
+    run = Run(log=MemoryLog("run-1", lambda: now_ns, history_max=1))
+    run.log.append(resting(name))
+    run.context.history = Stored(resting(name))
+    return run
+
+
+COMMANDS = [
+    ("DELETE", "/api/orders/rest", None, "CANCELED", 10),
+    ("PATCH", "/api/orders/rest", {"quantity": 5}, "ACCEPTED", 5),
+    ("POST", "/api/approvals/wait/approve", {"reason": "good"}, "SUBMITTED", 10),
+    ("POST", "/api/approvals/wait/reject", {}, "DENIED", 10),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status", "quantity"), COMMANDS)
+def test_order_that_the_database_alone_knows_takes_commands(
+    method: str, path: str, body: Any, status: str, quantity: int
+) -> None:
+    with forgetful_run(path.split("/")[3]).client() as client:
+        assert client.get(f"/api/orders/{path.split('/')[3]}").status_code == 200
+        response = client.request(method, path, json=body)
+        missing = client.request(
+            method, path.replace("/rest", "/x").replace("/wait", "/x"), json=body
+        )
+
+    assert response.status_code == 200, response.text
+    assert (response.json()["status"], response.json()["quantity"]) == (status, quantity)
+    problem(missing, 404)
+
+
+@pytest.mark.parametrize("has_database", [True, False])
+@pytest.mark.parametrize(("method", "path", "body", "status", "_quantity"), COMMANDS)
+def test_account_stage_is_asked_about_an_order_of_which_nobody_else_can_tell(
+    method: str, path: str, body: Any, status: str, _quantity: int, has_database: bool
+) -> None:
+    run = forgetful_run(path.split("/")[3])
+    if has_database:
+        run.context.history.is_away = True
+    else:
+        run.context.history = None
+    with run.client() as client:
+        unnamed = client.request(method, path, json=body)
+        named = client.request(method, f"{path}?account_id=paper", json=body)
+        problem(client.delete("/api/orders/filled?account_id=paper"), 409)
+        problem(client.delete("/api/orders/%00?account_id=paper"), 503 if has_database else 404)
+
+    problem(unnamed, 503 if has_database else 404)
+    assert (named.status_code, named.json()["status"]) == (200, status)
+
+
+def test_account_stage_is_not_asked_about_an_order_that_memory_would_know() -> None:
+    run = Run()
+    run.log.append(session(3))
+    with run.client() as client:
+        problem(client.delete("/api/orders/nope?account_id=paper"), 404)
+
+    assert run.log.end_offset(t.ORDER_RECEIPTS) == 0
+
+
+@pytest.mark.parametrize("path", ["/api/orders", "/api/risk/kill"])
+def test_stop_of_all_orders_says_where_not_all_are_known(path: str) -> None:
+    kill = {"action": "cancel_all", "reason": "stop"}
+    answers = []
+    for run in (forgetful_run("rest"), Run(fast(history_max=8))):
+        if not run.log.end_offset(t.ORDER_EVENTS):
+            run.log.append(resting("rest"))
+        with run.client() as client:
+            whole = client.post(path, json=kill) if "kill" in path else client.delete(path)
+        answers.append((whole.status_code, whole.json()))
+
+    (late_status, late), (status, answer) = answers
+    assert (late_status, late["is_complete"]) == (202, False)
+    assert (status, answer["is_complete"]) == (200, True)
+    orders = answer.get("open_orders") or [o["client_order_id"] for o in answer["orders"]]
+    # The first order is older than what memory keeps of each list, but it is open.
+    assert orders == ["o-19", "o-18", "rest"]
 
 
 def test_log_that_retention_emptied_is_not_taken_for_a_new_one() -> None:

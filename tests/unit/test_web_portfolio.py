@@ -18,7 +18,7 @@ from schemas.envelope import Header
 from schemas.errors import StorageError
 from schemas.instruments import CorporateAction
 from schemas.portfolio import PositionChanged
-from streams.history import EquitySeries, Window
+from streams.history import EquitySeries, Page, StoredRun, Window
 from tests.unit.web_run import (
     START_NS,
     Run,
@@ -29,6 +29,7 @@ from tests.unit.web_run import (
     position,
     problem,
 )
+from tests.unit.web_runs import FakeRuns
 
 DAY_NS = 86_400 * 10**9
 
@@ -137,6 +138,10 @@ class StoredEquity:
         self.is_away = is_away
         self.asked: list[Window] = []
 
+    async def runs(self, limit: int, cursor: str = "", run_id: str = "") -> Page[StoredRun]:
+        """Return a run that is stored whole."""
+        return Page([StoredRun(run_id, None, START_NS, START_NS + DAY_NS)], "")
+
     async def equity(
         self, window: Window, account_id: str, strategy_id: str = "", interval: str = ""
     ) -> EquitySeries:
@@ -146,6 +151,20 @@ class StoredEquity:
             raise StorageError("no connection")
         one, none = np.array([10_500.0]), np.array([0.0])
         return EquitySeries(np.array([START_NS + 60]), one, one, none, none, none, "")
+
+
+def test_history_of_a_long_run_says_that_its_curve_is_thinned_or_asks_the_database() -> None:
+    marks = [(t.PORTFOLIO_EQUITY, mark(100.0 + n, at=n)) for n in range(5_002)]
+    run = Run(runs=FakeRuns(long=marks, short=marks[:10]))
+    path = "/api/portfolio/history?timeframe=1s&run_id="
+    with run.client() as client:
+        thinned, short = client.get(f"{path}long").json(), client.get(f"{path}short").json()
+        run.context.history = StoredEquity()
+        stored = client.get(f"{path}long").json()
+        same = client.get(f"{path}short").json()
+
+    assert [a["is_complete"] for a in (thinned, short, stored, same)] == [False, True, True, True]
+    assert [a["source"] for a in (stored, same)] == ["database", "memory"]
 
 
 def test_history_comes_from_the_database_where_there_is_one(run: Run, client: TestClient) -> None:

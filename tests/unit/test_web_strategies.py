@@ -17,6 +17,7 @@ from schemas.envelope import Header
 from tests.unit.web_run import (
     START_NS,
     Run,
+    fast,
     fill,
     filled_run,
     instrument,
@@ -162,6 +163,20 @@ def test_performance_counts_from_the_capital_of_the_strategy() -> None:
     assert (answer["total_trades"], answer["win_rate"], answer["fills"]) == (1, 100.0, 2)
     assert answer["expectancy"] == pytest.approx(9.9)
     assert answer["sharpe_ratio"] is not None
+
+
+def test_performance_after_a_restart_is_of_the_whole_run() -> None:
+    """However few records of each list memory keeps."""
+    answers = []
+    for history_max in (10_000, 1):
+        run = Run(fast(history_max=history_max))
+        run.log.append([*strategy_records(), *share_marks()])
+        with run.client() as client:
+            curve = client.get("/api/portfolio/paper/equity?strategy_id=momentum").json()
+            answers.append((curve, client.get("/api/strategies/momentum/performance").json()))
+
+    assert answers[0] == answers[1]
+    assert [point["equity"] for point in answers[0][0]["points"]] == [100, 40, 60]
 
 
 def test_performance_without_capital_has_no_returns() -> None:

@@ -58,7 +58,11 @@ class OrderBook(msgspec.Struct):
 
 
 class Quotes(msgspec.Struct):
-    """Quotes as columns, the oldest first; ``next_cursor`` asks for older ones."""
+    """Quotes as columns, the oldest first; ``next_cursor`` asks for older ones.
+
+    ``is_complete`` is false where there were older ones, but memory let go of them and no database
+    tells of them.
+    """
 
     instrument_id: str
     symbol: str
@@ -70,10 +74,14 @@ class Quotes(msgspec.Struct):
     ask_size: list[float]
     source: str
     next_cursor: str | None
+    is_complete: bool = True
 
 
 class Ticks(msgspec.Struct):
-    """Public trades as columns, the oldest first; ``next_cursor`` asks for older ones."""
+    """Public trades as columns, the oldest first; ``next_cursor`` asks for older ones.
+
+    ``is_complete`` is that of quotes.
+    """
 
     instrument_id: str
     symbol: str
@@ -83,10 +91,14 @@ class Ticks(msgspec.Struct):
     size: list[float]
     source: str
     next_cursor: str | None
+    is_complete: bool = True
 
 
 class Bars(msgspec.Struct):
-    """Bars as columns, the oldest first, stamped at their close; corrections are applied."""
+    """Bars as columns, the oldest first, stamped at their close; corrections are applied.
+
+    ``is_complete`` is that of quotes.
+    """
 
     instrument_id: str
     symbol: str
@@ -102,6 +114,7 @@ class Bars(msgspec.Struct):
     trade_count: list[int]
     source: str
     next_cursor: str | None
+    is_complete: bool = True
 
 
 class Instrument(msgspec.Struct):

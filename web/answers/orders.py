@@ -84,10 +84,15 @@ class Fill(msgspec.Struct):
 
 
 class CanceledOrders(msgspec.Struct):
-    """The orders that were open when their cancel was asked for, as they stand now."""
+    """The orders that were open when their cancel was asked for, as they stand now.
+
+    ``is_complete`` is false where this process began late and may not know of all of them; the
+    cancel concerns them all the same.
+    """
 
     orders: list[Order]
     count: int
+    is_complete: bool = True
 
 
 class Approval(msgspec.Struct):

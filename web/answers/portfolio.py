@@ -106,7 +106,8 @@ class EquityCurve(msgspec.Struct):
 class EquityHistory(msgspec.Struct):
     """Equity as columns, one value a time frame; profit counts from ``base_value``.
 
-    ``source`` says what answered: ``memory`` (a thinned curve of the run) or ``database``.
+    ``source`` says what answered: ``memory`` or ``database``. ``is_complete`` is false where values
+    are missing: memory has a thinned curve of a long run, or there are more than 10,000.
     """
 
     account_id: str
@@ -120,6 +121,7 @@ class EquityHistory(msgspec.Struct):
     profit_loss: list[float]
     profit_loss_pct: list[float | None]
     source: str
+    is_complete: bool = True
 
 
 class InstrumentExposure(msgspec.Struct):

@@ -121,7 +121,10 @@ class OrderCheck(msgspec.Struct):
 
 
 class KillAnswer(msgspec.Struct):
-    """What stands after an act of stopping: the breaker, open orders and positions of its scope."""
+    """What stands after an act of stopping: the breaker, open orders and positions of its scope.
+
+    ``is_complete`` is false where this process began late and may not know of all open orders.
+    """
 
     action: str
     scope: str
@@ -129,3 +132,4 @@ class KillAnswer(msgspec.Struct):
     circuit_breaker: CircuitBreaker
     open_orders: list[str]
     open_positions: list[str]
+    is_complete: bool = True

@@ -14,7 +14,7 @@ from web.answers import orders as answers
 from web.context import Context
 from web.route_table import Call, NoQuery, Reply, Route
 from web.routes.order_entry import OrderQuery
-from web.routes.resolving import known_order
+from web.routes.resolving import as_it_stands, known_order, row_of
 from web.routes.sending import late, order_answer, refusal, send
 from web.scopes import READ, TRADE
 from web.times import format_time
@@ -54,14 +54,14 @@ async def reject_order(
 async def _speak(
     context: Context, call: Call[OrderQuery, ApprovalRequest], *, is_approved: bool
 ) -> answers.Order | Reply:
-    row = known_order(context, call.path["client_order_id"], call.query.account_id)
+    order = await known_order(context, call.path["client_order_id"], call.query.account_id)
     command = ApproveOrder(
         f"web:{context.ids()}",
         context.log.now_ns(),
-        row.client_order_id,
+        order.client_order_id,
         "",
-        row.account_id,
-        row.client_order_id,
+        order.account_id,
+        order.client_order_id,
         is_approved,
         call.operator,
         call.body.reason,
@@ -69,14 +69,18 @@ async def _speak(
     )
     receipt = await send(context, command)
     if receipt is None:
-        return late(row.account_id, row.client_order_id)
+        return late(order.account_id, order.client_order_id)
     if receipt.outcome == ReceiptOutcome.REFUSED:
         raise refusal(receipt, "GET /api/approvals lists the orders that wait")
     await context.waiters.until(
-        lambda: row.status is not OrderStatus.PENDING_APPROVAL,
+        lambda: _has_moved(row_of(context, order)),
         context.settings.receipt_timeout_s,
     )
-    return order_answer(context.views, row)
+    return as_it_stands(context, order)
+
+
+def _has_moved(row: OrderRow | None) -> bool:
+    return row is not None and row.status is not OrderStatus.PENDING_APPROVAL
 
 
 def _approval(context: Context, row: OrderRow) -> answers.Approval:

@@ -65,6 +65,8 @@ async def kill(context: Context, call: Call[NoQuery, KillRequest]) -> answers.Ki
         return not open_positions(context, request.scope, scope_id)
 
     is_whole = await context.waiters.until(is_done, context.settings.receipt_timeout_s)
+    is_complete = context.views.orders.knows_all_open
+    is_whole = is_whole and (is_complete or action is not KillAction.CANCEL_ALL)
     answer = answers.KillAnswer(
         action,
         request.scope,
@@ -75,6 +77,7 @@ async def kill(context: Context, call: Call[NoQuery, KillRequest]) -> answers.Ki
             f"{p.account_id}/{p.strategy_id}/{p.instrument_id}"
             for p in open_positions(context, request.scope, scope_id)
         ],
+        is_complete,
     )
     return answer if is_whole else Reply(202, answer, {"Location": "/api/risk"})
 

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from schemas.market_data import Bar, Quote, Trade
-from streams.history import Window
+from streams.history import History, Window
 from web.answers import market as answers
 from web.context import Context
 from web.history import stored
@@ -19,6 +19,7 @@ from web.routes.resolving import is_symbol, known_instrument, resolve_symbol
 from web.routes.trades import book_top
 from web.scopes import READ
 from web.times import format_time
+from web.views.market import QUOTES, TRADES
 from web.views.models import Views
 
 Interval = Literal["1s", "5s", "1m", "5m", "15m", "1h", "1d"]
@@ -89,11 +90,12 @@ async def get_quotes(context: Context, call: Call[SeriesQuery, None]) -> answers
     """Return quotes of one instrument as columns."""
     query = call.query
     instrument_id, window = _asked(context, query)
-    if context.history is not None and context.asks_database:
-        page = await stored(context.history.quotes(window, instrument_id))
+    rows = context.views.market.last_quotes.get(instrument_id, ())
+    history, is_whole = await _source(context, window, instrument_id, QUOTES, rows)
+    if history is not None:
+        page = await stored(history.quotes(window, instrument_id))
         found, cursor, source = page.items[::-1], page.cursor or None, "database"
     else:
-        rows = context.views.market.last_quotes.get(instrument_id, ())
         found, cursor = _newest(rows, window, query)
         source = "memory"
     return answers.Quotes(
@@ -107,6 +109,7 @@ async def get_quotes(context: Context, call: Call[SeriesQuery, None]) -> answers
         [q.ask_size for q in found],
         source,
         cursor,
+        is_whole or cursor is not None,
     )
 
 
@@ -114,11 +117,12 @@ async def get_ticks(context: Context, call: Call[SeriesQuery, None]) -> answers.
     """Return public trades of one instrument as columns."""
     query = call.query
     instrument_id, window = _asked(context, query)
-    if context.history is not None and context.asks_database:
-        page = await stored(context.history.trades(window, instrument_id))
+    rows = context.views.market.last_trades.get(instrument_id, ())
+    history, is_whole = await _source(context, window, instrument_id, TRADES, rows)
+    if history is not None:
+        page = await stored(history.trades(window, instrument_id))
         found, cursor, source = page.items[::-1], page.cursor or None, "database"
     else:
-        rows = context.views.market.last_trades.get(instrument_id, ())
         found, cursor = _newest(rows, window, query)
         source = "memory"
     return answers.Ticks(
@@ -130,6 +134,7 @@ async def get_ticks(context: Context, call: Call[SeriesQuery, None]) -> answers.
         [t.size for t in found],
         source,
         cursor,
+        is_whole or cursor is not None,
     )
 
 
@@ -138,8 +143,11 @@ async def get_bars(context: Context, call: Call[BarsQuery, None]) -> answers.Bar
     query = call.query
     instrument_id, window = _asked(context, query)
     symbol = context.views.market.symbol_of(instrument_id)
-    if context.history is not None and context.asks_database:
-        s = await stored(context.history.bars(window, instrument_id, query.interval))
+    series = context.views.market.series.get((instrument_id, query.interval))
+    bars = sorted(series.values(), key=lambda b: b.ts_event_ns) if series is not None else []
+    history, is_whole = await _source(context, window, instrument_id, query.interval, bars)
+    if history is not None:
+        s = await stored(history.bars(window, instrument_id, query.interval))
         times = s.ts[::-1].tolist()
         return answers.Bars(
             instrument_id,
@@ -157,8 +165,6 @@ async def get_bars(context: Context, call: Call[BarsQuery, None]) -> answers.Bar
             "database",
             s.cursor or None,
         )
-    series = context.views.market.series.get((instrument_id, query.interval))
-    bars = sorted(series.values(), key=lambda b: b.ts_event_ns) if series is not None else []
     found, cursor = _newest(bars, window, query)
     return answers.Bars(
         instrument_id,
@@ -175,7 +181,20 @@ async def get_bars(context: Context, call: Call[BarsQuery, None]) -> answers.Bar
         [b.trade_count for b in found],
         "memory",
         cursor,
+        is_whole or cursor is not None,
     )
+
+
+async def _source(
+    context: Context, window: Window, instrument_id: str, series: str, rows: Sequence[_Timed] | Any
+) -> tuple[History | None, bool]:
+    """Return the database where a series is read there, and whether what is answered is whole."""
+    floor_ns = context.views.market.floor_of(instrument_id, series)
+    first_ns = window.first_ns
+    is_whole = floor_ns is None or (first_ns is not None and first_ns > floor_ns)
+    newest_ns = rows[-1].ts_event_ns if rows else 0
+    history = await context.series(newest_ns, is_whole=is_whole)
+    return history, is_whole or history is not None
 
 
 def _asked(context: Context, query: SeriesQuery) -> tuple[str, Window]:

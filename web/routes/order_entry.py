@@ -11,7 +11,7 @@ from msgspec import Meta
 from schemas.commands import CancelOrder, ReplaceOrder, SubmitOrder
 from schemas.enums import KillAction, OrderStatus, OrderType, ReceiptOutcome, Side, TimeInForce
 from schemas.enums import Scope as RiskScope
-from schemas.order_events import OrderReplaced, OrderReplaceRejected
+from schemas.order_events import OrderEvent, OrderReplaced, OrderReplaceRejected
 from schemas.risk import Kill, RiskDecision
 from schemas.topics import ACCOUNT_INPUTS, RISK_DECISIONS
 from web.answers import orders as answers
@@ -19,7 +19,7 @@ from web.context import Context
 from web.problems import FieldError, ProblemError, invalid
 from web.route_table import Call, Reply, Route
 from web.routes.killing import open_orders
-from web.routes.resolving import known_order, resolve_symbol
+from web.routes.resolving import as_it_stands, known_order, resolve_symbol, row_of
 from web.routes.sending import Wait, late, order_answer, refusal, send, submit
 from web.scopes import TRADE
 from web.views.orders import OrderRow
@@ -159,27 +159,27 @@ async def replace_order(
 
     Answers once the risk gate has spoken, with ``wait=accepted`` once the venue has.
     """
-    row = known_order(context, call.path["client_order_id"], call.query.account_id)
-    _check_replace(row, call.body)
+    order = await known_order(context, call.path["client_order_id"], call.query.account_id)
+    _check_replace(order.order_type, call.body)
     command = ReplaceOrder(
         f"web:{context.ids()}",
         context.log.now_ns(),
-        row.client_order_id,
+        order.client_order_id,
         "",
-        row.account_id,
-        row.strategy_id,
-        row.client_order_id,
+        order.account_id,
+        order.strategy_id,
+        order.client_order_id,
         call.body.quantity,
         call.body.limit_price,
         call.body.stop_price,
         wants_receipt=True,
     )
-    last = row.events[-1] if row.events else None
+    last = _last_event(row_of(context, order))
     with context.waiters.expect(RISK_DECISIONS, command.event_id) as judged:
         timeout_s = patience(context, call.query)
         receipt = await send(context, command, timeout_s)
         if receipt is None:
-            return late(row.account_id, row.client_order_id)
+            return late(order.account_id, order.client_order_id)
         if receipt.outcome == ReceiptOutcome.REFUSED:
             raise refusal(receipt, "only working orders can be replaced")
         decision = await within(judged, timeout_s)
@@ -188,15 +188,21 @@ async def replace_order(
         error = FieldError("", f"{decision.code}: {words}", "ask for less; the order stands")
         raise invalid([error], code=decision.code.lower())
     if call.query.wait != "receipt":
-        await context.waiters.until(lambda: _is_replaced(row, last), timeout_s)
-        event = row.events[-1] if row.events else None
+        await context.waiters.until(lambda: _is_replaced(row_of(context, order), last), timeout_s)
+        event = _last_event(row_of(context, order))
         if isinstance(event, OrderReplaceRejected) and event is not last:
             raise ProblemError(409, event.code.lower(), f"{event.detail}; the order stands")
-    return order_answer(context.views, row)
+    return as_it_stands(context, order)
 
 
-def _is_replaced(row: OrderRow, last: object) -> bool:
+def _last_event(row: OrderRow | None) -> OrderEvent | None:
+    return row.events[-1] if row is not None and row.events else None
+
+
+def _is_replaced(row: OrderRow | None, last: object) -> bool:
     """Return whether the venue has answered since the event ``last``."""
+    if row is None:
+        return False
     for event in reversed(row.events):
         if event is last:
             return False
@@ -205,14 +211,14 @@ def _is_replaced(row: OrderRow, last: object) -> bool:
     return not row.is_open
 
 
-def _check_replace(row: OrderRow, request: ReplaceRequest) -> None:
+def _check_replace(order_type: OrderType | None, request: ReplaceRequest) -> None:
     errors = _amount_errors(request)
     if request.quantity is request.limit_price is request.stop_price is None:
         errors.append(FieldError("", "changes nothing", "give quantity, limit_price or stop_price"))
     for name, types in (("limit_price", NEEDS_LIMIT), ("stop_price", NEEDS_STOP)):
         is_given = getattr(request, name) is not None
-        if is_given and row.order_type is not None and row.order_type not in types:
-            detail = f"has no meaning for {row.order_type} orders"
+        if is_given and order_type is not None and order_type not in types:
+            detail = f"has no meaning for {order_type} orders"
             errors.append(FieldError(f"/{name}", detail, f"leave {name} out"))
     if errors:
         raise invalid(errors)
@@ -220,24 +226,24 @@ def _check_replace(row: OrderRow, request: ReplaceRequest) -> None:
 
 async def cancel_order(context: Context, call: Call[CancelQuery, None]) -> answers.Order | Reply:
     """Ask for the cancel of an order; the answer shows it as it stands, usually PENDING_CANCEL."""
-    row = known_order(context, call.path["client_order_id"], call.query.account_id)
+    order = await known_order(context, call.path["client_order_id"], call.query.account_id)
     command = CancelOrder(
         f"web:{context.ids()}",
         context.log.now_ns(),
-        row.client_order_id,
+        order.client_order_id,
         "",
-        row.account_id,
-        row.strategy_id,
-        row.client_order_id,
+        order.account_id,
+        order.strategy_id,
+        order.client_order_id,
         "canceled over the API",
         wants_receipt=True,
     )
     receipt = await send(context, command, call.query.timeout_s)
     if receipt is None:
-        return late(row.account_id, row.client_order_id)
+        return late(order.account_id, order.client_order_id)
     if receipt.outcome == ReceiptOutcome.REFUSED:
         raise refusal(receipt, "only open orders can be canceled")
-    return order_answer(context.views, row)
+    return as_it_stands(context, order)
 
 
 async def cancel_all(
@@ -245,7 +251,8 @@ async def cancel_all(
 ) -> answers.CanceledOrders | Reply:
     """Ask for the cancel of every open order, also of those that are on their way here.
 
-    Answers with the orders that were open, as they stand; 202 while some are not concerned yet.
+    Answers with the orders that were open, as they stand; 202 while some are not concerned yet, or
+    where this process may not know of all (``is_complete`` is false then).
     """
     context.check_is_present()
     scope, scope_id = _scope_of(context, call.query)
@@ -267,8 +274,9 @@ async def cancel_all(
         lambda: not any(_is_untouched(row) for row in rows), context.settings.receipt_timeout_s
     )
     found = [order_answer(context.views, row) for row in rows]
-    answer = answers.CanceledOrders(found, len(found))
-    if untouched:
+    is_complete = context.views.orders.knows_all_open
+    answer = answers.CanceledOrders(found, len(found), is_complete)
+    if untouched and is_complete:
         return answer
     return Reply(202, answer, {"Location": "/api/orders?status=open"})
 

@@ -96,7 +96,7 @@ async def _older(
             row = book.find(order.client_order_id, order.account_id)
             if row is not None and book.is_whole(row):
                 continue
-            latest = order if row is None else _up_to_date(order, row)
+            latest = order if row is None else up_to_date(order, row)
             if not statuses or latest.status in statuses:
                 items.append(latest)
                 places.append(place)
@@ -125,7 +125,7 @@ async def one(context: Context, order_id: str, account_id: str) -> Order:
         if found is not None and context.is_at_offset and found.created_ns > floor.ts_ns:
             found = None  # it was not asked for yet
     if found is not None:
-        return found if row is None else _up_to_date(found, row)
+        return found if row is None else up_to_date(found, row)
     if row is not None:
         return row
     raise not_found("order", order_id, "GET /api/orders lists the orders of this run")
@@ -180,7 +180,7 @@ def _is_whole(context: Context, row: OrderRow) -> bool:
     return book.is_whole(row)
 
 
-def _up_to_date(order: StoredOrder, row: OrderRow) -> StoredOrder:
+def up_to_date(order: StoredOrder, row: OrderRow) -> StoredOrder:
     """Return a stored order behind the events that memory has heard since."""
     for event in row.events:
         if event.ts_event_ns >= order.updated_ns:

@@ -184,7 +184,11 @@ async def get_equity_history(
     newest = views.portfolio.marks.get(share)
     first_ns, until_ns = _span(query, newest)
     base = _base(views, share)
-    if context.history is not None and context.asks_database:
+    curve = views.portfolio.curves.get(share, Curve())
+    history = await context.series(
+        newest.ts_event_ns if newest is not None else 0, is_whole=not curve.is_thinned
+    )
+    if history is not None:
         window = Window(
             context.run_id,
             first_ns,
@@ -193,25 +197,26 @@ async def get_equity_history(
             is_newest_first=False,
         )
         series = await stored(
-            context.history.equity(window, account_id, query.strategy_id, query.timeframe)
+            history.equity(window, account_id, query.strategy_id, query.timeframe)
         )
         if first_ns is not None:
-            before = await equity_before(context, context.history, share, first_ns)
+            before = await equity_before(context, history, share, first_ns)
             base = base if before is None else before
         times, equity = series.ts.tolist(), series.equity.tolist()
-        return _history(query, share, times, equity, base, "database")
+        is_complete = not series.cursor
+        return _history(query, share, times, equity, base, "database", is_complete=is_complete)
     step_ns = INTERVAL_NS[INTERVALS.index(query.timeframe)]
     last: dict[int, EquityMark] = {}
-    for mark in views.portfolio.curves.get(share, Curve()).all_points():
+    for mark in curve.all_points():
         if first_ns is not None and mark.ts_event_ns < first_ns:
             base = mark.equity
         elif until_ns is None or mark.ts_event_ns < until_ns:
             # A mark stands at the end of its interval and belongs to what lies before it.
             last[(mark.ts_event_ns - 1) // step_ns] = mark
     marks = list(last.values())[-_POINTS_MAX:]
-    return _history(
-        query, share, [m.ts_event_ns for m in marks], [m.equity for m in marks], base, "memory"
-    )
+    times, equity = [m.ts_event_ns for m in marks], [m.equity for m in marks]
+    is_complete = not curve.is_thinned and len(marks) == len(last)
+    return _history(query, share, times, equity, base, "memory", is_complete=is_complete)
 
 
 def _history(
@@ -221,6 +226,8 @@ def _history(
     equity: list[float],
     base: float | None,
     source: str,
+    *,
+    is_complete: bool,
 ) -> answers.EquityHistory:
     if base is None and equity:
         base = equity[0]
@@ -238,6 +245,7 @@ def _history(
         profit,
         [100 * gained / base if base else None for gained in profit],
         source,
+        is_complete,
     )
 
 

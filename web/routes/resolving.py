@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from typing import NamedTuple
+
+from schemas.enums import OrderType
+from streams.history import StoredOrder
+from web.answers import orders as answers
 from web.context import Context
 from web.problems import FieldError, ProblemError, invalid, not_found
+from web.route_table import Reply
+from web.routes import past_orders
+from web.routes.past_orders import Order
+from web.routes.sending import late, order_answer
 from web.views.models import Views
 from web.views.orders import OrderRow
 
 _CANDIDATES_MAX = 10
+_NAME = re.compile(r"[\x21-\x7e]{1,200}")
 
 
 def resolve_symbol(views: Views, symbol: str, pointer: str = "/symbol") -> str:
@@ -44,12 +55,54 @@ def is_symbol(views: Views, instrument_id: str, symbol: str | None) -> bool:
     return symbol in (None, "", instrument_id, views.market.symbol_of(instrument_id))
 
 
-def known_order(context: Context, order_id: str, account_id: str) -> OrderRow:
-    """Return an order by its id; raises ProblemError (404)."""
-    row = context.views.orders.find(order_id, account_id)
-    if row is None:
-        raise not_found("order", order_id, "GET /api/orders lists the orders of this run")
-    return row
+class Target(NamedTuple):
+    """The order that a command is about, as memory or the database told of it, or neither."""
+
+    account_id: str
+    strategy_id: str
+    client_order_id: str
+    order_type: OrderType | None = None
+    order: Order | None = None
+
+
+async def known_order(context: Context, order_id: str, account_id: str) -> Target:
+    """Return an order by its id, out of memory or, where that began late, out of the database.
+
+    Where neither can say whether there is one, and its account is named, it is taken as it is
+    named: the account stage knows. Raises ProblemError (404; 503 without the account).
+    """
+    book = context.views.orders
+    found: Order | None = book.find(order_id, account_id)
+    if found is None:
+        try:
+            found = await past_orders.one(context, order_id, account_id)
+        except ProblemError as problem:
+            is_none = context.history is not None and problem.status == 404
+            is_name = _NAME.fullmatch(order_id) and _NAME.fullmatch(account_id)
+            if is_none or not is_name or book.floor is None:
+                raise
+            return Target(account_id, "", order_id)
+    return Target(
+        found.account_id, found.strategy_id, found.client_order_id, found.order_type, found
+    )
+
+
+def row_of(context: Context, target: Target) -> OrderRow | None:
+    """Return what memory knows of an order by now."""
+    if isinstance(target.order, OrderRow):
+        return target.order
+    return context.views.orders.find(target.client_order_id, target.account_id)
+
+
+def as_it_stands(context: Context, target: Target) -> answers.Order | Reply:
+    """Return the answer of a command that the stage took: the order, 202 if nothing tells of it."""
+    order, row = target.order, row_of(context, target)
+    if isinstance(order, StoredOrder) and row is not None:
+        order = past_orders.up_to_date(order, row)
+    order = order or row
+    if order is None:
+        return late(target.account_id, target.client_order_id)
+    return order_answer(context.views, order)
 
 
 def known_account(views: Views, account_id: str) -> str:

@@ -13,6 +13,9 @@ _BOOK_LEVELS_MAX = 5_000
 _BARS_MAX = 5_000
 _TICKS_MAX = 2_000
 
+QUOTES, TRADES = "quotes", "trades"
+"""Names of series beside the intervals of bars."""
+
 
 class Book:
     """The book of one instrument: a snapshot with the deltas since, sizes by price."""
@@ -53,6 +56,17 @@ class Market:
         self.trades: dict[str, Trade] = {}
         self.bars: dict[str, Bar] = {}
         self.states: dict[str, InstrumentState] = {}
+        self._begin_ns: int | None = None
+        self._left_ns: dict[tuple[str, str], int] = {}
+
+    def begin_late(self, ts_ns: int) -> None:
+        """Know that market data up to a time (ns) were not heard of."""
+        self._begin_ns = max(ts_ns, self._begin_ns or ts_ns)
+
+    def floor_of(self, instrument_id: str, series: str) -> int | None:
+        """Return the time (ns) up to which a series may lack rows, None if it has all."""
+        floors = (self._begin_ns, self._left_ns.get((instrument_id, series)))
+        return max((floor for floor in floors if floor is not None), default=None)
 
     def on_instrument(self, instrument: Instrument) -> None:
         """Take in a definition."""
@@ -62,10 +76,10 @@ class Market:
         """Take in a record of ``market.events`` or ``market.bars``; others are passed over."""
         if isinstance(event, Trade):
             self.trades[event.instrument_id] = event
-            self._last(self.last_trades, event.instrument_id).append(event)
+            self._keep(self.last_trades, TRADES, event)
         elif isinstance(event, Quote):
             self.quotes[event.instrument_id] = event
-            self._last(self.last_quotes, event.instrument_id).append(event)
+            self._keep(self.last_quotes, QUOTES, event)
         elif isinstance(event, Bar):
             self._on_bar(event)
         elif isinstance(event, BookSnapshot):
@@ -88,14 +102,19 @@ class Market:
         # A correction takes the place of its bar; bars come in order but for these.
         series[bar.ts_event_ns] = bar
         if len(series) > _BARS_MAX:
-            series.popitem(last=False)
+            left_ns, _ = series.popitem(last=False)
+            self._leave((bar.instrument_id, bar.interval), left_ns)
 
-    @staticmethod
-    def _last(kept: dict[str, deque[Any]], instrument_id: str) -> deque[Any]:
-        found = kept.get(instrument_id)
+    def _keep(self, kept: dict[str, deque[Any]], series: str, event: Quote | Trade) -> None:
+        found = kept.get(event.instrument_id)
         if found is None:
-            found = kept[instrument_id] = deque(maxlen=_TICKS_MAX)
-        return found
+            found = kept[event.instrument_id] = deque(maxlen=_TICKS_MAX)
+        if len(found) == _TICKS_MAX:
+            self._leave((event.instrument_id, series), found[0].ts_event_ns)
+        found.append(event)
+
+    def _leave(self, key: tuple[str, str], ts_ns: int) -> None:
+        self._left_ns[key] = max(ts_ns, self._left_ns.get(key, ts_ns))
 
     def resolve(self, symbol: str) -> list[str]:
         """Return the ids of the instruments that ``symbol`` may mean.

@@ -1,7 +1,8 @@
 """All read models of a run, folded from its topics.
 
-``load`` reads what the log already holds, ``apply`` takes what is published from then on. Both may
-see a record that the other has seen; the offset decides.
+``load`` reads what the log has at hand, ``apply`` takes what is published from then on. A log that
+keeps the newest records alone tells the older ones by ``apply`` before that, while it reads them.
+All may see a record that was seen before; the offset decides.
 """
 
 from __future__ import annotations
@@ -33,8 +34,22 @@ from web.views.strategies import Strategies
 from web.views.system import System
 
 _PAGE = 1_000
-_INTERNAL = frozenset({t.SYSTEM_ORDER_LOG, t.SYSTEM_SNAPSHOTS})
-_WHOLE = frozenset({t.REFERENCE_ACTIONS, t.REFERENCE_RATES, t.ORDER_FILLS})
+_MARKET = frozenset({t.MARKET_EVENTS, t.MARKET_BARS})
+INTERNAL = frozenset({t.SYSTEM_ORDER_LOG, t.SYSTEM_SNAPSHOTS})
+"""What stages write for themselves: no read model is made of it."""
+
+_WHOLE = frozenset(
+    {
+        t.REFERENCE_ACTIONS,
+        t.REFERENCE_RATES,
+        t.ORDER_FILLS,
+        t.ORDER_EVENTS,
+        t.PORTFOLIO_EQUITY,
+    }
+)
+"""Topics besides those of states that are folded whole: lots, open orders and curves of the whole
+run follow from them, each in bounded memory.
+"""
 
 
 class Views:
@@ -45,6 +60,7 @@ class Views:
     ) -> None:
         self._history_max = history_max
         self._next_offsets: dict[tuple[str, int], int] = {}
+        self._with_gaps: set[str] = set()
         self.newest_ns: dict[str, int] = {}
         self.recent = RecentRecords()
         self.orders = OrderBook(history_max)
@@ -90,7 +106,11 @@ class Views:
         }
 
     def load(self, log: Log) -> None:
-        """Take in what the log holds: state topics and fills whole, of the others the newest."""
+        """Take in what the log has at hand, behind what was taken in before.
+
+        State topics, fills, order events and marks from the first record on, of the others the
+        newest.
+        """
         self.apply(self.merged(log))
         begins = {
             t.ACCOUNT_INPUTS: self.orders.commands,
@@ -109,6 +129,23 @@ class Views:
                 ):
                     # Retention took all that it held.
                     begin.rise(RecordPlace(log.now_ns(), partition, 0, ""))
+
+    def folds(self, topic: str) -> bool:
+        """Return whether read models beyond the newest records are made of a topic."""
+        return topic in self._folds or topic in self._placed
+
+    def has_all(self, log: Log) -> bool:
+        """Return whether a log has at hand all that these read models have been made of.
+
+        Of a compacted topic it has not, once a newer record of its key has replaced one.
+        """
+        return not any(
+            log.at_hand(topic.name, partition)
+            or (topic.is_compacted and topic.name in self._with_gaps)
+            for topic in t.CATALOGUE
+            if self.folds(topic.name)
+            for partition in range(log.partitions(topic.name))
+        )
 
     def account_of(self, strategy_id: str) -> str | None:
         """Return the account of a strategy, None if it is not known."""
@@ -147,15 +184,19 @@ class Views:
         self.strategies.history.forget()
 
     def merged(self, log: Log) -> Iterator[Published]:
-        """Yield what the log holds, topics merged by their time as far as their offsets allow."""
+        """Yield what the log has at hand, merged by time as far as the offsets allow.
+
+        What was taken in before is left out.
+        """
         pages = []
         for topic in t.CATALOGUE:
-            if topic.name in _INTERNAL:
+            if topic.name in INTERNAL:
                 continue
             is_whole = topic.websocket == "state" or topic.name in _WHOLE
             for partition in range(log.partitions(topic.name)):
                 end = log.end_offset(topic.name, partition)
-                first = log.at_hand(topic.name, partition)
+                known = self._next_offsets.get((topic.name, partition), 0)
+                first = max(log.at_hand(topic.name, partition), known)
                 if not is_whole:
                     first = max(first, end - self._history_max)
                 pages.append(_records(log, topic.name, partition, first, end))
@@ -165,10 +206,15 @@ class Views:
         """Take in records as they are published."""
         for item in published:
             place = (item.topic, item.partition)
-            if item.offset < self._next_offsets.get(place, 0):
+            expected = self._next_offsets.get(place, 0)
+            if item.offset < expected:
                 continue
-            self._next_offsets[place] = item.offset + 1
+            if item.offset > expected:
+                self._with_gaps.add(item.topic)
             ts_ns = _time_of(item)
+            if item.offset and not expected and item.topic in _MARKET:
+                self.market.begin_late(ts_ns)
+            self._next_offsets[place] = item.offset + 1
             if ts_ns > self.newest_ns.get(item.topic, 0):
                 self.newest_ns[item.topic] = ts_ns
             self.recent.apply(item)

@@ -33,6 +33,8 @@ _EVENTS_MAX = 200
 _FIRST = (OrderSubmitted, OrderDenied, OrderPendingApproval)
 """Events with which an order begins."""
 
+_LEAVING = CLOSED | {OrderStatus.INITIALIZED}
+
 OrderKey = tuple[str, str]
 """Account and client order id: an id is unique within its account."""
 
@@ -74,6 +76,9 @@ class OrderRow(msgspec.Struct, kw_only=True):
 class OrderBook:
     """Orders by account and client order id; the oldest closed ones leave in time.
 
+    So does one of which nothing more is heard while as many others are asked for: it was refused at
+    the door, and the receipt that said so is no longer kept.
+
     ``commands`` and ``life`` say from where on the commands and events of orders are known.
     """
 
@@ -83,6 +88,7 @@ class OrderBook:
         self._line: list[tuple[RecordPlace, OrderKey]] = []
         self._newest_by_id: dict[str, OrderKey] = {}
         self._closed: deque[OrderKey] = deque()
+        self._unanswered: deque[OrderKey] = deque()
         self.commands = Begin()
         self.life = Begin()
         self._left: RecordPlace | None = None
@@ -112,6 +118,11 @@ class OrderBook:
         """Whether orders had been before the first that was heard of."""
         return self.commands.floor is not None or self.life.floor is not None
 
+    @property
+    def knows_all_open(self) -> bool:
+        """Whether no open order can be missing: all events of orders were heard of."""
+        return self.life.floor is None
+
     def is_whole(self, row: OrderRow) -> bool:
         """Return whether all is known of an order: how it began, and every event since."""
         if not self.began_late:
@@ -138,6 +149,7 @@ class OrderBook:
         row = self._orders.get((command.account_id, command.client_order_id))
         if row is None:
             row = self._add(command, place)
+            self._wait((command.account_id, command.client_order_id))
         elif row.submit_id:
             return
         else:
@@ -248,13 +260,23 @@ class OrderBook:
         self._newest_by_id[first.client_order_id] = key
         return row
 
+    def _wait(self, key: OrderKey) -> None:
+        """Wait for what becomes of an order, but not for ever."""
+        self._unanswered.append(key)
+        if len(self._unanswered) > self._orders_max:
+            old = self._unanswered.popleft()
+            row = self._orders.get(old)
+            if row is not None and row.status is OrderStatus.INITIALIZED:
+                self._close(old)
+
     def _close(self, key: OrderKey) -> None:
         self._closed.append(key)
         while len(self._orders) > self._orders_max and self._closed:
             old = self._closed.popleft()
-            row = self._orders.pop(old, None)
-            if row is None:
+            row = self._orders.get(old)
+            if row is None or row.status not in _LEAVING:
                 continue
+            del self._orders[old]
             del self._line[bisect_left(self._line, (row.place, old))]
             if self._left is None or row.place > self._left:
                 self._left = row.place

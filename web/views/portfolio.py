@@ -54,6 +54,11 @@ class Curve:
     def __len__(self) -> int:
         return len(self._points)
 
+    @property
+    def is_thinned(self) -> bool:
+        """Whether marks between the points were left out."""
+        return self._step > 1
+
     def points(self, limit: int) -> Iterator[EquityMark]:
         """Yield at most ``limit`` points, evenly over the run, the newest mark last."""
         if self._last is None:

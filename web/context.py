@@ -170,6 +170,11 @@ class Context:
             )
         return scene
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether the caller's key is bound to accounts."""
+        return self._accounts is not None
+
     def check_is_present(self) -> None:
         """Raise ProblemError (409) if the read models are not those of the running run."""
         if self.place:

@@ -197,7 +197,7 @@ def test_all_open_orders_are_canceled_by_one_command(run: Run, client: TestClien
     ("query", "scope", "scope_id", "count"),
     [
         ("strategy_id=manual", "STRATEGY", "manual", 1),
-        ("account_id=other", "ACCOUNT", "other", 0),
+        ("account_id=paper", "ACCOUNT", "paper", 2),
         ("symbol=SPY", "INSTRUMENT", "SPY.ARCX", 2),
     ],
 )
@@ -208,6 +208,19 @@ def test_cancel_of_all_has_the_scope_of_its_filter(
 
     command = last_command(run, Kill)
     assert (command.scope, command.scope_id, answer["count"]) == (scope, scope_id, count)
+
+
+def test_cancel_of_all_refuses_an_account_that_is_none_and_doubts_a_strategy(
+    run: Run, client: TestClient
+) -> None:
+    before = run.log.end_offset(t.ACCOUNT_INPUTS)
+
+    content = problem(client.delete("/api/orders?account_id=papr"), 422)
+    assert (content["code"], content["candidates"]) == ("account_unknown", ["paper"])
+    assert content["errors"][0]["pointer"] == "/account_id"
+    assert run.log.end_offset(t.ACCOUNT_INPUTS) == before
+    assert "'manul'" in client.delete("/api/orders?strategy_id=manul").json()["warning"]
+    assert client.delete("/api/orders?strategy_id=manual").json()["warning"] == ""
 
 
 def test_cancel_of_all_takes_one_filter(client: TestClient) -> None:

@@ -84,10 +84,14 @@ class Fill(msgspec.Struct):
 
 
 class CanceledOrders(msgspec.Struct):
-    """The orders that were open when their cancel was asked for, as they stand now."""
+    """The orders that were open when their cancel was asked for, as they stand now.
+
+    ``warning`` says what is doubtful about the name that was given, which may be mistyped.
+    """
 
     orders: list[Order]
     count: int
+    warning: str = ""
 
 
 class Approval(msgspec.Struct):

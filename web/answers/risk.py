@@ -27,6 +27,12 @@ class CircuitBreaker(msgspec.Struct):
     scopes: list[Breaker]
 
 
+class ChangedBreaker(CircuitBreaker):
+    """The breaker behind a change; ``warning`` says what is doubtful about the scope's name."""
+
+    warning: str = ""
+
+
 class BreakerPage(msgspec.Struct):
     """Changes of the breaker, the newest first; ``next_cursor`` asks for the older ones."""
 
@@ -44,6 +50,12 @@ class ScopeLimits(msgspec.Struct):
     operator: str
     time: str
     time_ns: int
+
+
+class AppliedLimits(ScopeLimits):
+    """Limits behind a change of them; ``warning`` says what is doubtful about the scope's name."""
+
+    warning: str = ""
 
 
 class Decision(msgspec.Struct):
@@ -121,7 +133,10 @@ class OrderCheck(msgspec.Struct):
 
 
 class KillAnswer(msgspec.Struct):
-    """What stands after an act of stopping: the breaker, open orders and positions of its scope."""
+    """What stands after an act of stopping: the breaker, open orders and positions of its scope.
+
+    ``warning`` says what is doubtful about the scope's name, which may be mistyped.
+    """
 
     action: str
     scope: str
@@ -129,3 +144,4 @@ class KillAnswer(msgspec.Struct):
     circuit_breaker: CircuitBreaker
     open_orders: list[str]
     open_positions: list[str]
+    warning: str = ""

@@ -20,6 +20,7 @@ from web.problems import FieldError, ProblemError, invalid
 from web.route_table import Call, Reply, Route
 from web.routes.killing import open_orders
 from web.routes.resolving import known_order, resolve_symbol
+from web.routes.scope_names import check_account, doubt
 from web.routes.sending import Wait, late, order_answer, refusal, send, submit
 from web.scopes import TRADE
 from web.views.orders import OrderRow
@@ -267,7 +268,7 @@ async def cancel_all(
         lambda: not any(_is_untouched(row) for row in rows), context.settings.receipt_timeout_s
     )
     found = [order_answer(context.views, row) for row in rows]
-    answer = answers.CanceledOrders(found, len(found))
+    answer = answers.CanceledOrders(found, len(found), warning=doubt(context, scope, scope_id))
     if untouched:
         return answer
     return Reply(202, answer, {"Location": "/api/orders?status=open"})
@@ -295,6 +296,8 @@ def _scope_of(context: Context, query: CancelAllQuery) -> tuple[RiskScope, str]:
     scope, _, value = given[0]
     if scope is RiskScope.INSTRUMENT:
         value = resolve_symbol(context.views, value)
+    elif scope is RiskScope.ACCOUNT:
+        check_account(context, value, "/account_id")
     return scope, value
 
 

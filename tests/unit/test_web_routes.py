@@ -152,6 +152,9 @@ def test_orders_of_all_types_are_taken(client: TestClient, fields: dict[str, Any
         ({"limit_price": 165}, "/limit_price"),
         ({"client_order_id": ""}, "/client_order_id"),
         ({"client_order_id": "two words"}, "/client_order_id"),
+        ({"client_order_id": "two/parts"}, "/client_order_id"),
+        ({"client_order_id": "line\n"}, "/client_order_id"),
+        ({"account_id": "line\n"}, "/account_id"),
         ({"leverage": 3}, "/leverage"),
     ],
 )
@@ -211,6 +214,18 @@ def test_late_receipt_is_answered_with_the_place_to_ask() -> None:
         assert response.status_code == 202
         assert response.headers["location"] == "/api/orders/slow"
         assert client.get("/api/orders/slow").json()["status"] == "INITIALIZED"
+
+
+def test_place_to_ask_is_one_for_every_id() -> None:
+    run = Run(has_stage=False)
+    run.log.append([(t.REFERENCE_INSTRUMENTS, instrument())])
+    with run.client() as client:
+        response = client.post("/api/orders", json=body(client_order_id="50%?#"))
+
+        assert response.headers["location"] == "/api/orders/50%25%3F%23"
+        assert response.json()["location"] == response.headers["location"]
+        found = client.get(response.headers["location"]).json()
+        assert found["client_order_id"] == "50%?#"
 
 
 class FailingLog(MemoryLog):

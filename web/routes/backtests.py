@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Meta
@@ -171,7 +172,8 @@ async def cancel_backtest(
         lambda: row.result is not None, context.settings.receipt_timeout_s
     )
     state = _state(row)
-    return state if is_over else Reply(202, state, {"Location": f"/api/backtest/{row.task_id}"})
+    location = f"/api/backtest/{quote(row.task_id, safe='')}"
+    return state if is_over else Reply(202, state, {"Location": location})
 
 
 async def _known(context: Context, call: Call[Any, Any]) -> BacktestRow:

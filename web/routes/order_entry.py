@@ -27,7 +27,9 @@ from web.views.orders import OrderRow
 from web.waiting import within
 
 Amount = Annotated[Decimal, Meta(extra_json_schema={"exclusiveMinimum": 0})]
-Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[\x21-\x7e]+$")]
+# Names stand in paths, so they hold no slash; ``$`` alone would let a line end pass behind them.
+_NAME = r"^[\x21-\x2e\x30-\x7e]+(?!\n)$"
+Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=_NAME)]
 Seconds = Annotated[float, Meta(ge=0, le=30)]
 
 NEEDS_LIMIT = frozenset({OrderType.LIMIT, OrderType.STOP_LIMIT})

@@ -11,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from schemas import topics as t
-from schemas.commands import SubmitOrder
+from schemas.commands import CheckOrder, SubmitOrder
 from schemas.control import BacktestRequest, ConfigChanged, DeadLetter
 from schemas.enums import AutonomyMode, BreakerState, QualityKind
 from schemas.envelope import Header
@@ -134,6 +134,7 @@ def test_orders_of_all_types_are_taken(client: TestClient, fields: dict[str, Any
     [
         ({"symbol": ""}, "/symbol"),
         ({"symbol": "ELEVENCHARS"}, "/symbol"),
+        ({"symbol": "S" * 65}, "/symbol"),
         ({"symbol": "QQQ"}, "/symbol"),
         ({"symbol": ...}, "/symbol"),
         ({"side": "HOLD"}, "/side"),
@@ -192,6 +193,22 @@ def test_symbol_of_two_venues_is_refused_with_the_candidates(run: Run, client: T
 
     assert content["code"] == "symbol_ambiguous"
     assert "SPY.ARCX, SPY.XNYS" in content["detail"]
+
+
+@pytest.mark.parametrize("path", ["/api/orders", "/api/risk/check"])
+def test_instrument_id_that_is_longer_than_a_symbol_is_taken(
+    run: Run, client: TestClient, path: str
+) -> None:
+    long = instrument("BTC-USD", "COINBASE")
+    run.append(client, [(t.REFERENCE_INSTRUMENTS, long)])
+
+    response = client.post(path, json=body(symbol="BTC-USD.COINBASE"))
+
+    assert response.status_code == 200
+    command = run.log.read(t.ACCOUNT_INPUTS, 3, 10)[0].record
+    order = command.order if isinstance(command, CheckOrder) else command
+    assert isinstance(order, SubmitOrder)
+    assert order.instrument_id == "BTC-USD.COINBASE"
 
 
 def test_id_of_another_order_is_a_conflict(client: TestClient) -> None:

@@ -50,13 +50,13 @@ class EntryQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class OrderRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """An order; amounts may be numbers or texts.
+    """An order; ``symbol`` may be an instrument's id, amounts may be numbers or texts.
 
     Repeating a request with its ``client_order_id`` gives the same order; without one, each request
     is a new order.
     """
 
-    symbol: Annotated[str, Meta(min_length=1, max_length=10)]
+    symbol: Annotated[str, Meta(min_length=1, max_length=64)]
     side: Side
     quantity: Amount
     order_type: OrderType = OrderType.MARKET

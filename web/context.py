@@ -18,6 +18,7 @@ from web.hub import Hub
 from web.operations import Operations
 from web.own_history import OwnHistory
 from web.problems import ProblemError, unavailable
+from web.result_files import ResultFiles
 from web.runs import END, FoldedRuns, NoRuns, Place, RunStore, parse_place
 from web.security.accounts import Accounts, check_command, not_own
 from web.security.gatekeeper import Gatekeeper
@@ -74,6 +75,7 @@ class Context:
             return Views(settings.history_max, mode)
 
         self.runs = FoldedRuns(runs or NoRuns(), make_views, log)
+        self.results = ResultFiles(self.runs.store)
         self._stored_runs = StoredRuns(make_views)
         self._shares = StoredShares()
         self._accounts: Accounts | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +26,8 @@ from streams.history import Page, StoredBacktest
 from streams.log import Published
 from tests.unit.web_run import METRICS, START_NS, Run, exact, fast, filled_run, problem
 from tests.unit.web_runs import FakeRuns
+from web.problems import ProblemError
+from web.result_files import ResultFiles
 
 
 def result(task_id: str, run_id: str, status: RunStatus = RunStatus.COMPLETED) -> BacktestResult:
@@ -246,7 +250,61 @@ def test_series_are_columns_in_pages(client: TestClient) -> None:
     assert first["columns"]["time"][0] == "2013-10-07T13:30:00.000000000Z"
     assert (first["count"], rest["next_cursor"]) == ("5", None)
     assert trades["columns"]["pnl"] == ["-1.50"]
-    problem(client.get("/api/backtest/task-1/equity?cursor=9"), 422)
+
+
+@pytest.mark.parametrize("cursor", ["x", "9", "0x21", "99999", "30", "1" * 20])
+def test_place_at_which_no_row_begins_is_no_cursor(client: TestClient, cursor: str) -> None:
+    content = problem(client.get(f"/api/backtest/task-1/equity?cursor={cursor}"), 422)
+
+    assert content["code"] == "bad_cursor"
+
+
+def test_page_of_a_series_is_read_from_where_it_begins(store: FakeRuns, client: TestClient) -> None:
+    first = client.get("/api/backtest/task-1/equity?limit=3").json()
+    client.get(f"/api/backtest/task-1/equity?limit=3&cursor={first['next_cursor']}")
+
+    head, *rows = store.files["backtest-1", "equity.csv"].splitlines(keepends=True)
+    assert store.asked == [(0, 3), (len(head + b"".join(rows[:3])), 3)]
+
+
+class SlowStore(FakeRuns):
+    """Reads a result only when it is let, and counts how many are read at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.at_once = self.most = 0
+
+    def result(self, run_id: str, name: str) -> bytes:
+        """Return nothing."""
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        self.gate.wait(10)
+        self.at_once -= 1
+        return b""
+
+
+async def test_results_are_read_one_at_a_time_and_not_too_many_wait() -> None:
+    store = SlowStore()
+    files = ResultFiles(store)
+    reads = [asyncio.create_task(files.whole("r", "manifest.json")) for _ in range(16)]
+    await asyncio.sleep(0)
+
+    with pytest.raises(ProblemError, match="too many"):
+        await files.whole("r", "manifest.json")
+    store.gate.set()
+    assert await asyncio.gather(*reads) == [b""] * 16
+    assert store.most == 1
+
+
+async def test_result_that_cannot_be_read_in_time_is_given_up() -> None:
+    store = SlowStore()
+
+    with pytest.raises(ProblemError) as caught:
+        await ResultFiles(store, timeout_s=0.01).whole("r", "manifest.json")
+    store.gate.set()
+
+    assert (caught.value.status, caught.value.code) == (503, "timeout")
 
 
 def test_orders_and_manifest_of_a_backtest(client: TestClient) -> None:

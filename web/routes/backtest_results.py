@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import csv
-import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
@@ -13,12 +13,13 @@ from msgspec import Meta
 
 from schemas.control import ParityRequest, ParityResult
 from schemas.enums import RunStatus
-from schemas.errors import MillraceError, NotFoundError
+from schemas.errors import ConfigError, MillraceError, NotFoundError
 from schemas.topics import BACKTEST_REQUESTS, BACKTEST_RESULTS
 from web.answers import backtests as answers
 from web.answers import orders as order_answers
 from web.context import Context
 from web.problems import ProblemError, not_found
+from web.result_files import ResultRows
 from web.route_table import Call, NoQuery, Reply, Route
 from web.routes.orders import OrdersQuery, list_orders
 from web.routes.pages import bad_cursor
@@ -197,46 +198,50 @@ async def _version(context: Context, run_id: str) -> str:
         raise not_found("run", run_id, "GET /api/system/runs lists them") from error
 
 
-async def _file(context: Context, run_id: str, name: str) -> bytes:
+@contextmanager
+def _readable(run_id: str, cursor: str | None = None) -> Iterator[None]:
+    """Put what is wrong with a run's results into HTTP's words; raises ProblemError."""
     try:
-        return await asyncio.to_thread(context.runs.store.result, run_id, name)
+        yield
+    except ProblemError:
+        raise
     except NotFoundError as error:
         remedy = "only finished backtests have results; GET /api/backtest/history lists them"
         raise not_found("backtest", run_id, remedy) from error
+    except ConfigError as error:
+        raise bad_cursor(cursor or "") from error
     except MillraceError as error:
         raise ProblemError(500, "run_unreadable", f"the run cannot be read: {error}") from error
 
 
 async def _json(context: Context, run_id: str, name: str) -> dict[str, Any]:
-    content = await _file(context, run_id, f"{name}.json")
+    with _readable(run_id):
+        content = await context.results.whole(run_id, f"{name}.json")
     values: dict[str, Any] = msgspec.json.decode(content, type=dict[str, Any])
     return values
 
 
 async def _table(context: Context, call: Call[TableQuery, None], name: str) -> answers.Columns:
-    run_id = _run_of(context, call.path["task_id"])
-    content = await _file(context, run_id, f"{name}.csv")
-    return await asyncio.to_thread(_columns, run_id, content, call.query)
-
-
-def _columns(run_id: str, content: bytes, query: TableQuery) -> answers.Columns:
-    rows = list(csv.reader(io.StringIO(content.decode())))
-    head, body = (rows[0], rows[1:]) if rows else ([], [])
-    first = 0
+    run_id, query = _run_of(context, call.path["task_id"]), call.query
+    offset = 0
     if query.cursor is not None:
-        is_number = query.cursor.isascii() and query.cursor.isdigit() and len(query.cursor) < 12
-        if not is_number or int(query.cursor) > len(body):
+        if not (query.cursor.isascii() and query.cursor.isdigit() and len(query.cursor) < 16):
             raise bad_cursor(query.cursor)
-        first = int(query.cursor)
-    page = body[first : first + query.limit]
+        offset = int(query.cursor)
+    with _readable(run_id, query.cursor):
+        found = await context.results.rows(run_id, f"{name}.csv", offset, query.limit)
+    return await asyncio.to_thread(_columns, run_id, found)
+
+
+def _columns(run_id: str, found: ResultRows) -> answers.Columns:
     columns: dict[str, list[Any]] = {}
-    for index, name in enumerate(head):
-        values = [row[index] for row in page]
+    for index, name in enumerate(found.head):
+        values = [row[index] for row in found.rows]
         columns[name] = values if name in _TEXTS else [_value(text) for text in values]
         if name.endswith("_ns"):
             columns[name.removesuffix("_ns")] = [format_time(int(text)) for text in values]
-    upto = first + len(page)
-    return answers.Columns(run_id, columns, len(body), str(upto) if upto < len(body) else None)
+    cursor = None if found.next_offset is None else str(found.next_offset)
+    return answers.Columns(run_id, columns, found.row_count, cursor)
 
 
 def _value(text: str) -> Any:

@@ -23,6 +23,7 @@ from web.runs import END, FoldedRuns, NoRuns, Place, RunStore, parse_place
 from web.security.accounts import Accounts, check_command, not_own
 from web.security.gatekeeper import Gatekeeper
 from web.settings import WebSettings
+from web.stored_backtests import stored_backtest
 from web.stored_runs import StoredRuns
 from web.stored_shares import Stored, StoredShares
 from web.views.lots import Lots
@@ -117,7 +118,11 @@ class Context:
                 raise
             views = await self._stored_runs.views(self.history, name, place)
             if views is None:
-                raise
+                row = await stored_backtest(self.history, name)
+                if row is None or row.run_id in ("", name):
+                    raise
+                # The task of a backtest that memory does not know any more.
+                return await self.at(row.run_id, as_of)
             scene.views, scene.is_stored = views, True
         return scene
 

@@ -501,6 +501,7 @@ def test_plain_end_date_is_included(run: Run, client: TestClient) -> None:
         ("empty", 422, "1998-01-02"),
         ("busy", 503, "waiting"),
         ("broken", 500, "killed"),
+        ("given_up", 409, "wrong dates"),
     ],
 )
 def test_backtest_that_fails_says_why(

@@ -24,6 +24,7 @@ from web.route_table import Call, NoQuery, Reply, Route
 from web.routes.orders import OrdersQuery, list_orders
 from web.routes.pages import bad_cursor
 from web.scopes import BACKTEST, READ
+from web.stored_backtests import stored_backtest
 from web.times import format_time
 from web.waiting import within
 
@@ -54,7 +55,7 @@ class ParityBody(msgspec.Struct, forbid_unknown_fields=True):
 async def get_report(context: Context, call: Call[NoQuery, None]) -> answers.BacktestReport:
     """Return a finished backtest as a whole."""
     task_id = call.path["task_id"]
-    run_id = _run_of(context, task_id)
+    run_id = await _run_of(context, task_id)
     manifest, metrics = (
         await _json(context, run_id, "manifest"),
         await _json(context, run_id, "metrics"),
@@ -77,7 +78,7 @@ async def get_report(context: Context, call: Call[NoQuery, None]) -> answers.Bac
 
 async def get_manifest(context: Context, call: Call[NoQuery, None]) -> answers.Manifest:
     """Return everything that a backtest depends on, and the hash of what came out of it."""
-    run_id = _run_of(context, call.path["task_id"])
+    run_id = await _run_of(context, call.path["task_id"])
     return answers.Manifest(run_id, await _json(context, run_id, "manifest"))
 
 
@@ -95,14 +96,14 @@ async def get_backtest_orders(
     context: Context, call: Call[OrdersQuery, None]
 ) -> order_answers.OrderPage:
     """List the orders of a backtest, the newest first."""
-    scene = await context.at(_run_of(context, call.path["task_id"]), "")
+    scene = await context.at(await _run_of(context, call.path["task_id"]), "")
     return await list_orders(scene, call)
 
 
 async def compare(context: Context, call: Call[CompareQuery, None]) -> answers.Comparison:
     """Return two backtests side by side: their figures, and how they were set up differently."""
     names = (call.query.a, call.query.b)
-    runs = [_run_of(context, name) for name in names]
+    runs = [await _run_of(context, name) for name in names]
     manifests = [await _json(context, run, "manifest") for run in runs]
     metrics = [await _json(context, run, "metrics") for run in runs]
     one, other = [_flat(m.get("config", {})) for m in manifests]
@@ -121,8 +122,7 @@ async def compare(context: Context, call: Call[CompareQuery, None]) -> answers.C
 
 async def start_parity(context: Context, call: Call[NoQuery, ParityBody]) -> answers.Parity | Reply:
     """Run a recorded run again and compare every record; 202 with Location if it takes long."""
-    name = call.body.run_id
-    run_id = context.views.backtests.run_of(name) or name
+    run_id = await _run_of(context, call.body.run_id)
     await _version(context, run_id)
     task_id = context.ids()
     request = ParityRequest(
@@ -175,19 +175,29 @@ def _parity(r: ParityResult) -> answers.Parity:
     )
 
 
-def _run_of(context: Context, name: str) -> str:
+async def _run_of(context: Context, name: str) -> str:
     """Return the run of a task, or the name itself if it is that of a run.
 
-    Raises ProblemError: 409 for a backtest that has not finished.
+    Raises ProblemError: 409 for a backtest that has not finished or failed, 503 for a name that
+    only the database may know while it is away.
     """
     row = context.views.backtests.rows.get(name)
+    if row is None and context.history is not None and not await _is_recorded(context, name):
+        row = await stored_backtest(context.history, name)
     if row is None:
         return name
-    run_id = context.views.backtests.run_of(name)
-    if run_id:
-        return run_id
+    if row.run_id:
+        return row.run_id
     detail = f"backtest {name} is {row.status}: it has no results"
     raise ProblemError(409, "no_results", f"{detail}; GET /api/backtest/{name} shows its state")
+
+
+async def _is_recorded(context: Context, name: str) -> bool:
+    try:
+        await asyncio.to_thread(context.runs.store.version, name)
+    except MillraceError:
+        return False
+    return True
 
 
 async def _version(context: Context, run_id: str) -> str:
@@ -222,7 +232,7 @@ async def _json(context: Context, run_id: str, name: str) -> dict[str, Any]:
 
 
 async def _table(context: Context, call: Call[TableQuery, None], name: str) -> answers.Columns:
-    run_id, query = _run_of(context, call.path["task_id"]), call.query
+    run_id, query = await _run_of(context, call.path["task_id"]), call.query
     offset = 0
     if query.cursor is not None:
         if not (query.cursor.isascii() and query.cursor.isdigit() and len(query.cursor) < 16):
@@ -309,7 +319,7 @@ FIRST = (
         "backtests",
         body=ParityBody,
         answers={202: answers.BacktestStarted},
-        errors=(400, 404, 413, 503),
+        errors=(400, 404, 409, 413, 503),
         example_body={"run_id": "task-1"},
     ),
     _read(

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from schemas import topics as t
 from schemas.commands import ApproveOrder, ReplaceOrder, SubmitOrder
+from schemas.enums import ReceiptOutcome
 from schemas.envelope import Header
 from schemas.risk import Kill
 from streams.log import Published
@@ -30,7 +31,7 @@ from tests.unit.web_run import (
     submitted,
     trade,
 )
-from tests.unit.web_stage import pending, venue_accepted
+from tests.unit.web_stage import pending, receipt, venue_accepted
 
 
 @pytest.fixture
@@ -151,6 +152,23 @@ def test_replace_that_the_venue_refuses_is_a_conflict_for_who_waits(
     response = client.patch("/api/orders/rest?wait=accepted", json={"limit_price": 13})
 
     assert problem(response, 409)["code"] == "bad_luck"
+
+
+def test_replace_that_the_gate_does_not_judge_in_time_is_pending() -> None:
+    run = Run(has_stage=False)
+    run.log.append(filled_run())
+
+    def take(published: Sequence[Published]) -> None:
+        for item in published:
+            if isinstance(item.record, ReplaceOrder):
+                taken = receipt(item.record, ReceiptOutcome.ACCEPTED)
+                run.log.append([(t.ORDER_RECEIPTS, taken)])
+
+    run.log.listen(take)
+    with run.client() as client:
+        response = client.patch("/api/orders/o-2", json={"quantity": 12})
+
+    assert (response.status_code, response.headers["location"]) == (202, "/api/orders/o-2")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from decimal import Decimal
 from typing import Annotated
 
@@ -160,7 +161,8 @@ async def replace_order(
 ) -> answers.Order | Reply:
     """Ask for a change of an order; it is judged as a new order would be.
 
-    Answers once the risk gate has spoken, with ``wait=accepted`` once the venue has.
+    Answers once the risk gate has spoken, with ``wait=accepted`` once the venue has, and 202 if the
+    gate is late.
     """
     row = known_order(context, call.path["client_order_id"], call.query.account_id)
     _check_replace(row, call.body)
@@ -180,18 +182,22 @@ async def replace_order(
     last = row.events[-1] if row.events else None
     with context.waiters.expect(RISK_DECISIONS, command.event_id) as judged:
         timeout_s = patience(context, call.query)
+        end_s = time.monotonic() + timeout_s
         receipt = await send(context, command, timeout_s)
         if receipt is None:
             return late(row.account_id, row.client_order_id)
         if receipt.outcome == ReceiptOutcome.REFUSED:
             raise refusal(receipt, "only working orders can be replaced")
-        decision = await within(judged, timeout_s)
+        decision = await within(judged, max(end_s - time.monotonic(), 0.0))
+    if decision is None:
+        return late(row.account_id, row.client_order_id)
     if isinstance(decision, RiskDecision) and not decision.is_approved:
         words = f"{decision.measured} against {decision.limit}"
         error = FieldError("", f"{decision.code}: {words}", "ask for less; the order stands")
         raise invalid([error], code=decision.code.lower())
     if call.query.wait != "receipt":
-        await context.waiters.until(lambda: _is_replaced(row, last), timeout_s)
+        left_s = max(end_s - time.monotonic(), 0.0)
+        await context.waiters.until(lambda: _is_replaced(row, last), left_s)
         event = row.events[-1] if row.events else None
         if isinstance(event, OrderReplaceRejected) and event is not last:
             raise ProblemError(409, event.code.lower(), f"{event.detail}; the order stands")

@@ -38,6 +38,7 @@ def operations(settings: Settings, storage: Storage | None = None) -> Operations
         settings=known_settings,
         version=version,
         storage=lambda: _storage_state(storage),
+        holds_run=lambda: storage.holds_run,
         components=[lambda: _database(storage)],
     )
 

@@ -6,6 +6,7 @@ taken for a path.
 
 from __future__ import annotations
 
+import csv
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,11 +18,14 @@ from schemas.errors import MillraceError, NotFoundError, StorageError
 from schemas.topics import REFERENCE_INSTRUMENTS, SYSTEM_RUNS
 from streams.journal import JournalReader, published
 from streams.log import Published
+from web.result_files import ResultRows, read_rows
 from web.runs import RunInfo
 
 _RESULTS = frozenset(
     {"manifest.json", "metrics.json", "equity.csv", "orders.csv", "fills.csv", "trades.csv"}
 )
+_PIECE_BYTES = 1_048_576
+_COUNTS_MAX = 256
 
 
 class JournalRuns:
@@ -34,6 +38,7 @@ class JournalRuns:
         self._told: dict[str, tuple[str, RunInfo]] = {}
         self._readers: dict[str, JournalReader] = {}
         self._telling = threading.Lock()
+        self._counts: dict[Path, tuple[tuple[int, int], int]] = {}
 
     def runs(self) -> list[RunInfo]:
         """Return all runs that can be read, sorted by id."""
@@ -80,6 +85,47 @@ class JournalRuns:
 
     def result(self, run_id: str, name: str) -> bytes:
         """Return a result file of a finished run; raises NotFoundError, StorageError."""
+        path = self._result(run_id, name)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise _unreadable(path, error.strerror) from error
+
+    def result_rows(self, run_id: str, name: str, offset: int, limit: int) -> ResultRows:
+        """Return rows of a finished run's table from the byte ``offset`` on, 0 for the first.
+
+        Raises NotFoundError, StorageError, and ConfigError for a byte at which no row begins.
+        """
+        path = self._result(run_id, name)
+        try:
+            with path.open("rb") as file:
+                return read_rows(file, offset, limit, self._row_count(path))
+        except OSError as error:
+            raise _unreadable(path, error.strerror) from error
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise _unreadable(path, str(error)) from error
+
+    def _row_count(self, path: Path) -> int:
+        """Return how many rows stand below the head of a table, each on a line of its own.
+
+        The file is gone through once, a piece at a time, and again when it has changed.
+        """
+        state = path.stat()
+        version = (state.st_mtime_ns, state.st_size)
+        known = self._counts.get(path)
+        if known is not None and known[0] == version:
+            return known[1]
+        lines = 0
+        with path.open("rb") as file:
+            while piece := file.read(_PIECE_BYTES):
+                lines += piece.count(b"\n")
+        self._counts.pop(path, None)
+        self._counts[path] = (version, max(lines - 1, 0))
+        if len(self._counts) > _COUNTS_MAX:
+            del self._counts[next(iter(self._counts))]
+        return max(lines - 1, 0)
+
+    def _result(self, run_id: str, name: str) -> Path:
         path = self._journal(run_id).parent / name
         if name not in _RESULTS or not path.is_file():
             raise NotFoundError(
@@ -88,12 +134,7 @@ class JournalRuns:
                 value=run_id,
                 remedy="only finished backtests have results",
             )
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise StorageError(
-                f"the result cannot be read: {error.strerror}", field="path", value=str(path)
-            ) from error
+        return path
 
     def _journal(self, run_id: str) -> Path:
         live = self._live.get(run_id)
@@ -113,6 +154,10 @@ class JournalRuns:
             value=run_id,
             remedy="`millrace runs list` shows the runs there are",
         )
+
+
+def _unreadable(path: Path, reason: str | None) -> StorageError:
+    return StorageError(f"the result cannot be read: {reason}", field="path", value=str(path))
 
 
 def _head(reader: JournalReader) -> list[Published]:

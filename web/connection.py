@@ -52,6 +52,11 @@ _FAULTS = frozenset({UNSUPPORTED, POLICY, TOO_LARGE, UNKNOWN_CLIENT})
 _SNAPSHOT_PART = 200
 
 
+def address_of(websocket: WebSocket) -> str:
+    """Return the address that a client comes from, empty if the server does not know it."""
+    return websocket.client.host if websocket.client is not None else ""
+
+
 class Ending(NamedTuple):
     """Why the server ends a connection."""
 
@@ -73,11 +78,15 @@ class Groups(Protocol):
 
 
 class Connection:
-    """One client; ``subscriptions`` by topic, ``is_batched`` if its frames come as arrays."""
+    """One client; ``subscriptions`` by topic, ``is_batched`` if its frames come as arrays.
+
+    ``client`` is who it is, None until it says so.
+    """
 
     def __init__(
         self,
         websocket: WebSocket,
+        client: Client | None,
         link: Link,
         session: str,
         log: Log,
@@ -88,7 +97,8 @@ class Connection:
     ) -> None:
         self.subscriptions: dict[str, Subscription] = {}
         self.is_batched = False
-        self.client: Client | None = None
+        self.client = client
+        self.address = address_of(websocket)
         loop = asyncio.get_running_loop()
         self._now_s = loop.time
         self._websocket = websocket
@@ -115,7 +125,6 @@ class Connection:
 
     async def run(self) -> None:
         """Serve the client until it leaves or is cut off."""
-        self.client = await self._access.by_headers(self._websocket.headers)
         self._tell(self._hello())
         deadline = asyncio.get_running_loop().call_later(
             self._settings.auth_timeout_s, self._check_known

@@ -19,10 +19,12 @@ from web.hub import Hub
 from web.operations import Operations
 from web.own_history import OwnHistory
 from web.problems import ProblemError, unavailable
+from web.result_files import ResultFiles
 from web.runs import END, FoldedRuns, NoRuns, Place, RunStore, parse_place
 from web.security.accounts import Accounts, check_command, not_own
 from web.security.gatekeeper import Gatekeeper
 from web.settings import WebSettings
+from web.stored_backtests import stored_backtest
 from web.stored_runs import StoredRuns
 from web.stored_shares import Stored, StoredShares
 from web.views.lots import Lots
@@ -36,9 +38,8 @@ class Context:
 
     ``run_id`` is the run that the read models are of, and ``place`` the instant of it, empty for
     the present one. An instant is a time, then ``until_ns`` is the first ns behind it, or an offset
-    (``is_at_offset``). ``history`` is what a database holds of runs, None where there is none;
-    ``is_stored`` where it alone knows the run. ``gate`` knows who may do what, None lets everybody
-    do all; ``audit`` takes the record of every write.
+    (``is_at_offset``). ``is_stored`` where a database alone knows the run. ``gate`` knows who may
+    do what, None lets everybody do all; ``audit`` takes the record of every write.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Context:
         self.place = ""
         self.until_ns: int | None = None
         self.is_at_offset = False
-        self.history = history
+        self._database = history
         self.is_stored = False
         self.operations = operations or Operations()
         mode = views.risk.autonomy_mode
@@ -75,10 +76,20 @@ class Context:
             return Views(settings.history_max, mode)
 
         self.runs = FoldedRuns(runs or NoRuns(), make_views, log)
+        self.results = ResultFiles(self.runs.store)
         self._stored_runs = StoredRuns(make_views)
         self._shares = StoredShares()
         self._accounts: Accounts | None = None
         self._present = self
+
+    @property
+    def history(self) -> History | None:
+        """What a database holds of runs; None where there is none, or none stores the running run.
+
+        A web app over Kafka may have a database at hand that no sink fills.
+        """
+        is_running = self.run_id == self.log.run_id
+        return None if is_running and not self.operations.holds_run() else self._database
 
     async def series(self, newest_ns: int, *, is_whole: bool) -> History | None:
         """Return the database if a series is to be read there, None if memory is to tell it.
@@ -119,21 +130,35 @@ class Context:
         scene.run_id, scene.place = name, f"{name}@{as_of}"
         scene.is_at_offset = bool(place.topic)
         scene.until_ns = None if place.ts_ns is None else place.ts_ns + 1
-        views = None
-        if is_stored and self.history is not None and self._is_cut(name, place):
-            views = await self._stored_runs.views(self.history, name, place, is_running=True)
-        if views is None:
-            try:
-                scene.views = await self.runs.views(name, place)
-            except ProblemError as problem:
-                if problem.status != 404 or self.history is None:
-                    raise
-                views = await self._stored_runs.views(self.history, name, place)
-                if views is None:
-                    raise
-        if views is not None:
-            scene.views, scene.is_stored = views, True
+        prefers_stored = is_stored and scene._is_cut(name, place)
+        try:
+            scene.views, scene.is_stored = await scene._folded(place, prefers_stored)
+        except ProblemError as problem:
+            row = None
+            if problem.status == 404 and scene.history is not None:
+                row = await stored_backtest(scene.history, name)
+            if row is None or row.run_id in ("", name):
+                raise
+            # The task of a backtest that memory does not know any more.
+            return await self.at(row.run_id, as_of, is_stored=is_stored)
         return scene
+
+    async def _folded(self, place: Place, prefers_stored: bool) -> tuple[Views, bool]:
+        """Return the read models of this run at a place, and whether they are the database's."""
+        history, ask = self.history, self._stored_runs.views
+        if history is not None and prefers_stored:
+            views = await ask(history, self.run_id, place, is_running=True)
+            if views is not None:
+                return views, True
+        try:
+            return await self.runs.views(self.run_id, place), False
+        except ProblemError as problem:
+            if problem.status != 404 or history is None:
+                raise
+            views = await ask(history, self.run_id, place)
+            if views is None:
+                raise
+            return views, True
 
     def _is_cut(self, run_id: str, place: Place) -> bool:
         """Return whether a time of the running run is asked about that the log may not tell of.
@@ -187,12 +212,17 @@ class Context:
         scene.views = self.views.of(accounts)
         if self.history is not None:
             # Its other questions are of routes that such a key cannot use.
-            scene.history = cast("History", OwnHistory(self.history, accounts))
+            scene._database = cast("History", OwnHistory(self.history, accounts))
         if self.settings.default_account_id not in accounts:
             scene.settings = msgspec.structs.replace(
                 self.settings, default_account_id=min(accounts)
             )
         return scene
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the caller's key is bound to accounts."""
+        return self._accounts is not None
 
     def check_is_present(self) -> None:
         """Raise ProblemError (409) if the read models are not those of the running run."""

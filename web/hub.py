@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket
 from streams.log import Log, Published
 from web.access import Authenticator, OpenAccess
 from web.bundle import parts_of
-from web.connection import TRY_LATER, UNKNOWN_CLIENT, Connection, Ending
+from web.connection import TRY_LATER, UNKNOWN_CLIENT, Connection, Ending, address_of
 from web.filters import Matcher
 from web.frames import Frame, FrameMaker
 from web.links import link_of
@@ -81,13 +81,22 @@ class Hub:
         return len(self._clients)
 
     async def serve(self, websocket: WebSocket) -> None:
-        """Serve one client until it leaves; refuses it when there are too many."""
+        """Serve one client until it leaves; refuses it when there are too many.
+
+        Of one address only so many may have a place before they say who they are: nobody without a
+        key can take them all.
+        """
         await websocket.accept()
         if len(self._clients) >= self._settings.clients_max:
             await websocket.close(TRY_LATER, "too many clients")
             return
+        known = await self.access.by_headers(websocket.headers)
+        if known is None and self._strangers_like(websocket) >= self._settings.strangers_max:
+            await websocket.close(TRY_LATER, "too many of this address did not say who they are")
+            return
         client = Connection(
             websocket,
+            known,
             link_of(websocket),
             self._ids(),
             self._log,
@@ -103,6 +112,11 @@ class Hub:
             await client.run()
         finally:
             self._clients.discard(client)
+
+    def _strangers_like(self, websocket: WebSocket) -> int:
+        """Return how many of the same address have not said who they are."""
+        address = address_of(websocket)
+        return sum(1 for c in self._clients if c.client is None and c.address == address)
 
     def close(self) -> None:
         """End all connections, each with its cursor."""

@@ -5,10 +5,12 @@ The process that serves the app hands these in; the app without them answers tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
+
+from schemas.control import DeadLetter
 
 Status = Literal["pass", "warn", "fail"]
 
@@ -69,7 +71,13 @@ class Version(msgspec.Struct):
 
 
 class Operations:
-    """All of it; ``settings`` are those of the process, secrets masked."""
+    """All of it; ``settings`` are those of the process, secrets masked.
+
+    ``holds_run`` tells whether the running run is stored, as far as is known.
+    ``resend`` writes the record of a dead letter again, where that takes more than the log's port:
+    it returns why the record still cannot be used, empty once it is written, and raises
+    ConflictError where the record is kept no more, StorageError where nothing answers in time.
+    """
 
     def __init__(
         self,
@@ -77,11 +85,15 @@ class Operations:
         components: Sequence[Callable[[], Component]] = (),
         jobs: Jobs | None = None,
         storage: Callable[[], StorageState] = StorageState,
+        holds_run: Callable[[], bool] = lambda: True,
         settings: dict[str, Any] | None = None,
         version: Version | None = None,
+        resend: Callable[[DeadLetter], Awaitable[str]] | None = None,
     ) -> None:
         self.components = list(components)
         self.jobs = jobs
         self.storage = storage
+        self.holds_run = holds_run
         self.settings = settings or {}
         self.version = version or Version()
+        self.resend = resend

@@ -29,6 +29,7 @@ from web.problems import (
     not_found,
     unavailable,
 )
+from web.result_files import ResultRows
 from web.times import parse_time
 from web.views.models import INTERNAL, Views
 
@@ -73,6 +74,13 @@ class RunStore(Protocol):
         """Return the result file ``name`` of a finished run; raises NotFoundError."""
         ...
 
+    def result_rows(self, run_id: str, name: str, offset: int, limit: int) -> ResultRows:
+        """Return rows of a finished run's table from a byte on, 0 for the first.
+
+        Raises NotFoundError, ConfigError for a byte at which no row begins.
+        """
+        ...
+
 
 class NoRuns:
     """A store without any run, where no folder is at hand."""
@@ -90,6 +98,10 @@ class NoRuns:
         raise NotFoundError("there are no recorded runs here", field="run_id", value=run_id)
 
     def result(self, run_id: str, name: str) -> bytes:
+        """Raise NotFoundError."""
+        raise NotFoundError("there are no recorded runs here", field="run_id", value=run_id)
+
+    def result_rows(self, run_id: str, name: str, offset: int, limit: int) -> ResultRows:
         """Raise NotFoundError."""
         raise NotFoundError("there are no recorded runs here", field="run_id", value=run_id)
 

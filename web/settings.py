@@ -11,7 +11,7 @@ class WebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ``mode`` is the banner of the page: paper or replay. ``autonomy_mode`` is what the run started
     with; changes are records. ``allowed_hosts``: names by which a browser may address the app,
     ``*`` for any; a page of another site cannot reach a loopback server through a name of its own
-    then.
+    then. ``strangers_max``: WebSockets of one address that have not said who they are.
     """
 
     mode: str = "paper"
@@ -25,6 +25,7 @@ class WebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     body_timeout_s: float = 10.0
     history_max: int = 10_000
     clients_max: int = 1_000
+    strangers_max: int = 100
     auth_timeout_s: float = 5.0
     heartbeat_s: float = 5.0
     stall_timeout_s: float = 30.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,13 +13,21 @@ from agents.runners.kafka.usable import STAGE_INPUTS, home_of
 from infra.kafka.session import known_instruments
 from schemas.codec import decode, encode
 from schemas.control import DeadLetter
-from schemas.errors import ConflictError, MillraceError, NotFoundError, RecordError
+from schemas.errors import (
+    ConflictError,
+    MillraceError,
+    NotFoundError,
+    RecordError,
+    StorageError,
+)
 from schemas.instruments import Universe
 from schemas.topics import SYSTEM_DEAD_LETTERS, key_of
 from streams.kafka.connection import Connection
 from streams.kafka.publisher import Outgoing, Publisher
 from streams.kafka.ranges import PlaceReader
 from streams.kafka.reading import read_to_end
+
+_RESEND_TIMEOUT_S = 20.0
 
 
 class Retry(NamedTuple):
@@ -70,17 +79,50 @@ async def retry_letters(connection: Connection, letters: Sequence[DeadLetter]) -
     async with PlaceReader(connection) as reader, Publisher(connection) as publisher:
         for letter in letters:
             try:
-                count = (await publisher.counts([letter.topic]))[letter.topic]
-                again = _again(letter, await _original(reader, letter), universe, count)
+                again = await _looked_at(letter, reader, publisher, universe)
             except MillraceError as error:
                 done.append(Retry(letter, None, str(error)))
                 continue
-            if isinstance(again, str):
-                done.append(Retry(letter, None, again))
-                continue
-            (offset,) = await publisher.publish([again])
-            done.append(Retry(letter, offset, partition=again.partition))
+            done.append(await _written(letter, again, publisher))
     return done
+
+
+async def resend(connection: Connection, letter: DeadLetter) -> str:
+    """Write the record of one letter again; return why it still cannot be used, empty if written.
+
+    Raises ConflictError if the topic keeps the record no more, StorageError if the cluster does not
+    answer in time.
+    """
+    limit = asyncio.timeout(_RESEND_TIMEOUT_S)
+    try:
+        async with limit:
+            universe = Universe(await known_instruments(connection))
+            async with PlaceReader(connection) as reader, Publisher(connection) as publisher:
+                again = await _looked_at(letter, reader, publisher, universe)
+                return (await _written(letter, again, publisher)).reason
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise StorageError(
+            f"the cluster did not answer within {_RESEND_TIMEOUT_S:g} s",
+            field="bootstrap",
+            value=connection.bootstrap,
+            remedy="try again later",
+        ) from error
+
+
+async def _looked_at(
+    letter: DeadLetter, reader: PlaceReader, publisher: Publisher, universe: Universe
+) -> Outgoing | str:
+    count = (await publisher.counts([letter.topic]))[letter.topic]
+    return _again(letter, await _original(reader, letter), universe, count)
+
+
+async def _written(letter: DeadLetter, again: Outgoing | str, publisher: Publisher) -> Retry:
+    if isinstance(again, str):
+        return Retry(letter, None, again)
+    (offset,) = await publisher.publish([again])
+    return Retry(letter, offset, partition=again.partition)
 
 
 def _again(letter: DeadLetter, arrived: Any, universe: Universe, count: int) -> Outgoing | str:

@@ -23,6 +23,7 @@ from rich.console import Console
 from infra.access import access_of
 from infra.backtest_agent import BacktestAgent
 from infra.database.service import StorageService
+from infra.kafka.letters import resend
 from infra.kafka.node import Node, free_port
 from infra.kafka.publishing import publish_definitions, publish_recording
 from infra.kafka.settings import connection_of
@@ -102,13 +103,15 @@ async def serve_web(
             allowed_hosts=access.allowed_hosts,
         )
         runs = JournalRuns(data_folder())
+        around = operations(settings, storage)
+        around.resend = partial(resend, connection)
         app = create_app(
             log,
             web_settings,
             lambda: uuid.uuid4().hex,
             runs=runs,
             history=storage.history if storage is not None else None,
-            operations=operations(settings, storage),
+            operations=around,
             gate=access.gate,
             audit=partial(log.publish_side, SYSTEM_AUDIT),
         )

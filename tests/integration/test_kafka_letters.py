@@ -7,10 +7,11 @@ import uuid
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from agents.runners.kafka.worker import StageWorker
-from infra.kafka.letters import dead_letters, find_letters, retry_letters
-from schemas.codec import encode
+from infra.kafka.letters import dead_letters, find_letters, resend, retry_letters
+from schemas.codec import decode, encode
 from schemas.errors import NotFoundError
 from schemas.topics import MARKET_BARS, MARKET_EVENTS, REFERENCE_INSTRUMENTS
 from streams.kafka.connection import Connection
@@ -102,3 +103,18 @@ async def test_poison_becomes_letters_and_the_partition_goes_on(
     (again,) = await retry_letters(connection, letters[-1:])
     assert again.offset is not None
     assert again.offset > letters[-1].offset
+
+    # As the API does it, for one letter: what still cannot be used, what can, what was numbered.
+    assert await resend(connection, letters[0])
+    assert await resend(connection, letters[-1]) == ""
+    numbered = Outgoing(MARKET_EVENTS, key, encode(replace(stray, producer="p", producer_seq=1)))
+    async with Publisher(connection) as publisher:
+        (at,) = await publisher.publish([numbered])
+    letter = replace(letters[-1], offset=at)
+    assert await resend(connection, letter) == ""
+    *_, last = [
+        item
+        async for item in read_to_end(connection, MARKET_EVENTS)
+        if item.partition == letter.partition
+    ]
+    assert decode(MARKET_EVENTS, last.value or b"") == stray

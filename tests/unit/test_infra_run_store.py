@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from infra.backtests import BacktestSpec, run_backtest
 from infra.run_store import JournalRuns
 from infra.times import parse_time
 from schemas import topics as t
-from schemas.errors import NotFoundError
+from schemas.errors import ConfigError, NotFoundError, StorageError
 from streams.journal import JournalReader, JournalWriter
 from web.views.models import Views
 
@@ -108,3 +109,42 @@ def test_results_are_those_of_the_folder_and_nothing_else(root: Path) -> None:
     ):
         with pytest.raises(NotFoundError):
             store.result(run_id, name)
+
+
+def test_table_is_read_page_by_page_from_a_place_on(root: Path) -> None:
+    store = JournalRuns(root)
+    table = root / "runs" / "mine" / "equity.csv"
+    head, *rows = csv.reader(table.read_text().splitlines())
+    found: list[list[str]] = []
+    place: int | None = 0
+    while place is not None:
+        page = store.result_rows("mine", "equity.csv", place, 50)
+        assert (page.head, page.row_count) == (head, len(rows))
+        assert page.next_offset is None or len(page.rows) == 50
+        found += page.rows
+        place = page.next_offset
+
+    assert found == rows
+    assert len(rows) > 100
+    size = table.stat().st_size
+    for offset in (1, len(",".join(head)), size - 1, size, size + 1, 10**15):
+        with pytest.raises(ConfigError):
+            store.result_rows("mine", "equity.csv", offset, 50)
+
+
+def test_rows_of_a_table_are_counted_anew_when_it_has_changed(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "runs" / "mine", tmp_path / "runs" / "copy")
+    table = tmp_path / "runs" / "copy" / "trades.csv"
+    store = JournalRuns(tmp_path)
+    lines = table.read_bytes().splitlines(keepends=True)
+    assert store.result_rows("copy", "trades.csv", 0, 1).row_count == len(lines) - 1
+
+    table.write_bytes(b"".join([*lines, lines[-1]]))
+    assert store.result_rows("copy", "trades.csv", 0, 1).row_count == len(lines)
+    table.write_bytes(lines[0] + b"1,2\r\n")
+    with pytest.raises(StorageError, match="columns"):
+        store.result_rows("copy", "trades.csv", 0, 1)
+    table.write_bytes(b"")
+    assert store.result_rows("copy", "trades.csv", 0, 1) == ([], [], None, 0)
+    with pytest.raises(ConfigError):
+        store.result_rows("copy", "trades.csv", 5, 1)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from starlette.testclient import TestClient
 
@@ -20,10 +23,13 @@ from schemas.control import (
 from schemas.enums import RunStatus
 from schemas.envelope import Header
 from schemas.errors import StorageError
-from streams.history import Page, StoredBacktest
+from streams.cursors import read_cursor, write_cursor
+from streams.history import Page, StoredBacktest, StoredRun
 from streams.log import Published
 from tests.unit.web_run import METRICS, START_NS, Run, exact, fast, filled_run, problem
 from tests.unit.web_runs import FakeRuns
+from web.problems import ProblemError
+from web.result_files import ResultFiles
 
 
 def result(task_id: str, run_id: str, status: RunStatus = RunStatus.COMPLETED) -> BacktestResult:
@@ -184,42 +190,92 @@ def test_history_is_paged_by_its_cursor(run: Run, client: TestClient) -> None:
 
 
 class StoredBacktests:
-    """A database with one backtest of a run before this one, or one that is away."""
+    """A database with finished backtests, or one that is away."""
 
-    def __init__(self, *, is_away: bool = False) -> None:
+    def __init__(self, *results: BacktestResult, is_away: bool = False) -> None:
         self.is_away = is_away
+        self._results = sorted(results, key=place, reverse=True)
 
     async def backtests(
         self, strategy_name: str = "", limit: int = 10, cursor: str = "", run_id: str = ""
     ) -> Page[StoredBacktest]:
-        """Return the backtest."""
+        """Return a page of them, the newest first."""
         if self.is_away:
             raise StorageError("no connection")
-        return Page([StoredBacktest(result("old", "backtest-0"), None)], "next")
+        before = read_cursor("backtests", cursor, int, str, str)
+        found = [r for r in self._results if before is None or (*place(r), "run-0") < before]
+        following = ""
+        if len(found) > limit:
+            following = write_cursor("backtests", [*place(found[limit - 1]), "run-0"])
+        return Page([StoredBacktest(r, None) for r in found[:limit]], following)
 
     async def backtest(self, task_id: str) -> StoredBacktest | None:
-        """Return the backtest if it is asked for."""
-        return (await self.backtests()).items[0] if task_id == "old" else None
+        """Return the backtest if it is one of them."""
+        if self.is_away:
+            raise StorageError("no connection")
+        return next((StoredBacktest(r, None) for r in self._results if r.task_id == task_id), None)
+
+    async def runs(self, _limit: int, _cursor: str, _run_id: str) -> Page[StoredRun]:
+        """Know of no run."""
+        return Page([], "")
 
 
-def test_history_of_all_runs_comes_from_the_database(run: Run, client: TestClient) -> None:
-    run.context.history = StoredBacktests()
+def place(result: BacktestResult) -> tuple[int, str]:
+    """Return where a result stands in the history."""
+    return result.ts_event_ns, result.event_id
 
-    history = client.get("/api/backtest/history").json()
 
-    assert [b["task_id"] for b in history["backtests"]] == ["old"]
-    assert history["next_cursor"] == "next"
+def at(ns: int, task_id: str, run_id: str = "r") -> BacktestResult:
+    """Return the result of a backtest that finished so many ns behind the start."""
+    return msgspec.structs.replace(result(task_id, run_id), ts_event_ns=START_NS + ns)
+
+
+def test_history_is_of_memory_and_of_all_runs_in_the_database(run: Run, client: TestClient) -> None:
+    run.append(client, [(t.BACKTEST_RESULTS, at(200, "new"))])
+    run.context.history = StoredBacktests(at(150, "other"), at(100, "task-1"), at(50, "old"))
+
+    first = client.get("/api/backtest/history?limit=2").json()
+    rest = client.get(f"/api/backtest/history?limit=2&cursor={first['next_cursor']}").json()
+
+    assert [b["task_id"] for b in first["backtests"]] == ["new", "other"]
+    assert [b["task_id"] for b in rest["backtests"]] == ["task-1", "old"]
+    assert rest["next_cursor"] is None
     assert client.get("/api/backtest/old").json()["result"]["win_rate"] == 58.3
     problem(client.get("/api/backtest/nope"), 404)
+    problem(client.get("/api/backtest/history?cursor=nope"), 422)
 
 
-def test_history_is_unavailable_while_the_database_is_away(run: Run, client: TestClient) -> None:
+def test_history_that_memory_cannot_tell_is_unavailable_while_the_database_is_away(
+    run: Run, client: TestClient
+) -> None:
     run.context.history = StoredBacktests(is_away=True)
 
     response = client.get("/api/backtest/history")
+    filled = client.get("/api/backtest/history?limit=1").json()
 
     assert problem(response, 503)["code"] == "history_unavailable"
     assert int(response.headers["retry-after"]) > 0
+    assert [b["task_id"] for b in filled["backtests"]] == ["task-1"]
+    assert filled["next_cursor"]
+
+
+def test_task_of_before_a_restart_leads_to_its_run(store: FakeRuns) -> None:
+    failed = msgspec.structs.replace(at(1, "bad"), status=RunStatus.FAILED)
+    run = Run(runs=store)
+    with run.client() as client:
+        run.context.history = StoredBacktests(at(2, "task-0", "backtest-1"), failed)
+
+        for name in ("report", "manifest", "equity", "trades", "orders"):
+            assert client.get(f"/api/backtest/task-0/{name}").status_code == 200, name
+            assert problem(client.get(f"/api/backtest/bad/{name}"), 409)["code"] == "no_results"
+            problem(client.get(f"/api/backtest/nope/{name}"), 404)
+        assert client.get("/api/backtest/compare?a=task-0&b=backtest-2").json()["a"] == "backtest-1"
+        assert client.get("/api/orders?run_id=task-0").json()["count"] == 3
+        problem(client.get("/api/orders?run_id=nope"), 404)
+        # What is at hand needs no database.
+        run.context.history = StoredBacktests(is_away=True)
+        assert client.get("/api/backtest/backtest-1/report").status_code == 200
+        problem(client.get("/api/backtest/task-0/report"), 503)
 
 
 # ---- results
@@ -246,7 +302,61 @@ def test_series_are_columns_in_pages(client: TestClient) -> None:
     assert first["columns"]["time"][0] == "2013-10-07T13:30:00.000000000Z"
     assert (first["count"], rest["next_cursor"]) == ("5", None)
     assert trades["columns"]["pnl"] == ["-1.50"]
-    problem(client.get("/api/backtest/task-1/equity?cursor=9"), 422)
+
+
+@pytest.mark.parametrize("cursor", ["x", "9", "0x21", "99999", "30", "1" * 20])
+def test_place_at_which_no_row_begins_is_no_cursor(client: TestClient, cursor: str) -> None:
+    content = problem(client.get(f"/api/backtest/task-1/equity?cursor={cursor}"), 422)
+
+    assert content["code"] == "bad_cursor"
+
+
+def test_page_of_a_series_is_read_from_where_it_begins(store: FakeRuns, client: TestClient) -> None:
+    first = client.get("/api/backtest/task-1/equity?limit=3").json()
+    client.get(f"/api/backtest/task-1/equity?limit=3&cursor={first['next_cursor']}")
+
+    head, *rows = store.files["backtest-1", "equity.csv"].splitlines(keepends=True)
+    assert store.asked == [(0, 3), (len(head + b"".join(rows[:3])), 3)]
+
+
+class SlowStore(FakeRuns):
+    """Reads a result only when it is let, and counts how many are read at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.at_once = self.most = 0
+
+    def result(self, run_id: str, name: str) -> bytes:
+        """Return nothing."""
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        self.gate.wait(10)
+        self.at_once -= 1
+        return b""
+
+
+async def test_results_are_read_one_at_a_time_and_not_too_many_wait() -> None:
+    store = SlowStore()
+    files = ResultFiles(store)
+    reads = [asyncio.create_task(files.whole("r", "manifest.json")) for _ in range(16)]
+    await asyncio.sleep(0)
+
+    with pytest.raises(ProblemError, match="too many"):
+        await files.whole("r", "manifest.json")
+    store.gate.set()
+    assert await asyncio.gather(*reads) == [b""] * 16
+    assert store.most == 1
+
+
+async def test_result_that_cannot_be_read_in_time_is_given_up() -> None:
+    store = SlowStore()
+
+    with pytest.raises(ProblemError) as caught:
+        await ResultFiles(store, timeout_s=0.01).whole("r", "manifest.json")
+    store.gate.set()
+
+    assert (caught.value.status, caught.value.code) == (503, "timeout")
 
 
 def test_orders_and_manifest_of_a_backtest(client: TestClient) -> None:

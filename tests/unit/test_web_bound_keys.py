@@ -199,6 +199,7 @@ def test_one_writes_to_ones_own_of_two_accounts(tmp_path: Path) -> None:
         assert code("DELETE", "/api/orders/o-2") == "not_found"
         assert code("DELETE", "/api/orders") == "account_not_allowed"
         assert code("DELETE", "/api/orders?account_id=paper") == "account_not_allowed"
+        assert code("DELETE", "/api/orders?account_id=papr") == "account_not_allowed"
         assert code("DELETE", "/api/orders?strategy_id=momentum") == "account_not_allowed"
         assert code("DELETE", "/api/orders?symbol=SPY") == "account_not_allowed"
         assert code("DELETE", "/api/positions/SPY?account_id=paper") == "not_found"

@@ -295,9 +295,38 @@ def test_calendar_has_the_sessions_of_its_days(client: TestClient) -> None:
     problem(client.get("/api/calendar?calendar=NOPE"), 404)
 
 
+def test_clock_and_calendar_are_those_of_the_run_that_is_asked_about() -> None:
+    day_ns = 86_400 * 10**9
+    listed = msgspec.structs.replace(
+        instrument(), calendar="XNYS", ts_event_ns=START_NS - 2 * day_ns
+    )
+    recorded: list[tuple[str, Header]] = [
+        (t.REFERENCE_INSTRUMENTS, listed),
+        (t.MARKET_EVENTS, trade(165.0, at=-day_ns)),
+    ]
+    with Run(runs=FakeRuns(backtest_1=recorded)).client() as client:
+        end = client.get("/api/clock?run_id=backtest-1").json()
+        night = client.get("/api/clock?run_id=backtest-1&as_of=2013-10-06T03:00:00Z").json()
+        week = client.get("/api/calendar?run_id=backtest-1&end=2013-10-07").json()
+        problem(client.get("/api/clock?calendar=XNYS&as_of=1700-01-01"), 422)
+
+    assert (end["time_ns"], end["calendar"]) == (START_NS - day_ns, "XNYS")
+    assert (night["time"], night["is_open"]) == ("2013-10-06T03:00:00.000000000Z", False)
+    assert [s["day"] for s in week["sessions"]] == ["2013-10-07"]
+
+
+def test_end_before_1970_is_an_end(client: TestClient) -> None:
+    for path in ("ticks", "quotes"):
+        assert client.get(f"/api/{path}?symbol=SPY&until=2013-10-07").json()["time_ns"]
+        assert client.get(f"/api/{path}?symbol=SPY&until=1969-12-31").json()["time_ns"] == []
+        page = f"symbol=SPY&until=1969-12-31&cursor={START_NS + 1}"
+        assert client.get(f"/api/{path}?{page}").json()["time_ns"] == []
+
+
 @pytest.mark.parametrize(
     "query",
-    ["calendar=XNYS&start=2013-11-30&end=2013-11-29", "calendar=XNYS&start=1000-01-01",
+    ["calendar=XNYS&start=1970-01-01",
+     "calendar=XNYS&start=2013-11-30&end=2013-11-29", "calendar=XNYS&start=1000-01-01",
      "calendar=XNYS&end=0001-01-01", "calendar=XNYS&start=9999-12-31",
      "calendar=XNYS&start=0001-01-01T00:00:00%2B23:59",
      "calendar=XNYS&end=9999-12-31T23:59:59-23:59",

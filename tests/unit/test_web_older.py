@@ -47,6 +47,9 @@ class Stored:
             counts[topic] += 1
             self._items.append(Published(topic, 0, offset, record))
 
+    async def backtest(self, _task_id: str) -> None:
+        """Know of no backtest."""
+
     def _of(self, topic: str) -> list[Any]:
         return [item.record for item in self._items if item.topic == topic]
 

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from schemas import topics as t
 from schemas.commands import ApproveOrder, ReplaceOrder, SubmitOrder
+from schemas.enums import ReceiptOutcome
 from schemas.envelope import Header
 from schemas.risk import Kill
 from streams.log import Published
@@ -30,7 +31,7 @@ from tests.unit.web_run import (
     submitted,
     trade,
 )
-from tests.unit.web_stage import pending, venue_accepted
+from tests.unit.web_stage import pending, receipt, venue_accepted
 
 
 @pytest.fixture
@@ -153,6 +154,23 @@ def test_replace_that_the_venue_refuses_is_a_conflict_for_who_waits(
     assert problem(response, 409)["code"] == "bad_luck"
 
 
+def test_replace_that_the_gate_does_not_judge_in_time_is_pending() -> None:
+    run = Run(has_stage=False)
+    run.log.append(filled_run())
+
+    def take(published: Sequence[Published]) -> None:
+        for item in published:
+            if isinstance(item.record, ReplaceOrder):
+                taken = receipt(item.record, ReceiptOutcome.ACCEPTED)
+                run.log.append([(t.ORDER_RECEIPTS, taken)])
+
+    run.log.listen(take)
+    with run.client() as client:
+        response = client.patch("/api/orders/o-2", json={"quantity": 12})
+
+    assert (response.status_code, response.headers["location"]) == (202, "/api/orders/o-2")
+
+
 @pytest.mark.parametrize(
     ("fields", "pointer"),
     [
@@ -197,7 +215,7 @@ def test_all_open_orders_are_canceled_by_one_command(run: Run, client: TestClien
     ("query", "scope", "scope_id", "count"),
     [
         ("strategy_id=manual", "STRATEGY", "manual", 1),
-        ("account_id=other", "ACCOUNT", "other", 0),
+        ("account_id=paper", "ACCOUNT", "paper", 2),
         ("symbol=SPY", "INSTRUMENT", "SPY.ARCX", 2),
     ],
 )
@@ -208,6 +226,19 @@ def test_cancel_of_all_has_the_scope_of_its_filter(
 
     command = last_command(run, Kill)
     assert (command.scope, command.scope_id, answer["count"]) == (scope, scope_id, count)
+
+
+def test_cancel_of_all_refuses_an_account_that_is_none_and_doubts_a_strategy(
+    run: Run, client: TestClient
+) -> None:
+    before = run.log.end_offset(t.ACCOUNT_INPUTS)
+
+    content = problem(client.delete("/api/orders?account_id=papr"), 422)
+    assert (content["code"], content["candidates"]) == ("account_unknown", ["paper"])
+    assert content["errors"][0]["pointer"] == "/account_id"
+    assert run.log.end_offset(t.ACCOUNT_INPUTS) == before
+    assert "'manul'" in client.delete("/api/orders?strategy_id=manul").json()["warning"]
+    assert client.delete("/api/orders?strategy_id=manual").json()["warning"] == ""
 
 
 def test_cancel_of_all_takes_one_filter(client: TestClient) -> None:

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from schemas import topics as t
 from schemas.commands import CheckOrder, SubmitOrder
+from schemas.control import RunManifest
 from schemas.enums import BreakerState, Scope
 from schemas.risk import Kill, LimitSet, SetLimits
 from tests.unit.web_run import (
@@ -211,6 +212,68 @@ def test_wrong_act_is_refused(client: TestClient, fields: dict[str, Any], pointe
     content = problem(client.post("/api/risk/kill", json=fields), 422)
 
     assert [error["pointer"] for error in content["errors"]] == [pointer]
+
+
+# ---- names of scopes
+
+ACTS = [
+    ("POST", "/api/risk/kill", {"action": "cancel_all"}),
+    ("POST", "/api/risk/breaker/trip", {}),
+    ("POST", "/api/risk/breaker/reset", {}),
+    ("PUT", "/api/risk/limits", {"limits": {}}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "fields"), ACTS)
+def test_account_that_the_run_does_not_have_is_refused_with_the_candidates(
+    run: Run, client: TestClient, method: str, path: str, fields: dict[str, Any]
+) -> None:
+    before = run.log.end_offset(t.ACCOUNT_INPUTS)
+    scope = {"scope": "ACCOUNT", "scope_id": "papr", "reason": "enough"}
+
+    content = problem(client.request(method, path, json={**fields, **scope}), 422)
+
+    assert (content["code"], content["candidates"]) == ("account_unknown", ["paper"])
+    assert run.log.end_offset(t.ACCOUNT_INPUTS) == before
+
+
+@pytest.mark.parametrize(("method", "path", "fields"), ACTS)
+def test_strategy_that_nothing_bears_is_taken_and_doubted(
+    client: TestClient, method: str, path: str, fields: dict[str, Any]
+) -> None:
+    def warning(name: str) -> Any:
+        scope = {"scope": "STRATEGY", "scope_id": name, "reason": "enough"}
+        return client.request(method, path, json={**fields, **scope}).json()["warning"]
+
+    assert "'momentm'" in warning("momentm")
+    assert warning("momentum") == warning("manual") == ""
+
+
+def test_account_of_the_settings_is_known_before_anything_was_heard_of_it() -> None:
+    run = Run()
+    config: dict[str, object] = {"accounts": {"accounts": [{"account_id": "desk", "cash": "1"}]}}
+    manifest = RunManifest(ts_event_ns=START_NS, run_id="run-1", config=config)
+    act = {"action": "stop_entries", "reason": "enough", "scope": "ACCOUNT"}
+    with run.client() as client:
+        # Nothing is known of accounts yet, and stopping must be possible.
+        assert client.post("/api/risk/kill", json={**act, "scope_id": "dsk"}).status_code == 200
+        run.append(client, [(t.SYSTEM_RUNS, manifest)])
+        assert client.post("/api/risk/kill", json={**act, "scope_id": "desk"}).status_code == 200
+        problem(client.post("/api/risk/kill", json={**act, "scope_id": "dsk"}), 422)
+
+
+def test_breaker_of_an_unknown_account_that_was_tripped_elsewhere_is_reset(
+    run: Run, client: TestClient
+) -> None:
+    tripped = msgspec.structs.replace(
+        breaker(BreakerState.HALTED), scope=Scope.ACCOUNT, scope_id="papr"
+    )
+    run.append(client, [(t.RISK_BREAKER, tripped)])
+
+    body = {"scope": "ACCOUNT", "scope_id": "papr", "reason": "was a mistake"}
+    response = client.post("/api/risk/breaker/reset", json=body)
+
+    assert response.status_code == 200
 
 
 # ---- what if

@@ -11,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from schemas import topics as t
-from schemas.commands import SubmitOrder
+from schemas.commands import CheckOrder, SubmitOrder
 from schemas.control import BacktestRequest, ConfigChanged, DeadLetter
 from schemas.enums import AutonomyMode, BreakerState, QualityKind
 from schemas.envelope import Header
@@ -134,6 +134,7 @@ def test_orders_of_all_types_are_taken(client: TestClient, fields: dict[str, Any
     [
         ({"symbol": ""}, "/symbol"),
         ({"symbol": "ELEVENCHARS"}, "/symbol"),
+        ({"symbol": "S" * 65}, "/symbol"),
         ({"symbol": "QQQ"}, "/symbol"),
         ({"symbol": ...}, "/symbol"),
         ({"side": "HOLD"}, "/side"),
@@ -152,6 +153,9 @@ def test_orders_of_all_types_are_taken(client: TestClient, fields: dict[str, Any
         ({"limit_price": 165}, "/limit_price"),
         ({"client_order_id": ""}, "/client_order_id"),
         ({"client_order_id": "two words"}, "/client_order_id"),
+        ({"client_order_id": "two/parts"}, "/client_order_id"),
+        ({"client_order_id": "line\n"}, "/client_order_id"),
+        ({"account_id": "line\n"}, "/account_id"),
         ({"leverage": 3}, "/leverage"),
     ],
 )
@@ -191,6 +195,22 @@ def test_symbol_of_two_venues_is_refused_with_the_candidates(run: Run, client: T
     assert "SPY.ARCX, SPY.XNYS" in content["detail"]
 
 
+@pytest.mark.parametrize("path", ["/api/orders", "/api/risk/check"])
+def test_instrument_id_that_is_longer_than_a_symbol_is_taken(
+    run: Run, client: TestClient, path: str
+) -> None:
+    long = instrument("BTC-USD", "COINBASE")
+    run.append(client, [(t.REFERENCE_INSTRUMENTS, long)])
+
+    response = client.post(path, json=body(symbol="BTC-USD.COINBASE"))
+
+    assert response.status_code == 200
+    command = run.log.read(t.ACCOUNT_INPUTS, 3, 10)[0].record
+    order = command.order if isinstance(command, CheckOrder) else command
+    assert isinstance(order, SubmitOrder)
+    assert order.instrument_id == "BTC-USD.COINBASE"
+
+
 def test_id_of_another_order_is_a_conflict(client: TestClient) -> None:
     problem(client.post("/api/orders", json=body(client_order_id="taken")), 409)
 
@@ -211,6 +231,18 @@ def test_late_receipt_is_answered_with_the_place_to_ask() -> None:
         assert response.status_code == 202
         assert response.headers["location"] == "/api/orders/slow"
         assert client.get("/api/orders/slow").json()["status"] == "INITIALIZED"
+
+
+def test_place_to_ask_is_one_for_every_id() -> None:
+    run = Run(has_stage=False)
+    run.log.append([(t.REFERENCE_INSTRUMENTS, instrument())])
+    with run.client() as client:
+        response = client.post("/api/orders", json=body(client_order_id="50%?#"))
+
+        assert response.headers["location"] == "/api/orders/50%25%3F%23"
+        assert response.json()["location"] == response.headers["location"]
+        found = client.get(response.headers["location"]).json()
+        assert found["client_order_id"] == "50%?#"
 
 
 class FailingLog(MemoryLog):
@@ -469,6 +501,7 @@ def test_plain_end_date_is_included(run: Run, client: TestClient) -> None:
         ("empty", 422, "1998-01-02"),
         ("busy", 503, "waiting"),
         ("broken", 500, "killed"),
+        ("given_up", 409, "wrong dates"),
     ],
 )
 def test_backtest_that_fails_says_why(

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from starlette.testclient import TestClient
 
@@ -16,7 +17,7 @@ from schemas.codec import encode
 from schemas.control import DeadLetter
 from schemas.enums import AutonomyMode, BreakerState
 from schemas.envelope import SCHEMA_VERSION
-from schemas.errors import ConflictError
+from schemas.errors import ConflictError, NewerSchemaError, StorageError
 from schemas.risk import SetAutonomy
 from tests.source_tree import ROOT
 from tests.unit.web_examples import FakeJobs
@@ -179,6 +180,61 @@ def test_letter_is_written_again_to_its_topic(run: Run, client: TestClient) -> N
 
     assert answer == {"event_id": "a", "topic": t.ACCOUNT_INPUTS, "status": "written"}
     assert run.log.read(t.ACCOUNT_INPUTS, before, 1)[0].record == order
+
+
+def test_record_of_a_producer_is_written_without_the_number_that_has_passed(
+    run: Run, client: TestClient
+) -> None:
+    order = submit("again")
+    numbered = msgspec.structs.replace(order, producer="strategy/0", producer_seq=3)
+    run.append(client, [letter("a", value=encode(numbered))])
+    before = run.log.end_offset(t.ACCOUNT_INPUTS)
+
+    client.post("/api/system/deadletters/retry", json={"event_id": "a"})
+
+    assert run.log.read(t.ACCOUNT_INPUTS, before, 1)[0].record == order
+
+
+class Resender:
+    """Writes letters again, or does not, and says why."""
+
+    def __init__(self, outcome: str | Exception) -> None:
+        self.outcome = outcome
+        self.letters: list[str] = []
+
+    async def __call__(self, letter: DeadLetter) -> str:
+        """Take a letter."""
+        self.letters.append(letter.event_id)
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "code"),
+    [
+        ("", 200, ""),
+        ("instrument IBM.XNYS is not known", 422, "record_unusable"),
+        (ConflictError("the record was compacted away", remedy="ask"), 409, "record_not_kept"),
+        (StorageError("no answer"), 503, "outcome_unknown"),
+        (NewerSchemaError("a newer schema", offset=7), 422, "record_unusable"),
+    ],
+)
+def test_letter_of_a_cluster_is_written_by_who_can_look_at_its_record(
+    run: Run, client: TestClient, outcome: str | Exception, status: int, code: str
+) -> None:
+    resend = run.context.operations.resend = Resender(outcome)
+    run.append(client, [letter("a", value=encode(submit("again")))])
+    before = run.log.end_offset(t.ACCOUNT_INPUTS)
+
+    response = client.post("/api/system/deadletters/retry", json={"event_id": "a"})
+
+    assert resend.letters == ["a"]
+    assert run.log.end_offset(t.ACCOUNT_INPUTS) == before
+    if code:
+        assert problem(response, status)["code"] == code
+    else:
+        assert response.json()["status"] == "written"
 
 
 @pytest.mark.parametrize(

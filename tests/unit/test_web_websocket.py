@@ -439,6 +439,33 @@ def test_key_without_scopes_reads_no_topic(guarded: TestClient) -> None:
             assert socket.subscribe(topic.name)["code"] == "forbidden"
 
 
+def test_address_without_a_key_does_not_take_the_places_of_all() -> None:
+    run = Run(fast(strangers_max=2))
+    run.context.hub.access = Keys()
+
+    def refused(client: TestClient) -> int:
+        with (
+            client.websocket_connect("ws://localhost/ws") as session,
+            pytest.raises(WebSocketDisconnect) as caught,
+        ):
+            session.receive_text()
+        return caught.value.code
+
+    with run.client() as client, connect(client) as first, connect(client):
+        assert refused(client) == 1013
+        # Neither others nor those who show a key at once are kept out.
+        elsewhere = TestClient(run.app, "http://localhost", client=("elsewhere", 1))
+        elsewhere.portal = client.portal
+        with connect(elsewhere):
+            pass
+        headers = {"authorization": "Bearer reader"}
+        with client.websocket_connect("ws://localhost/ws", headers=headers) as session:
+            assert Socket(session).hello["is_authenticated"] is True
+        first.ask(op="auth", secret="reader")
+        with connect(client):
+            assert refused(client) == 1013
+
+
 def test_key_in_the_header_needs_no_auth_frame(guarded: TestClient) -> None:
     headers = {"authorization": "Bearer reader"}
     with guarded.websocket_connect("ws://localhost/ws", headers=headers) as session:

@@ -443,6 +443,7 @@ def backtest_result(request: BacktestRequest) -> BacktestResult:
         "empty": ("no_data", "no data in the range; there is 1998-01-02 to 2021-03-31"),
         "busy": ("busy", "too many backtests are waiting"),
         "broken": ("", "killed"),
+        "given_up": ("canceled", "wrong dates"),
     }
     code, detail = failures.get(request.strategy_name, ("", ""))
     is_failed = request.strategy_name in failures

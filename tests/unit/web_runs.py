@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 
 from schemas.envelope import Header
 from schemas.errors import NotFoundError
 from streams.log import Published
 from tests.unit.web_run import START_NS
+from web.result_files import ResultRows, read_rows
 from web.runs import RunInfo
 
 
@@ -19,6 +21,7 @@ class FakeRuns:
         self.all = {name.replace("_", "-"): list(records) for name, records in runs.items()}
         self.files: dict[tuple[str, str], bytes] = {}
         self.reads = 0
+        self.asked: list[tuple[int, int]] = []
 
     def runs(self) -> list[RunInfo]:
         """Return all runs."""
@@ -48,6 +51,12 @@ class FakeRuns:
         if (run_id, name) not in self.files:
             raise NotFoundError("the run has no such result", field="run_id", value=run_id)
         return self.files[run_id, name]
+
+    def result_rows(self, run_id: str, name: str, offset: int, limit: int) -> ResultRows:
+        """Return rows of a result file, and note what was asked for."""
+        content = self.result(run_id, name)
+        self.asked.append((offset, limit))
+        return read_rows(BytesIO(content), offset, limit, content.count(b"\n") - 1)
 
     def add_results(self, run_id: str, *, sharpe: float, fast: int, output_hash: str) -> None:
         """Give a run the files of a finished backtest."""

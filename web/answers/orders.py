@@ -88,11 +88,13 @@ class CanceledOrders(msgspec.Struct):
 
     ``is_complete`` is false where this process began late and may not know of all of them; the
     cancel concerns them all the same.
+    ``warning`` says what is doubtful about the name that was given, which may be mistyped.
     """
 
     orders: list[Order]
     count: int
     is_complete: bool = True
+    warning: str = ""
 
 
 class Approval(msgspec.Struct):

@@ -27,6 +27,12 @@ class CircuitBreaker(msgspec.Struct):
     scopes: list[Breaker]
 
 
+class ChangedBreaker(CircuitBreaker):
+    """The breaker behind a change; ``warning`` says what is doubtful about the scope's name."""
+
+    warning: str = ""
+
+
 class BreakerPage(msgspec.Struct):
     """Changes of the breaker, the newest first; ``next_cursor`` asks for the older ones."""
 
@@ -44,6 +50,12 @@ class ScopeLimits(msgspec.Struct):
     operator: str
     time: str
     time_ns: int
+
+
+class AppliedLimits(ScopeLimits):
+    """Limits behind a change of them; ``warning`` says what is doubtful about the scope's name."""
+
+    warning: str = ""
 
 
 class Decision(msgspec.Struct):
@@ -124,6 +136,7 @@ class KillAnswer(msgspec.Struct):
     """What stands after an act of stopping: the breaker, open orders and positions of its scope.
 
     ``is_complete`` is false where this process began late and may not know of all open orders.
+    ``warning`` says what is doubtful about the scope's name, which may be mistyped.
     """
 
     action: str
@@ -133,3 +146,4 @@ class KillAnswer(msgspec.Struct):
     open_orders: list[str]
     open_positions: list[str]
     is_complete: bool = True
+    warning: str = ""

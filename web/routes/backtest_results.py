@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import csv
-import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
@@ -13,16 +13,18 @@ from msgspec import Meta
 
 from schemas.control import ParityRequest, ParityResult
 from schemas.enums import RunStatus
-from schemas.errors import MillraceError, NotFoundError
+from schemas.errors import ConfigError, MillraceError, NotFoundError
 from schemas.topics import BACKTEST_REQUESTS, BACKTEST_RESULTS
 from web.answers import backtests as answers
 from web.answers import orders as order_answers
 from web.context import Context
 from web.problems import ProblemError, not_found
+from web.result_files import ResultRows
 from web.route_table import Call, NoQuery, Reply, Route
 from web.routes.orders import OrdersQuery, list_orders
 from web.routes.pages import bad_cursor
 from web.scopes import BACKTEST, READ
+from web.stored_backtests import stored_backtest
 from web.times import format_time
 from web.waiting import within
 
@@ -53,7 +55,7 @@ class ParityBody(msgspec.Struct, forbid_unknown_fields=True):
 async def get_report(context: Context, call: Call[NoQuery, None]) -> answers.BacktestReport:
     """Return a finished backtest as a whole."""
     task_id = call.path["task_id"]
-    run_id = _run_of(context, task_id)
+    run_id = await _run_of(context, task_id)
     manifest, metrics = (
         await _json(context, run_id, "manifest"),
         await _json(context, run_id, "metrics"),
@@ -76,7 +78,7 @@ async def get_report(context: Context, call: Call[NoQuery, None]) -> answers.Bac
 
 async def get_manifest(context: Context, call: Call[NoQuery, None]) -> answers.Manifest:
     """Return everything that a backtest depends on, and the hash of what came out of it."""
-    run_id = _run_of(context, call.path["task_id"])
+    run_id = await _run_of(context, call.path["task_id"])
     return answers.Manifest(run_id, await _json(context, run_id, "manifest"))
 
 
@@ -94,14 +96,14 @@ async def get_backtest_orders(
     context: Context, call: Call[OrdersQuery, None]
 ) -> order_answers.OrderPage:
     """List the orders of a backtest, the newest first."""
-    scene = await context.at(_run_of(context, call.path["task_id"]), "")
+    scene = await context.at(await _run_of(context, call.path["task_id"]), "")
     return await list_orders(scene, call)
 
 
 async def compare(context: Context, call: Call[CompareQuery, None]) -> answers.Comparison:
     """Return two backtests side by side: their figures, and how they were set up differently."""
     names = (call.query.a, call.query.b)
-    runs = [_run_of(context, name) for name in names]
+    runs = [await _run_of(context, name) for name in names]
     manifests = [await _json(context, run, "manifest") for run in runs]
     metrics = [await _json(context, run, "metrics") for run in runs]
     one, other = [_flat(m.get("config", {})) for m in manifests]
@@ -120,8 +122,7 @@ async def compare(context: Context, call: Call[CompareQuery, None]) -> answers.C
 
 async def start_parity(context: Context, call: Call[NoQuery, ParityBody]) -> answers.Parity | Reply:
     """Run a recorded run again and compare every record; 202 with Location if it takes long."""
-    name = call.body.run_id
-    run_id = context.views.backtests.run_of(name) or name
+    run_id = await _run_of(context, call.body.run_id)
     await _version(context, run_id)
     task_id = context.ids()
     request = ParityRequest(
@@ -174,19 +175,29 @@ def _parity(r: ParityResult) -> answers.Parity:
     )
 
 
-def _run_of(context: Context, name: str) -> str:
+async def _run_of(context: Context, name: str) -> str:
     """Return the run of a task, or the name itself if it is that of a run.
 
-    Raises ProblemError: 409 for a backtest that has not finished.
+    Raises ProblemError: 409 for a backtest that has not finished or failed, 503 for a name that
+    only the database may know while it is away.
     """
     row = context.views.backtests.rows.get(name)
+    if row is None and context.history is not None and not await _is_recorded(context, name):
+        row = await stored_backtest(context.history, name)
     if row is None:
         return name
-    run_id = context.views.backtests.run_of(name)
-    if run_id:
-        return run_id
+    if row.run_id:
+        return row.run_id
     detail = f"backtest {name} is {row.status}: it has no results"
     raise ProblemError(409, "no_results", f"{detail}; GET /api/backtest/{name} shows its state")
+
+
+async def _is_recorded(context: Context, name: str) -> bool:
+    try:
+        await asyncio.to_thread(context.runs.store.version, name)
+    except MillraceError:
+        return False
+    return True
 
 
 async def _version(context: Context, run_id: str) -> str:
@@ -197,46 +208,50 @@ async def _version(context: Context, run_id: str) -> str:
         raise not_found("run", run_id, "GET /api/system/runs lists them") from error
 
 
-async def _file(context: Context, run_id: str, name: str) -> bytes:
+@contextmanager
+def _readable(run_id: str, cursor: str | None = None) -> Iterator[None]:
+    """Put what is wrong with a run's results into HTTP's words; raises ProblemError."""
     try:
-        return await asyncio.to_thread(context.runs.store.result, run_id, name)
+        yield
+    except ProblemError:
+        raise
     except NotFoundError as error:
         remedy = "only finished backtests have results; GET /api/backtest/history lists them"
         raise not_found("backtest", run_id, remedy) from error
+    except ConfigError as error:
+        raise bad_cursor(cursor or "") from error
     except MillraceError as error:
         raise ProblemError(500, "run_unreadable", f"the run cannot be read: {error}") from error
 
 
 async def _json(context: Context, run_id: str, name: str) -> dict[str, Any]:
-    content = await _file(context, run_id, f"{name}.json")
+    with _readable(run_id):
+        content = await context.results.whole(run_id, f"{name}.json")
     values: dict[str, Any] = msgspec.json.decode(content, type=dict[str, Any])
     return values
 
 
 async def _table(context: Context, call: Call[TableQuery, None], name: str) -> answers.Columns:
-    run_id = _run_of(context, call.path["task_id"])
-    content = await _file(context, run_id, f"{name}.csv")
-    return await asyncio.to_thread(_columns, run_id, content, call.query)
-
-
-def _columns(run_id: str, content: bytes, query: TableQuery) -> answers.Columns:
-    rows = list(csv.reader(io.StringIO(content.decode())))
-    head, body = (rows[0], rows[1:]) if rows else ([], [])
-    first = 0
+    run_id, query = await _run_of(context, call.path["task_id"]), call.query
+    offset = 0
     if query.cursor is not None:
-        is_number = query.cursor.isascii() and query.cursor.isdigit() and len(query.cursor) < 12
-        if not is_number or int(query.cursor) > len(body):
+        if not (query.cursor.isascii() and query.cursor.isdigit() and len(query.cursor) < 16):
             raise bad_cursor(query.cursor)
-        first = int(query.cursor)
-    page = body[first : first + query.limit]
+        offset = int(query.cursor)
+    with _readable(run_id, query.cursor):
+        found = await context.results.rows(run_id, f"{name}.csv", offset, query.limit)
+    return await asyncio.to_thread(_columns, run_id, found)
+
+
+def _columns(run_id: str, found: ResultRows) -> answers.Columns:
     columns: dict[str, list[Any]] = {}
-    for index, name in enumerate(head):
-        values = [row[index] for row in page]
+    for index, name in enumerate(found.head):
+        values = [row[index] for row in found.rows]
         columns[name] = values if name in _TEXTS else [_value(text) for text in values]
         if name.endswith("_ns"):
             columns[name.removesuffix("_ns")] = [format_time(int(text)) for text in values]
-    upto = first + len(page)
-    return answers.Columns(run_id, columns, len(body), str(upto) if upto < len(body) else None)
+    cursor = None if found.next_offset is None else str(found.next_offset)
+    return answers.Columns(run_id, columns, found.row_count, cursor)
 
 
 def _value(text: str) -> Any:
@@ -304,7 +319,7 @@ FIRST = (
         "backtests",
         body=ParityBody,
         answers={202: answers.BacktestStarted},
-        errors=(400, 404, 413, 503),
+        errors=(400, 404, 409, 413, 503),
         example_body={"run_id": "task-1"},
     ),
     _read(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
 from decimal import Decimal
+from heapq import nlargest
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Meta
@@ -17,16 +17,19 @@ from schemas.control import (
     BacktestResult,
 )
 from schemas.enums import RunStatus
+from schemas.errors import ConfigError
 from schemas.topics import BACKTEST_REQUESTS, BACKTEST_RESULTS
 from schemas.values import decimal_text
+from streams.cursors import read_cursor, write_cursor
 from web.answers import backtests as answers
 from web.context import Context
 from web.history import stored
 from web.problems import FieldError, ProblemError, invalid, not_found
 from web.route_table import Call, NoQuery, Reply, Route
 from web.routes.backtest_results import FIRST
-from web.routes.pages import bad_cursor, page
+from web.routes.pages import bad_cursor
 from web.scopes import BACKTEST, READ
+from web.stored_backtests import row_of, stored_backtest
 from web.times import format_time, parse_time
 from web.views.backtests import BacktestRow, Said
 from web.waiting import within
@@ -37,7 +40,11 @@ _STATUS_BY_CODE = {
     "bad_request": 422,
     "busy": 503,
     "timeout": 503,
+    "canceled": 409,
 }
+_QUESTION = "backtests"
+"""As the database calls it, so that one cursor holds for both."""
+
 Name = Annotated[str, Meta(min_length=1, max_length=100)]
 
 
@@ -77,7 +84,10 @@ class CancelRequest(msgspec.Struct, forbid_unknown_fields=True):
 async def run_backtest(
     context: Context, call: Call[NoQuery, RunRequest]
 ) -> answers.BacktestMetrics | Reply:
-    """Run a backtest and wait for its metrics; 202 with Location if it takes too long."""
+    """Run a backtest and wait for its metrics; 202 with Location if it takes too long.
+
+    409 if it is given up meanwhile.
+    """
     request = _request(context, call.body, call.operator)
     with context.waiters.expect(BACKTEST_RESULTS, request.task_id) as answer:
         await context.publish(BACKTEST_REQUESTS, request, "nothing was started as far as is known")
@@ -103,32 +113,69 @@ async def start_backtest(
 
 
 async def get_history(context: Context, call: Call[HistoryQuery, None]) -> answers.BacktestHistory:
-    """List finished backtests, the newest first: of all runs where there is a database."""
+    """List finished backtests, the newest first: of all runs where there is a database.
+
+    While that is away, a page that memory fills is answered all the same.
+    """
     query = call.query
+    try:
+        before = read_cursor(_QUESTION, query.cursor or "", int, str, str)
+    except ConfigError as error:
+        raise bad_cursor(query.cursor or "") from error
+    if query.cursor == "":
+        raise bad_cursor(query.cursor)
+    rows, is_more = _in_memory(context, query, before), False
     if context.history is not None:
         question = context.history.backtests(
             query.strategy_name, query.limit, query.cursor or "", ""
         )
-        found = await stored(question)
-        kept = [_state(_row(item.result, item.request)) for item in found.items]
-        return answers.BacktestHistory(kept, len(kept), found.cursor or None)
-    rows = _older(context, query)
-    states, cursor = page(rows, query.limit, lambda row: row.task_id)
-    return answers.BacktestHistory([_state(row) for row in states], len(states), cursor)
+        try:
+            found = await stored(question)
+        except ProblemError as problem:
+            if problem.status != 503 or len(rows) < query.limit:
+                raise
+            is_more = True
+        else:
+            known = {row.task_id for row in rows}
+            older = (row_of(item) for item in found.items)
+            rows = sorted(
+                [*rows, *(row for row in older if row.task_id not in known)],
+                key=_place,
+                reverse=True,
+            )
+            is_more = bool(found.cursor)
+    shown = rows[: query.limit]
+    cursor = None
+    if shown and (is_more or len(rows) > query.limit):
+        cursor = write_cursor(_QUESTION, [*_place(shown[-1]), ""])
+    return answers.BacktestHistory([_state(row) for row in shown], len(shown), cursor)
 
 
-def _older(context: Context, query: HistoryQuery) -> Iterator[BacktestRow]:
-    is_reached = query.cursor is None
-    if query.cursor is not None and query.cursor not in context.views.backtests.rows:
-        raise bad_cursor(query.cursor)
-    for row in context.views.backtests.newest_first():
-        if is_reached and query.strategy_name in ("", row.strategy_name):
-            yield row
-        is_reached = is_reached or row.task_id == query.cursor
+def _in_memory(
+    context: Context, query: HistoryQuery, before: tuple[Any, ...] | None
+) -> list[BacktestRow]:
+    """Return the rows of a page and the one behind it, as far as memory has them.
+
+    Raises ProblemError (422) for a place that memory does not know, if there is nothing but memory.
+    """
+    finished = list(context.views.backtests.newest_first())
+    is_alone = context.history is None
+    if is_alone and before is not None and before[:2] not in {_place(row) for row in finished}:
+        # An empty page would look like the end.
+        raise bad_cursor(query.cursor or "")
+    wanted = [
+        row
+        for row in finished
+        if query.strategy_name in ("", row.strategy_name)
+        and (before is None or _place(row) < before[:2])
+    ]
+    return nlargest(query.limit + 1, wanted, key=_place)
 
 
-def _row(result: BacktestResult, request: BacktestRequest | None) -> BacktestRow:
-    return BacktestRow(task_id=result.task_id, log=deque(), request=request, result=result)
+def _place(row: BacktestRow) -> tuple[int, str]:
+    """Return the place of a finished backtest in the history, in memory and in the database."""
+    assert row.result is not None  # it is finished
+    return row.result.ts_event_ns, row.result.event_id
 
 
 async def get_backtest(context: Context, call: Call[NoQuery, None]) -> answers.BacktestState:
@@ -171,7 +218,8 @@ async def cancel_backtest(
         lambda: row.result is not None, context.settings.receipt_timeout_s
     )
     state = _state(row)
-    return state if is_over else Reply(202, state, {"Location": f"/api/backtest/{row.task_id}"})
+    location = f"/api/backtest/{quote(row.task_id, safe='')}"
+    return state if is_over else Reply(202, state, {"Location": location})
 
 
 async def _known(context: Context, call: Call[Any, Any]) -> BacktestRow:
@@ -180,10 +228,9 @@ async def _known(context: Context, call: Call[Any, Any]) -> BacktestRow:
     row = context.views.backtests.rows.get(task_id)
     if row is not None:
         return row
-    if context.history is not None:
-        found = await stored(context.history.backtest(task_id))
-        if found is not None:
-            return _row(found.result, found.request)
+    row = await stored_backtest(context.history, task_id)
+    if row is not None:
+        return row
     raise not_found("backtest", task_id, "GET /api/backtest/history lists finished ones")
 
 
@@ -337,7 +384,7 @@ ROUTES = (
         "backtests",
         body=RunRequest,
         answers={202: answers.BacktestStarted},
-        errors=(*_ASKED, 404),
+        errors=(*_ASKED, 404, 409),
         example_body=_EXAMPLE,
     ),
     Route(

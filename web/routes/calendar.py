@@ -26,6 +26,8 @@ _AHEAD_DAYS = 14
 _DAYS_MAX = 3_660
 _FIRST_DAY = date(1990, 1, 1)
 _LAST_DAY = date(2199, 12, 31)
+_OUTSIDE = "lies outside of what calendars cover"
+_WITHIN = f"give days from {_FIRST_DAY} to {_LAST_DAY}"
 
 CalendarName = Annotated[str, Meta(max_length=20, pattern="^[A-Za-z0-9_]*$")]
 
@@ -44,12 +46,17 @@ class CalendarQuery(ClockQuery, forbid_unknown_fields=True):
 
 
 async def get_clock(context: Context, call: Call[ClockQuery, None]) -> answers.Clock:
-    """Return the time of the run, whether its session is open, and when that changes."""
-    now_ns = context.log.now_ns()
+    """Return the time of the run, whether its session is open, and when that changes.
+
+    Of another run, or of another instant, the time is the one asked about, else that of its end.
+    """
+    now_ns = _now_ns(context)
     name = call.query.calendar or _default(context)
     if not name:
         return answers.Clock(format_time(now_ns), now_ns, None, None, None, None, None, None)
     today = datetime.fromtimestamp(now_ns // _NS, UTC).date()
+    if context.place and not _FIRST_DAY <= today <= _LAST_DAY:
+        raise invalid([FieldError("/as_of", _OUTSIDE, _WITHIN)])
     table = await _sessions(name, today - timedelta(1), today + timedelta(_AHEAD_DAYS))
     opens, closes = table.open_ns.tolist(), table.close_ns.tolist()
     next_open = next((ns for ns in opens if ns > now_ns), None)
@@ -74,16 +81,15 @@ async def get_calendar(context: Context, call: Call[CalendarQuery, None]) -> ans
     if not name:
         remedy = "name one, such as XNYS"
         raise invalid([FieldError("/calendar", "is needed: the run has none", remedy)])
-    now_ns = context.log.now_ns()
-    first = _day(instant("start", query.start) or now_ns)
+    start_ns = instant("start", query.start)
+    first = _day(_now_ns(context) if start_ns is None else start_ns)
     end_ns = instant("end", query.end)
     last = _day(end_ns) if end_ns is not None else first + timedelta(_AHEAD_DAYS)
     if last < first or (last - first).days > _DAYS_MAX:
         remedy = f"give a day from start on, {_DAYS_MAX} days later at most"
         raise invalid([FieldError("/end", "does not fit start", remedy, query.end)])
     if first < _FIRST_DAY or last > _LAST_DAY:
-        remedy = f"give days from {_FIRST_DAY} to {_LAST_DAY}"
-        raise invalid([FieldError("/start", "lies outside of what calendars cover", remedy)])
+        raise invalid([FieldError("/start", _OUTSIDE, _WITHIN)])
     table = await _sessions(name, first, last)
     days, opens, closes = table.day.tolist(), table.open_ns.tolist(), table.close_ns.tolist()
     rows = [
@@ -97,6 +103,15 @@ async def get_calendar(context: Context, call: Call[CalendarQuery, None]) -> ans
         for day, begin, end in zip(days, opens, closes, strict=True)
     ]
     return answers.Calendar(name, rows)
+
+
+def _now_ns(context: Context) -> int:
+    """Return the time of the run at the place that is asked about."""
+    if not context.place:
+        return context.log.now_ns()
+    if context.until_ns is not None:
+        return context.until_ns - 1
+    return max(context.views.newest_ns.values(), default=context.log.now_ns())
 
 
 def _default(context: Context) -> str:
@@ -132,7 +147,9 @@ ROUTES = (
         "Time and session",
         "market data",
         query=ClockQuery,
-        errors=(404,),
+        errors=(404, 503),
+        is_of_run=True,
+        is_stored=True,
         example="/api/clock?calendar=XNYS",
     ),
     Route(
@@ -144,7 +161,9 @@ ROUTES = (
         "Sessions",
         "market data",
         query=CalendarQuery,
-        errors=(404,),
+        errors=(404, 503),
+        is_of_run=True,
+        is_stored=True,
         example="/api/calendar?calendar=XNYS&start=2013-10-01&end=2013-10-31",
     ),
 )

@@ -9,17 +9,18 @@ from msgspec import Meta
 
 from schemas.codec import decode
 from schemas.control import DeadLetter
-from schemas.errors import RecordError
+from schemas.errors import ConflictError, InputError, RecordError, StorageError
 from streams.log import Published
 from web.answers import system as answers
 from web.context import Context
-from web.problems import FieldError, ProblemError, invalid, not_found
+from web.problems import FieldError, ProblemError, invalid, not_found, unavailable
 from web.route_table import Call, NoQuery, Route
 from web.routes.pages import offset_cursor, older_than, page
 from web.scopes import ADMIN, READ
 from web.times import format_time
 
 _VALUE_SHOWN = 4_000
+_REMEDY = "GET /api/system/deadletters shows what failed"
 
 
 class LettersQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -51,7 +52,10 @@ async def list_letters(context: Context, call: Call[LettersQuery, None]) -> answ
 
 
 async def retry_letter(context: Context, call: Call[NoQuery, RetryRequest]) -> answers.Retried:
-    """Write the record of a letter to its topic again, if it can be read by now."""
+    """Write the record of a letter to its topic again, if it can be used by now.
+
+    It stands behind all that has come since, and without the number that its producer gave it.
+    """
     context.check_is_present()
     event_id = call.body.event_id
     letters = (item.record for item in reversed(context.views.system.dead_letters))
@@ -59,6 +63,12 @@ async def retry_letter(context: Context, call: Call[NoQuery, RetryRequest]) -> a
     if not isinstance(letter, DeadLetter):
         remedy = "GET /api/system/deadletters lists those that are kept"
         raise not_found("dead letter", event_id, remedy)
+    await (_write if context.operations.resend is None else _resend)(context, letter)
+    return answers.Retried(event_id, letter.topic, "written")
+
+
+async def _write(context: Context, letter: DeadLetter) -> None:
+    """Write the record that a letter holds to the log."""
     if not letter.value:
         detail = "the letter does not hold its record; ask the record's source for it again"
         raise ProblemError(409, "record_not_kept", detail)
@@ -67,8 +77,28 @@ async def retry_letter(context: Context, call: Call[NoQuery, RetryRequest]) -> a
     except RecordError as error:
         field = FieldError("/event_id", error.message, error.remedy)
         raise invalid([field], code="record_unusable") from error
-    await context.publish(letter.topic, record, "GET /api/system/deadletters shows what failed")
-    return answers.Retried(event_id, letter.topic, "written")
+    if record.producer:
+        # Its number has passed: under it the record would count as known.
+        record = msgspec.structs.replace(record, producer="", producer_seq=0)
+    await context.publish(letter.topic, record, _REMEDY)
+
+
+async def _resend(context: Context, letter: DeadLetter) -> None:
+    """Have the record that a letter is about written again by who can look at where it stood."""
+    resend = context.operations.resend
+    assert resend is not None  # else the letter's own record is written
+    try:
+        reason = await resend(letter)
+    except ConflictError as error:
+        raise ProblemError(409, "record_not_kept", f"{error.message}; {error.remedy}") from error
+    except StorageError as error:
+        detail = f"the record may not have been written: {error.message}; {_REMEDY}"
+        raise unavailable(detail, code="outcome_unknown") from error
+    except InputError as error:
+        reason = str(error)
+    if reason:
+        field = FieldError("/event_id", reason)
+        raise invalid([field], code="record_unusable")
 
 
 def letter_answer(item: Published) -> answers.DeadLetter:

@@ -15,6 +15,7 @@ from web.answers import risk as answers
 from web.context import Context
 from web.route_table import Call, NoQuery, Reply, Route
 from web.routes.risk_answers import breaker_answer, scope_of, state_of
+from web.routes.scope_names import doubt
 from web.scopes import RISK_WRITE
 from web.views.orders import OrderRow
 
@@ -25,7 +26,8 @@ class KillRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Stop within a scope; ``scope_id`` is its name, empty for GLOBAL.
 
     ``stop_entries`` lets only orders pass that reduce, ``cancel_all`` takes out every open order,
-    ``flatten`` sends an order against every position.
+    ``flatten`` sends an order against every position. An account that the run does not have is
+    refused; a strategy that nothing bears yet is taken, and the answer says so.
     """
 
     action: Act
@@ -78,6 +80,7 @@ async def kill(context: Context, call: Call[NoQuery, KillRequest]) -> answers.Ki
             for p in open_positions(context, request.scope, scope_id)
         ],
         is_complete,
+        warning=doubt(context, request.scope, scope_id),
     )
     return answer if is_whole else Reply(202, answer, {"Location": "/api/risk"})
 

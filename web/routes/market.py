@@ -200,11 +200,11 @@ async def _source(
 def _asked(context: Context, query: SeriesQuery) -> tuple[str, Window]:
     first_ns = instant("after", query.after)
     until_ns = instant("until", query.until, is_end=True)
-    ends = [ns for ns in (None if until_ns is None else until_ns + 1, context.until_ns) if ns]
+    ends = [None if until_ns is None else until_ns + 1, context.until_ns]
     window = Window(
         context.run_id,
         first_ns,
-        min(ends, default=None),
+        min((ns for ns in ends if ns is not None), default=None),
         query.limit,
         query.cursor or "",
     )
@@ -222,7 +222,8 @@ def _newest(
     if query.cursor is not None:
         if not (query.cursor.isascii() and query.cursor.isdigit() and len(query.cursor) < 20):
             raise bad_cursor(query.cursor)
-        until_ns = min(int(query.cursor), until_ns or int(query.cursor))
+        before_ns = int(query.cursor)
+        until_ns = before_ns if until_ns is None else min(before_ns, until_ns)
     found = [
         row
         for row in rows

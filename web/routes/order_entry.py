@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from decimal import Decimal
 from typing import Annotated
 
@@ -20,13 +21,16 @@ from web.problems import FieldError, ProblemError, invalid
 from web.route_table import Call, Reply, Route
 from web.routes.killing import open_orders
 from web.routes.resolving import as_it_stands, known_order, resolve_symbol, row_of
+from web.routes.scope_names import check_account, doubt
 from web.routes.sending import Wait, late, order_answer, refusal, send, submit
 from web.scopes import TRADE
 from web.views.orders import OrderRow
 from web.waiting import within
 
 Amount = Annotated[Decimal, Meta(extra_json_schema={"exclusiveMinimum": 0})]
-Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[\x21-\x7e]+$")]
+# Names stand in paths, so they hold no slash; ``$`` alone would let a line end pass behind them.
+_NAME = r"^[\x21-\x2e\x30-\x7e]+(?!\n)$"
+Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=_NAME)]
 Seconds = Annotated[float, Meta(ge=0, le=30)]
 
 NEEDS_LIMIT = frozenset({OrderType.LIMIT, OrderType.STOP_LIMIT})
@@ -47,13 +51,13 @@ class EntryQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class OrderRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """An order; amounts may be numbers or texts.
+    """An order; ``symbol`` may be an instrument's id, amounts may be numbers or texts.
 
     Repeating a request with its ``client_order_id`` gives the same order; without one, each request
     is a new order.
     """
 
-    symbol: Annotated[str, Meta(min_length=1, max_length=10)]
+    symbol: Annotated[str, Meta(min_length=1, max_length=64)]
     side: Side
     quantity: Amount
     order_type: OrderType = OrderType.MARKET
@@ -157,7 +161,8 @@ async def replace_order(
 ) -> answers.Order | Reply:
     """Ask for a change of an order; it is judged as a new order would be.
 
-    Answers once the risk gate has spoken, with ``wait=accepted`` once the venue has.
+    Answers once the risk gate has spoken, with ``wait=accepted`` once the venue has, and 202 if the
+    gate is late.
     """
     order = await known_order(context, call.path["client_order_id"], call.query.account_id)
     _check_replace(order.order_type, call.body)
@@ -177,18 +182,22 @@ async def replace_order(
     last = _last_event(row_of(context, order))
     with context.waiters.expect(RISK_DECISIONS, command.event_id) as judged:
         timeout_s = patience(context, call.query)
+        end_s = time.monotonic() + timeout_s
         receipt = await send(context, command, timeout_s)
         if receipt is None:
             return late(order.account_id, order.client_order_id)
         if receipt.outcome == ReceiptOutcome.REFUSED:
             raise refusal(receipt, "only working orders can be replaced")
-        decision = await within(judged, timeout_s)
+        decision = await within(judged, max(end_s - time.monotonic(), 0.0))
+    if decision is None:
+        return late(order.account_id, order.client_order_id)
     if isinstance(decision, RiskDecision) and not decision.is_approved:
         words = f"{decision.measured} against {decision.limit}"
         error = FieldError("", f"{decision.code}: {words}", "ask for less; the order stands")
         raise invalid([error], code=decision.code.lower())
     if call.query.wait != "receipt":
-        await context.waiters.until(lambda: _is_replaced(row_of(context, order), last), timeout_s)
+        left_s = max(end_s - time.monotonic(), 0.0)
+        await context.waiters.until(lambda: _is_replaced(row_of(context, order), last), left_s)
         event = _last_event(row_of(context, order))
         if isinstance(event, OrderReplaceRejected) and event is not last:
             raise ProblemError(409, event.code.lower(), f"{event.detail}; the order stands")
@@ -275,7 +284,8 @@ async def cancel_all(
     )
     found = [order_answer(context.views, row) for row in rows]
     is_complete = context.views.orders.knows_all_open
-    answer = answers.CanceledOrders(found, len(found), is_complete)
+    warning = doubt(context, scope, scope_id)
+    answer = answers.CanceledOrders(found, len(found), is_complete, warning)
     if untouched and is_complete:
         return answer
     return Reply(202, answer, {"Location": "/api/orders?status=open"})
@@ -303,6 +313,8 @@ def _scope_of(context: Context, query: CancelAllQuery) -> tuple[RiskScope, str]:
     scope, _, value = given[0]
     if scope is RiskScope.INSTRUMENT:
         value = resolve_symbol(context.views, value)
+    elif scope is RiskScope.ACCOUNT:
+        check_account(context, value, "/account_id")
     return scope, value
 
 

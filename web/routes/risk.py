@@ -24,8 +24,10 @@ from web.routes.older import instruments_of, records
 from web.routes.order_entry import CheckQuery, OrderRequest, order_of
 from web.routes.resolving import is_symbol, resolve_symbol
 from web.routes.risk_answers import (
+    applied_limits,
     breaker_answer,
     change_answer,
+    changed_answer,
     decision_answer,
     limits_answer,
     scope_of,
@@ -165,7 +167,7 @@ async def get_limits(context: Context, call: Call[LimitsQuery, None]) -> answers
 
 async def put_limits(
     context: Context, call: Call[NoQuery, LimitsRequest]
-) -> answers.ScopeLimits | Reply:
+) -> answers.AppliedLimits | Reply:
     """Replace the limits of one scope; answers once the account stage holds by them."""
     context.check_is_present()
     request = call.body
@@ -187,8 +189,8 @@ async def put_limits(
         await context.publish(ACCOUNT_INPUTS, command, "GET /api/risk shows what stands")
         applied = await within(answer, context.settings.receipt_timeout_s)
     if isinstance(applied, SetLimits):
-        return limits_answer(applied)
-    return Reply(202, limits_answer(command), {"Location": "/api/risk/limits"})
+        return applied_limits(context, applied)
+    return Reply(202, applied_limits(context, command), {"Location": "/api/risk/limits"})
 
 
 def _check_limits(limits: LimitSet) -> None:
@@ -266,7 +268,7 @@ async def get_breaker(context: Context, call: Call[NoQuery, None]) -> answers.Ci
 
 async def trip_breaker(
     context: Context, call: Call[NoQuery, TripRequest]
-) -> answers.CircuitBreaker | Reply:
+) -> answers.ChangedBreaker | Reply:
     """Trip the breaker; answers once the account stage has changed it, 202 if that is late."""
     if call.body.state is BreakerState.ACTIVE:
         remedy = "choose REDUCING or HALTED, or POST /api/risk/breaker/reset"
@@ -276,7 +278,7 @@ async def trip_breaker(
 
 async def reset_breaker(
     context: Context, call: Call[NoQuery, ResetRequest]
-) -> answers.CircuitBreaker | Reply:
+) -> answers.ChangedBreaker | Reply:
     """Reset the breaker; a reason is required."""
     operator = call.named(call.body.operator)
     return await _change(context, call.body, BreakerState.ACTIVE, operator)
@@ -284,9 +286,15 @@ async def reset_breaker(
 
 async def _change(
     context: Context, request: TripRequest | ResetRequest, state: BreakerState, operator: str
-) -> answers.CircuitBreaker | Reply:
+) -> answers.ChangedBreaker | Reply:
     context.check_is_present()
-    scope_id = scope_of(context, request.scope, request.scope_id, request.reason)
+    scope_id = scope_of(
+        context,
+        request.scope,
+        request.scope_id,
+        request.reason,
+        takes_back=isinstance(request, ResetRequest),
+    )
     risk = context.views.risk
     event_id = f"web:{context.ids()}"
     command = SetBreaker(
@@ -308,7 +316,7 @@ async def _change(
             is_done = isinstance(
                 await within(answer, context.settings.receipt_timeout_s), BreakerChanged
             )
-    found = breaker_answer(risk)
+    found = changed_answer(context, request.scope, scope_id)
     return found if is_done else Reply(202, found, {"Location": "/api/risk/breaker"})
 
 
@@ -351,7 +359,7 @@ async def check_order(context: Context, call: Call[CheckQuery, OrderRequest]) ->
 
 
 _ERRORS = (400, 409, 413, 503)
-_CHANGES = {202: answers.CircuitBreaker}
+_CHANGES = {202: answers.ChangedBreaker}
 ROUTES = (
     Route(
         "GET",
@@ -384,12 +392,12 @@ ROUTES = (
         "PUT",
         "/api/risk/limits",
         put_limits,
-        answers.ScopeLimits,
+        answers.AppliedLimits,
         RISK_WRITE,
         "Replace the limits of a scope",
         "risk",
         body=LimitsRequest,
-        answers={202: answers.ScopeLimits},
+        answers={202: answers.AppliedLimits},
         errors=_ERRORS,
         example_body={
             "scope": "INSTRUMENT",
@@ -441,7 +449,7 @@ ROUTES = (
         "POST",
         "/api/risk/breaker/trip",
         trip_breaker,
-        answers.CircuitBreaker,
+        answers.ChangedBreaker,
         BREAKER_TRIP,
         "Trip the breaker",
         "risk",
@@ -454,7 +462,7 @@ ROUTES = (
         "POST",
         "/api/risk/breaker/reset",
         reset_breaker,
-        answers.CircuitBreaker,
+        answers.ChangedBreaker,
         BREAKER_RESET,
         "Reset the breaker",
         "risk",

@@ -8,6 +8,7 @@ from web.answers import risk as answers
 from web.context import Context
 from web.problems import FieldError, invalid
 from web.routes.resolving import resolve_symbol
+from web.routes.scope_names import check_account, doubt
 from web.times import format_time
 from web.views.risk import Risk
 
@@ -16,6 +17,12 @@ def breaker_answer(risk: Risk) -> answers.CircuitBreaker:
     """Return the breaker of all scopes."""
     scopes = [change_answer(c) for _, c in sorted(risk.breakers.items())]
     return answers.CircuitBreaker(risk.strictest(), scopes)
+
+
+def changed_answer(context: Context, scope: Scope, scope_id: str) -> answers.ChangedBreaker:
+    """Return the breaker of all scopes behind a change of one."""
+    found = breaker_answer(context.views.risk)
+    return answers.ChangedBreaker(found.state, found.scopes, doubt(context, scope, scope_id))
 
 
 def change_answer(c: BreakerChanged) -> answers.Breaker:
@@ -50,6 +57,19 @@ def limits_answer(item: SetLimits) -> answers.ScopeLimits:
     )
 
 
+def applied_limits(context: Context, item: SetLimits) -> answers.AppliedLimits:
+    """Return the limits of one scope behind a change of them."""
+    return answers.AppliedLimits(
+        item.scope,
+        item.scope_id,
+        item.limits,
+        item.operator,
+        format_time(item.ts_event_ns),
+        item.ts_event_ns,
+        doubt(context, item.scope, item.scope_id),
+    )
+
+
 def decision_answer(d: RiskDecision) -> answers.Decision:
     """Return a decision of the gate."""
     return answers.Decision(
@@ -68,10 +88,15 @@ def decision_answer(d: RiskDecision) -> answers.Decision:
     )
 
 
-def scope_of(context: Context, scope: Scope, scope_id: str, reason: str) -> str:
+def scope_of(
+    context: Context, scope: Scope, scope_id: str, reason: str, *, takes_back: bool = False
+) -> str:
     """Return the id of a request's scope, an instrument's symbol resolved.
 
-    Raises ProblemError (422) for a scope without its name, a name without a scope, no reason.
+    With ``takes_back`` it may be any for which something stands, whoever wrote that.
+
+    Raises ProblemError (422) for a scope without its name, a name without a scope, an account that
+    the run does not have, no reason.
     """
     errors = []
     if not reason.strip():
@@ -83,4 +108,7 @@ def scope_of(context: Context, scope: Scope, scope_id: str, reason: str) -> str:
         raise invalid(errors)
     if scope is Scope.INSTRUMENT:
         return resolve_symbol(context.views, scope_id, "/scope_id")
+    stands = (scope, scope_id) in context.views.risk.breakers
+    if scope is Scope.ACCOUNT and not (takes_back and stands):
+        check_account(context, scope_id, "/scope_id")
     return scope_id

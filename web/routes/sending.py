@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from typing import Literal
+from urllib.parse import quote
 
 from agents.domain.order_state import CLOSED, OPEN
 from schemas.commands import ApproveOrder, CancelOrder, CommandReceipt, ReplaceOrder, SubmitOrder
@@ -88,7 +89,7 @@ async def submit(
 
 def late(account_id: str, order_id: str) -> Reply:
     """Return the answer (202) for a command whose receipt is late."""
-    location = f"/api/orders/{order_id}"
+    location = f"/api/orders/{quote(order_id, safe='')}"
     body = answers.OrderPending(
         order_id, "PENDING", f"written for account {account_id}, but not answered yet", location
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import msgspec
 import numpy as np
@@ -158,7 +159,7 @@ def _told(
     found = _strategy(context.views, strategy_id)
     if state is not None:
         return found
-    return Reply(202, found, {"Location": f"/api/strategies/{strategy_id}"})
+    return Reply(202, found, {"Location": f"/api/strategies/{quote(strategy_id, safe='')}"})
 
 
 async def list_signals(context: Context, call: Call[SignalsQuery, None]) -> answers.SignalPage:

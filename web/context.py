@@ -91,6 +91,10 @@ class Context:
         is_running = self.run_id == self.log.run_id
         return None if is_running and not self.operations.holds_run() else self._database
 
+    @history.setter
+    def history(self, history: History | None) -> None:
+        self._database = history
+
     async def series(self, newest_ns: int, *, is_whole: bool) -> History | None:
         """Return the database if a series is to be read there, None if memory is to tell it.
 
@@ -212,7 +216,7 @@ class Context:
         scene.views = self.views.of(accounts)
         if self.history is not None:
             # Its other questions are of routes that such a key cannot use.
-            scene._database = cast("History", OwnHistory(self.history, accounts))
+            scene.history = cast("History", OwnHistory(self.history, accounts))
         if self.settings.default_account_id not in accounts:
             scene.settings = msgspec.structs.replace(
                 self.settings, default_account_id=min(accounts)

@@ -18,8 +18,11 @@ from schemas.control import BacktestResult
 from schemas.enums import RunStatus
 from schemas.errors import StorageError
 from schemas.topics import BACKTEST_RESULTS
-from streams.database.embedded import EmbeddedServer
+from streams.database.connecting import Database
+from streams.database.embedded import DATABASE, EmbeddedServer
 from streams.database.journals import JournalSource
+from streams.database.migrating import migrate
+from streams.database.writing import Writer
 from streams.history import Window
 from tests.database_case import journaled_rows, make_runner, record_run, rows_of, until
 
@@ -105,3 +108,26 @@ async def test_database_that_cannot_be_reached_is_said_and_waited_for(folder: Pa
     assert state.last_error
     assert state.address == "127.0.0.1:1/none"
     assert service.state().status == "stopped"
+
+
+async def test_who_only_asks_is_told_whether_anybody_stores_its_run(folder: Path) -> None:
+    service = StorageService(DatabaseSettings(), folder / "database", stored_by="kafka:live")
+    assert service.holds_run  # it may be, until the database says otherwise
+    service.start()
+    await until(lambda: service.state().status == "empty", 120)
+    state = service.state()
+    assert state.is_ready
+    assert "millrace sink" in state.last_error
+    assert not service.holds_run
+
+    address = EmbeddedServer(folder / "database").running()
+    assert address is not None
+    database = Database({**address.options(), "database": DATABASE})
+    await migrate(database)
+    async with database.writing() as connection:
+        await Writer("kafka:live").begin(connection, {(BACKTEST_RESULTS, 0): 0})
+    await database.close()
+    await until(lambda: service.holds_run, 60)
+    assert service.state().status == "reading"
+    service.stop()
+    await service.close()

@@ -270,7 +270,8 @@ def flat(server: Server) -> Iterator[Server]:
 
     Whether an order reduces is judged by what the account holds over all strategies.
     """
-    server.post("/api/strategies/demo/stop", {})
+    stopped = server.post("/api/strategies/demo/stop", {})
+    assert stopped.status in (200, 202), stopped
     server.until(lambda: server.get("/api/strategies/demo").body["status"] == "STOPPED")
     scope = {"scope": "STRATEGY", "scope_id": "demo"}
     server.post("/api/risk/kill", {"action": "flatten", "reason": "test", **scope})

@@ -167,7 +167,11 @@ class Consumer(driver.Consumer):
                 coordinator.check_errors()
             except (KafkaError, OSError) as error:
                 return error
-        return self._fault or self.app.crash_reason
+        reason = self.app.crash_reason
+        if reason is not None and not isinstance(reason, MillraceError | KafkaError | OSError):
+            # Nothing of ours: Faust lost what it stands on, and a restart may mend it.
+            reason = KafkaError(f"Faust gave up: {reason!r}")
+        return self._fault or reason
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
         return _Client(self, beacon=self.beacon)

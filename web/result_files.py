@@ -14,11 +14,10 @@ from itertools import islice
 from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 
 from schemas.errors import ConfigError, StorageError
-from web.problems import unavailable
+from web.turns import Turns
 
 T = TypeVar("T")
 
-_WAITING_MAX = 16
 _TIMEOUT_S = 10.0
 
 
@@ -85,9 +84,11 @@ class ResultFiles:
 
     def __init__(self, store: ResultStore, timeout_s: float = _TIMEOUT_S) -> None:
         self._store = store
-        self._timeout_s = timeout_s
-        self._turn = asyncio.Lock()
-        self._waiting = 0
+        self._turns = Turns(
+            timeout_s,
+            busy="too many results are being read; try again",
+            late="the result cannot be read within the deadline; try again later",
+        )
 
     async def whole(self, run_id: str, name: str) -> bytes:
         """Return a small file as a whole."""
@@ -98,17 +99,5 @@ class ResultFiles:
         return await self._read(lambda: self._store.result_rows(run_id, name, offset, limit))
 
     async def _read(self, work: Callable[[], T]) -> T:
-        if self._waiting >= _WAITING_MAX:
-            raise unavailable("too many results are being read; try again", code="busy")
-        self._waiting += 1
-        limit = asyncio.timeout(self._timeout_s)
-        try:
-            async with limit, self._turn:
-                return await asyncio.to_thread(work)
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            message = "the result cannot be read within the deadline; try again later"
-            raise unavailable(message, code="timeout") from error
-        finally:
-            self._waiting -= 1
+        async with self._turns.mine():
+            return await asyncio.to_thread(work)

@@ -8,24 +8,24 @@ of it are gone, or not stored yet.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, TypeVar
 
 from schemas.portfolio import EquityMark
 from schemas.topics import PORTFOLIO_EQUITY, PORTFOLIO_POSITIONS
 from streams.history import EquitySeries, History, Page, PositionStep, Window
 from web.history import stored
-from web.problems import ProblemError, journal_needed, unavailable
+from web.problems import journal_needed
+from web.turns import Turns, deadline
 from web.views.lots import Lots
 from web.views.models import Views
 from web.views.portfolio import Curve
 
 _STEPS = 500
 _MARKS = 5_000
-_WAITING_MAX = 16
 _TIMEOUT_S = 60.0
+_TOO_LONG = "the stored run is too long to be read within the deadline"
 _Page = TypeVar("_Page", Page[PositionStep], EquitySeries)
 
 
@@ -53,8 +53,8 @@ class StoredShares:
 
     def __init__(self, timeout_s: float = _TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
-        self._turn = asyncio.Lock()
-        self._waiting = 0
+        busy = "too many stored runs are being read; try again"
+        self._turns = Turns(timeout_s, busy=busy, late=_TOO_LONG)
 
     async def lots(self, run: Stored, account_id: str, strategy_id: str) -> Lots:
         """Return lots and closed trades of a strategy in an account.
@@ -63,7 +63,7 @@ class StoredShares:
         """
         lots = run.views.lots.fresh()
         share = account_id, strategy_id
-        async with self._my_turn():
+        async with self._turns.mine():
             ask = run.history.position_steps
             async for page in _pages(run, PORTFOLIO_POSITIONS, _STEPS, ask, *share):
                 for step in page.items:
@@ -82,38 +82,16 @@ class StoredShares:
         Raises ProblemError (503) while the database is away or busy.
         """
         curve = Curve()
-        async with self._my_turn():
+        async with self._turns.mine():
             ask = run.history.equity
             async for page in _pages(run, PORTFOLIO_EQUITY, _MARKS, ask, account_id, strategy_id):
                 for mark in _marks(page, account_id, strategy_id):
                     curve.add(mark)
         return curve
 
-    @asynccontextmanager
-    async def deadline(self) -> AsyncIterator[None]:
+    def deadline(self) -> AbstractAsyncContextManager[None]:
         """Bound how long all that is read for one answer may take; raises ProblemError (503)."""
-        limit = asyncio.timeout(self._timeout_s)
-        try:
-            async with limit:
-                yield
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            raise _too_long() from error
-
-    @asynccontextmanager
-    async def _my_turn(self) -> AsyncIterator[None]:
-        """Wait for those who asked before, and bound how long all of it may take."""
-        if self._waiting >= _WAITING_MAX:
-            raise unavailable("too many stored runs are being read; try again", code="busy")
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(self._timeout_s), self._turn:
-                yield
-        except TimeoutError as error:
-            raise _too_long() from error
-        finally:
-            self._waiting -= 1
+        return deadline(self._timeout_s, _TOO_LONG)
 
 
 async def _pages(
@@ -133,11 +111,6 @@ async def _pages(
         cursor = page.cursor
         if not cursor:
             return
-
-
-def _too_long() -> ProblemError:
-    message = "the stored run is too long to be read within the deadline"
-    return unavailable(message, code="timeout")
 
 
 def _marks(series: EquitySeries, account_id: str, strategy_id: str) -> Iterator[EquityMark]:

@@ -23,7 +23,7 @@ async def in_order_of_time(
     stays. A group ends where a page of some part does.
     """
     pages = [await _next_page(part) for part in parts]
-    heads = [(_time_of(page[0]), number) for number, page in enumerate(pages) if page]
+    heads = [(time_of(page[0]), number) for number, page in enumerate(pages) if page]
     heapify(heads)
     group: list[Published] = []
     while heads:
@@ -31,14 +31,14 @@ async def in_order_of_time(
         page = pages[number]
         group.append(page.popleft())
         if page:
-            heapreplace(heads, (_time_of(page[0]), number))
+            heapreplace(heads, (time_of(page[0]), number))
             continue
         yield group
         group = []
         heappop(heads)
         page = pages[number] = await _next_page(parts[number])
         if page:
-            heappush(heads, (_time_of(page[0]), number))
+            heappush(heads, (time_of(page[0]), number))
 
 
 async def _next_page(part: AsyncIterator[list[Published]]) -> deque[Published]:
@@ -49,5 +49,6 @@ async def _next_page(part: AsyncIterator[list[Published]]) -> deque[Published]:
     return deque()
 
 
-def _time_of(item: Published) -> int:
+def time_of(item: Published) -> int:
+    """Return the event time of a record (int64 ns UTC), 0 if it has none."""
     return getattr(item.record, "ts_event_ns", 0)

@@ -134,13 +134,12 @@ class Context:
         scene.run_id, scene.place = name, f"{name}@{as_of}"
         scene.is_at_offset = bool(place.topic)
         scene.until_ns = None if place.ts_ns is None else place.ts_ns + 1
-        prefers_stored = is_stored and scene._is_cut(name, place)
+        prefers_stored = is_stored and scene._is_cut(place)
         try:
             scene.views, scene.is_stored = await scene._folded(place, prefers_stored)
         except ProblemError as problem:
-            row = None
-            if problem.status == 404 and scene.history is not None:
-                row = await stored_backtest(scene.history, name)
+            is_unknown = problem.status == 404
+            row = await stored_backtest(scene.history, name) if is_unknown else None
             if row is None or row.run_id in ("", name):
                 raise
             # The task of a backtest that memory does not know any more.
@@ -164,12 +163,12 @@ class Context:
                 raise
             return views, True
 
-    def _is_cut(self, run_id: str, place: Place) -> bool:
+    def _is_cut(self, place: Place) -> bool:
         """Return whether a time of the running run is asked about that the log may not tell of.
 
         Where it can be told from farther away, that takes long; a database has it at once.
         """
-        is_time = place.ts_ns is not None and run_id == self.log.run_id
+        is_time = place.ts_ns is not None and self.run_id == self.log.run_id
         return is_time and not self._present.views.has_all(self.log)
 
     def _is_present(self, place: Place) -> bool:

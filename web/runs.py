@@ -20,7 +20,7 @@ import msgspec
 from schemas.errors import MillraceError, NotFoundError, StorageError
 from schemas.topics import CATALOGUE, TOPIC_BY_NAME, Topic
 from streams.log import Log, Published
-from streams.merging import in_order_of_time
+from streams.merging import in_order_of_time, time_of
 from web.problems import (
     FieldError,
     ProblemError,
@@ -271,7 +271,7 @@ def _upto(group: list[Published], place: Place) -> tuple[list[Published], bool]:
     """Return the records of ``group`` that are wanted, and whether none may follow."""
     ts_ns = place.ts_ns
     if ts_ns is not None:
-        return [i for i in group if getattr(i.record, "ts_event_ns", 0) <= ts_ns], False
+        return [item for item in group if time_of(item) <= ts_ns], False
     if place.topic:
         for number, item in enumerate(group):
             is_of_place = (item.topic, item.partition) == (place.topic, place.partition)
@@ -296,8 +296,7 @@ def _is_behind(log: Log, item: Published, place: Place) -> bool:
     """
     if place.ts_ns is None:
         return False
-    found_ns = getattr(item.record, "ts_event_ns", 0)
-    return place.ts_ns + _DISORDER_NS < found_ns <= log.now_ns()
+    return place.ts_ns + _DISORDER_NS < time_of(item) <= log.now_ns()
 
 
 async def _pages(

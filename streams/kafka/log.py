@@ -31,7 +31,7 @@ from streams.kafka.publisher import Publisher, addressed
 from streams.kafka.ranges import Place, PlaceReader
 from streams.kafka.topic_ids import topic_ids
 from streams.log import Listener, Page, Published, page_of
-from streams.merging import in_order_of_time
+from streams.merging import in_order_of_time, time_of
 
 _STEP_RECORDS = 4000
 _SIDE_MAX = 10_000
@@ -143,7 +143,7 @@ class KafkaLog:
             # What no stage takes may not move the clock by which commands are stamped.
             latest_ns = max((item.timestamp for item in arrived), default=0) * 10**6 + _AHEAD_NS
             for item in fresh:
-                ts_ns = getattr(item.record, "ts_event_ns", 0)
+                ts_ns = time_of(item)
                 if self._clock_ns < ts_ns <= latest_ns:
                     self._clock_ns = ts_ns
         return fresh

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from schemas.enums import BreakerState, Scope
 from schemas.risk import BreakerChanged, RiskDecision, SetLimits
 from web.answers import risk as answers
@@ -59,15 +61,8 @@ def limits_answer(item: SetLimits) -> answers.ScopeLimits:
 
 def applied_limits(context: Context, item: SetLimits) -> answers.AppliedLimits:
     """Return the limits of one scope behind a change of them."""
-    return answers.AppliedLimits(
-        item.scope,
-        item.scope_id,
-        item.limits,
-        item.operator,
-        format_time(item.ts_event_ns),
-        item.ts_event_ns,
-        doubt(context, item.scope, item.scope_id),
-    )
+    limits = msgspec.structs.asdict(limits_answer(item))
+    return answers.AppliedLimits(**limits, warning=doubt(context, item.scope, item.scope_id))
 
 
 def decision_answer(d: RiskDecision) -> answers.Decision:

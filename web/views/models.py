@@ -21,6 +21,7 @@ from schemas.portfolio import PositionChanged
 from schemas.risk import SetAutonomy
 from streams.cursors import END_PLACE, RecordPlace
 from streams.log import Log, Published
+from streams.merging import time_of
 from web.views.backtests import Backtests
 from web.views.causes import Causes
 from web.views.configured import configured
@@ -200,7 +201,7 @@ class Views:
                 if not is_whole:
                     first = max(first, end - self._history_max)
                 pages.append(_records(log, topic.name, partition, first, end))
-        return heapq.merge(*pages, key=_time_of)
+        return heapq.merge(*pages, key=time_of)
 
     def apply(self, published: Iterable[Published]) -> None:
         """Take in records as they are published."""
@@ -211,7 +212,7 @@ class Views:
                 continue
             if item.offset > expected:
                 self._with_gaps.add(item.topic)
-            ts_ns = _time_of(item)
+            ts_ns = time_of(item)
             if item.offset and not expected and item.topic in _MARKET:
                 self.market.begin_late(ts_ns)
             self._next_offsets[place] = item.offset + 1
@@ -271,7 +272,3 @@ def _records(log: Log, topic: str, partition: int, offset: int, end: int) -> Ite
     while offset < end and (page := log.read(topic, offset, _PAGE, partition)):
         yield from page
         offset = page[-1].offset + 1
-
-
-def _time_of(item: Published) -> int:
-    return getattr(item.record, "ts_event_ns", 0)

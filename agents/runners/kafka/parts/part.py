@@ -144,10 +144,10 @@ class Part(ABC):
         writers = {record.producer for record in records}
         if len(writers) == 1:
             (producer,) = writers
-            last = marks.get(producer, 0)
-            numbers = [record.producer_seq for record in records]
             if not producer:
                 return records
+            last = marks.get(producer, 0)
+            numbers = [record.producer_seq for record in records]
             if numbers == list(range(last + 1, last + 1 + len(numbers))):
                 marks[producer] = numbers[-1]
                 return records

@@ -96,7 +96,12 @@ class Node:
             known = msgspec.json.decode((self.folder / "running.json").read_bytes(), type=Running)
         except (OSError, msgspec.DecodeError):
             return None
-        return known if _is_alive(known.pid, self.folder) else None
+        if _is_alive(known.pid, self.folder):
+            return known
+        if self._process is not None and self._process.pid == known.pid:
+            # It died after the poll: a start must not forget a child that is not taken up.
+            self._process.wait(_STOP_TIMEOUT_S)
+        return None
 
     def start(self) -> Running:
         """Start the node and return when it answers; a running one is returned as it is.
@@ -220,8 +225,6 @@ class Node:
         deadline_s = time.monotonic() + timeout_s
         while time.monotonic() < deadline_s:
             if self.running() is None:
-                if self._process is not None:
-                    self._process.wait(_STOP_TIMEOUT_S)
                 return True
             time.sleep(_POLL_S)
         return False

@@ -83,10 +83,9 @@ class Bus:
 class Consumer:
     """One part with its places on the bus; remembers in which order it consumed."""
 
-    def __init__(self, bus: Bus, part: Part, places: Iterable[Place]) -> None:
+    def __init__(self, bus: Bus, part: Part) -> None:
         self.bus = bus
         self.part = part
-        self.places = sorted(places)
         self.consumed: list[Consumed] = []
         self.made: list[list[Output]] = []
         self.saved: tuple[int, bytes] = (0, part.snapshot())
@@ -97,7 +96,8 @@ class Consumer:
 
     def waiting(self) -> list[Place]:
         """Return the places that have something for the part."""
-        return [place for place in self.places if self.at(place) < len(self.bus.log(place))]
+        places = sorted(places_of(self.part))
+        return [place for place in places if self.at(place) < len(self.bus.log(place))]
 
     def take(self, place: Place, count: int) -> list[Output]:
         """Let the part consume the next batch of a place."""
@@ -153,7 +153,7 @@ def places_of(part: Part) -> set[Place]:
 def consumers(bus: Bus, make: Makers, partitions: int = 4) -> list[Consumer]:
     """Return all parts of all stages, as consumers."""
     parts = [make[stage](p) for stage in make for p in range(partitions)]
-    return [Consumer(bus, part, places_of(part)) for part in parts]
+    return [Consumer(bus, part) for part in parts]
 
 
 def drain(

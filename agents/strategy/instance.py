@@ -69,6 +69,11 @@ class Instance:
             self._quantity_grids[instrument.instrument_id] = universe.quantity_grids[index]
         self._start()
 
+    @property
+    def is_on_bars(self) -> bool:
+        """Return whether bars drive it, not single events."""
+        return self.config.on not in ("trade", "quote")
+
     # ---- the author's code
 
     def call(self, hook: Callable[..., Any], *args: object) -> Any:

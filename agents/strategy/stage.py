@@ -120,6 +120,17 @@ class StrategyStage:
             self.instances.append(instance)
             instances.append(instance)
 
+    def looks_at(self, strategy_id: str) -> tuple[bool, bool]:
+        """Return whether a strategy looks at market events, and at derived bars.
+
+        The array form decides on one kind of data; the event form has timers, which follow events.
+        """
+        instances = self._by_strategy[strategy_id]
+        if any(plan.instance in instances for plan in self._events):
+            return True, True
+        is_on_bars = instances[0].is_on_bars
+        return not is_on_bars, is_on_bars
+
     # ---- driving
 
     def start(self, now_ns: int, out: Outbox) -> None:
@@ -294,8 +305,7 @@ class StrategyStage:
     ) -> None:
         """Tell instances of a corporate action; all, or only those that decide (not) on bars."""
         for instance in self.instances:
-            is_on_bars = instance.config.on not in ("trade", "quote")
-            if is_of_bars is not None and is_of_bars is not is_on_bars:
+            if is_of_bars is not None and is_of_bars is not instance.is_on_bars:
                 continue
             if action.kind == "SPLIT":
                 instance.on_split(action.instrument_id, action.ratio)

@@ -85,6 +85,13 @@ strategy_id = "both"
 account = "second"
 on = "1s"
 parameters = {{ fast = 8, slow = 30, weight = 0.2 }}
+[[strategies]]
+name = "momentum_crossover"
+strategy_id = "ticks"
+account = "second"
+symbols = ["SPY"]
+on = "trade"
+parameters = {{ fast = 500, slow = 2000, weight = 0.1 }}
 """
 _ORDERS_FIRST = 6
 _SETTLE_TIMEOUT_S = 400.0

@@ -28,7 +28,7 @@ from schemas.topics import (
     SYSTEM_DEAD_LETTERS,
 )
 from streams.kafka.publisher import addressed
-from tests.kafka_bus import Bus, Consumer, Makers, consumers, drain, makers
+from tests.kafka_bus import Bus, Consumer, Makers, consumers, drain, makers, places_of
 from tests.kafka_case import CONFIG, Run, by_id, check_books, one_process_run
 
 
@@ -116,7 +116,7 @@ def test_what_a_producer_repeats_is_dropped_and_gaps_are_told(run: Run) -> None:
         bus.feed(event)
     drain(everyone, random.Random(1))
     account = next(c for c in everyone if c.part.STAGE == "account" and c.consumed)
-    place = account.places[0]
+    (place,) = places_of(account.part)
     before = account.part.snapshot()
     bus.log(place).extend(bus.log(place)[-20:])
     assert account.take(place, 100) == []

@@ -5,20 +5,23 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 
 from agents.runners.kafka.parts.part import partition_of
 from agents.runners.kafka.parts.strategy import StrategyPart
-from agents.strategy.api import Strategy
+from agents.strategy.api import Series, Strategy
 from agents.strategy.config import StrategyConfig
+from schemas.columns import Floats
 from schemas.enums import LiquiditySide, Side
 from schemas.market_data import Trade
 from schemas.order_events import Fill
-from schemas.topics import CATALOGUE, MARKET_EVENTS, STRATEGY_INPUTS
+from schemas.topics import CATALOGUE, MARKET_BARS, MARKET_EVENTS, STRATEGY_INPUTS, STRATEGY_STATES
 from tests.generated import START_NS, universe
 
 COUNTS = {topic.name: topic.partitions for topic in CATALOGUE}
 SHARE = "AA.XXXX"
+PLACE = partition_of(SHARE, COUNTS[MARKET_EVENTS])
 SECOND_NS = 1_000_000_000
 
 
@@ -35,12 +38,40 @@ class Diary(Strategy):
         """Do nothing: the strategy works on trades."""
 
 
-def diary_part() -> StrategyPart:
+class Follower(Strategy):
+    """Wants to hold what has risen."""
+
+    name = "follower"
+
+    def signals(self, series: Series) -> Floats:
+        """Say one after a rise, else nothing."""
+        return np.where(np.diff(series.price, prepend=series.price[:1]) > 0, 1.0, 0.0)
+
+
+def part_of(strategy: type[Strategy], on: str) -> StrategyPart:
+    """Return the part that has a strategy on one share."""
+    name = strategy.name
     config = StrategyConfig(
-        strategy_id="diary", name="diary", account_id="mine", instrument_ids=(SHARE,), on="trade"
+        strategy_id=name, name=name, account_id="mine", instrument_ids=(SHARE,), on=on
     )
-    partition = partition_of("diary", COUNTS[STRATEGY_INPUTS])
-    return StrategyPart(partition, universe(("AA",)), COUNTS, [config], {"diary": Diary})
+    partition = partition_of(name, COUNTS[STRATEGY_INPUTS])
+    return StrategyPart(partition, universe(("AA",)), COUNTS, [config], {name: strategy})
+
+
+def diary_part() -> StrategyPart:
+    return part_of(Diary, "trade")
+
+
+def trade(second: int) -> Trade:
+    return Trade(
+        event_id=f"trade-{second}",
+        ts_event_ns=START_NS + second * SECOND_NS,
+        instrument_id=SHARE,
+        price=10.0,
+        size=1.0,
+        source="s",
+        source_seq=second + 1,
+    )
 
 
 def fill(second: int, account_id: str = "mine") -> Fill:
@@ -74,12 +105,7 @@ def strategy_of(part: StrategyPart) -> Any:
 def told(cuts: list[int]) -> list[int]:
     """Return when a strategy thought it was at each of six fills that come in these batches."""
     part = diary_part()
-    trade = Trade(
-        event_id="t", ts_event_ns=START_NS + 2 * SECOND_NS, instrument_id=SHARE, price=10.0,
-        size=1.0, source="s", source_seq=1,
-    )  # fmt: skip
-    place = partition_of(SHARE, COUNTS[MARKET_EVENTS])
-    part.take(MARKET_EVENTS, place, [(0, trade)], 1)
+    part.take(MARKET_EVENTS, PLACE, [(0, trade(2))], 1)
     fills = [(offset, fill(second)) for offset, second in enumerate((0, 1, 5, 4, 6, 9))]
     start = 0
     for stop in (*cuts, len(fills)):
@@ -99,3 +125,26 @@ def test_a_fill_of_another_account_that_names_the_strategy_does_not_reach_it() -
     part.take(STRATEGY_INPUTS, part.partition, [(0, fill(1, "other")), (1, fill(2))], 2)
     assert strategy_of(part).view.positions == {SHARE: 1}
     assert len(strategy_of(part).strategy.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("strategy", "on", "topics"),
+    [
+        (Follower, "1m", {MARKET_BARS}),
+        (Follower, "trade", {MARKET_EVENTS}),
+        (Diary, "1m", {MARKET_EVENTS, MARKET_BARS}),
+    ],
+)
+def test_a_part_reads_the_market_data_that_its_strategies_look_at(
+    strategy: type[Strategy], on: str, topics: set[str]
+) -> None:
+    part = part_of(strategy, on)
+    assert part.follows == {(topic, PLACE) for topic in {*topics, MARKET_EVENTS}}
+
+    made = part.take(MARKET_EVENTS, PLACE, [(0, trade(0))], 1)
+    assert made[0].topic == STRATEGY_STATES
+    assert part.follows == {(topic, PLACE) for topic in topics}
+
+    again = part_of(strategy, on)
+    again.restore(part.snapshot())
+    assert again.follows == part.follows

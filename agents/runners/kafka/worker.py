@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -99,6 +99,7 @@ class StageWorker:
         self._order_log = OrderLog(self._reader, self._publisher, self._counts)
         self._saved_at_s: dict[int, float] = {}
         self._following: asyncio.Task[None] | None = None
+        self._followed: Set[Place] = frozenset()
         self._waiting = Waiting()
         self._lock = asyncio.Lock()
         self._stop = asyncio.Event()
@@ -321,6 +322,9 @@ class StageWorker:
         for part in {job.part.partition: job.part for job, _ in done}.values():
             if now_s - self._saved_at_s.setdefault(part.partition, now_s) >= self._interval_s:
                 await self._save(part)
+        followed = followed_from(self.parts.values())
+        if followed.keys() != self._followed:
+            await self._follow(followed)
 
     def _is_stale(self, arrival: Arrival) -> bool:
         """Return whether a batch was fetched before a rebalance, or for a part that is gone.
@@ -369,6 +373,7 @@ class StageWorker:
     async def _follow(self, places: Mapping[Place, int]) -> None:
         """Follow these partitions from now on, and no others; needs the lock."""
         task, self._following = self._following, None
+        self._followed = places.keys()
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

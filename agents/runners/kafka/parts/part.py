@@ -82,8 +82,6 @@ class Part(ABC):
 
     STAGE = ""
     VERSION = ""
-    follows: frozenset[tuple[str, int]] = frozenset()
-    """Partitions that it reads besides those of its own number."""
 
     def __init__(self, partition: int, universe: Universe, counts: Mapping[str, int]) -> None:
         self.partition = partition
@@ -102,6 +100,11 @@ class Part(ABC):
         self._is_started = False
         self._learned: dict[str, Instrument] = {}
         self._taken: Sequence[tuple[int, Header]] = ()
+
+    @property
+    def follows(self) -> frozenset[tuple[str, int]]:
+        """Return the partitions that it reads now besides those of its own number."""
+        return frozenset()
 
     @property
     def clock_ns(self) -> int:

@@ -1,8 +1,10 @@
 """The strategy stage over one partition of ``strategy.inputs``: the strategies whose key it has.
 
 A strategy is whole in one part, whatever instruments it trades; its part reads the market
-partitions of those instruments. All inputs meet in the order in which the worker consumed them,
-which the order log keeps; what is decided on one instrument's bars alone does not depend on it.
+partitions of those instruments, and of these only what its strategies look at: one that decides on
+bars alone has no use for the trades behind them. All inputs meet in the order in which the worker
+consumed them, which the order log keeps; what is decided on one instrument's bars alone does not
+depend on it.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from schemas.topics import MARKET_BARS, MARKET_EVENTS, STRATEGY_INPUTS
 
 
 class StrategyPart(Part):
-    """The strategies of one partition."""
+    """The strategies of one partition; ``looked_at`` are the market partitions that they need."""
 
     STAGE = "strategy"
     VERSION = "strategy-kafka-1"
@@ -41,12 +43,26 @@ class StrategyPart(Part):
         count = counts[STRATEGY_INPUTS]
         mine = [c for c in configs if partition_of(c.strategy_id, count) == partition]
         self._stage = StrategyStage(mine, classes, universe)
-        instruments = {instrument for config in mine for instrument in config.instrument_ids}
-        self.follows = frozenset(
+        self.looked_at = frozenset(
             (topic, partition_of(instrument, counts[topic]))
-            for topic in (MARKET_EVENTS, MARKET_BARS)
-            for instrument in instruments
+            for config in mine
+            for topic in self._topics(config.strategy_id)
+            for instrument in config.instrument_ids
         )
+        self._at_first = frozenset(
+            (MARKET_EVENTS, partition_of(instrument, counts[MARKET_EVENTS]))
+            for config in mine
+            for instrument in config.instrument_ids
+        )
+
+    @property
+    def follows(self) -> frozenset[tuple[str, int]]:
+        """Return the market partitions it reads now; the first event begins the run, not a bar."""
+        return self.looked_at if self._is_started else self.looked_at | self._at_first
+
+    def _topics(self, strategy_id: str) -> Sequence[str]:
+        looks_at_events, looks_at_bars = self._stage.looks_at(strategy_id)
+        return [MARKET_EVENTS] * looks_at_events + [MARKET_BARS] * looks_at_bars
 
     def _start(self, now_ns: int, out: Outbox) -> None:
         self._stage.start(now_ns, out)

@@ -38,7 +38,16 @@ import numpy as np
 from agents.market.buckets import NO_BUCKET, Buckets
 from agents.market.coverage import Coverage
 from agents.market.grouping import Bools, GridTable, Grouped, grown
-from agents.market.history import BAR_DTYPE, LOW_BITS, Bars, History
+from agents.market.history import (
+    BAR_DTYPE,
+    LOW_BITS,
+    NO_BAR,
+    Bars,
+    History,
+    chosen,
+    put,
+    together,
+)
 from agents.market.history import joined as join_bars
 from agents.market.prints import Prints, check_volume, of_trades, runs
 from schemas.columns import BarColumns, Ints, TradeColumns
@@ -105,7 +114,7 @@ class BarBuilder:
         self.since = grown(self.since, size, np.iinfo(np.int64).min)
         self.last_ts = grown(self.last_ts, size, np.iinfo(np.int64).min)
         for j, bars in self.open.items():
-            self.open[j] = grown(bars, size, np.zeros((), BAR_DTYPE))
+            self.open[j] = grown(bars, size, NO_BAR)
         self._prices = GridTable(self._universe, "price")
         self._sizes = GridTable(self._universe, "quantity")
 
@@ -147,7 +156,7 @@ class BarBuilder:
         if self.level[instrument] != UNKNOWN:
             self.since[instrument] = now_ns
             for bars in self.open.values():
-                bars[instrument] = np.zeros((), BAR_DTYPE)
+                bars[instrument] = NO_BAR
         self.level[instrument] = level
 
     def split(self, instrument: int, ratio: float) -> None:
@@ -260,35 +269,37 @@ class BarBuilder:
         """Join ``made`` with the bars under way; return those that close, carry the rest."""
         held = self.open[j]
         due = (held["end"] != 0) & (held["end"] + (self.level > TRADES) <= known[-1])
-        if not any(map(len, made)) and not np.any(due):
+        if not any(map(len, made)) and not due.any():
             return np.empty(0, BAR_DTYPE)
-        bars = made[0] if len(made) == 1 else np.concatenate([np.empty(0, BAR_DTYPE), *made])
+        bars = together(made)
         if len(made) == 2:
             bars = bars[np.lexsort((bars["end"], bars["instrument"]))]
-        codes, heads = np.unique(bars["instrument"], return_index=True)
+        instrument = bars["instrument"]
+        heads = np.flatnonzero(np.append(True, instrument[1:] != instrument[:-1])[: len(bars)])
+        codes = instrument[heads]
         same = held["end"][codes] == bars["end"][heads]
         rows, codes = heads[same], codes[same]
         if len(rows):
-            new = bars[rows]
-            merged = join_bars(held[codes], new)
+            new = chosen(bars, rows)
+            merged = join_bars(chosen(held, codes), new)
             merged["pos"], merged["phase"] = new["pos"], new["phase"]
             check_volume(merged)
-            bars[rows] = merged
-            held[codes] = np.zeros((), BAR_DTYPE)
+            put(bars, rows, merged)
+            put(held, codes, NO_BAR)
         due &= held["end"] != 0
-        if np.any(due):
-            bars = np.concatenate([held[due], bars])
-            held[due] = np.zeros((), BAR_DTYPE)
+        if due.any():
+            bars = together([chosen(held, due), bars])
+            put(held, due, NO_BAR)
         close = bars["end"] + (self.level[bars["instrument"]] > TRADES)
         by_clock = bars["phase"] == _BY_CLOCK
-        bars["pos"] = np.where(by_clock, np.searchsorted(known, close, "left"), bars["pos"])
+        np.copyto(bars["pos"], known.searchsorted(close), where=by_clock)
         is_closed = bars["pos"] < len(known)
-        rest = bars[~is_closed]
+        rest = chosen(bars, ~is_closed)
         rest["pos"] = 0
-        held[rest["instrument"]] = rest
-        if not np.any(is_closed):
+        put(held, rest["instrument"], rest)
+        if len(rest) == len(bars):
             return bars[:0]
-        closed = bars[is_closed]
+        closed = chosen(bars, is_closed)
         closed["partial"] |= self._uncovered(closed)
         return closed
 
@@ -322,7 +333,7 @@ class BarBuilder:
 
     def _ordered(self, made: list[Bars], passing: BarColumns) -> BarColumns:
         """Return bars in the order in which they stand in the stream, as columns."""
-        bars = made[0] if len(made) == 1 else np.concatenate([np.empty(0, BAR_DTYPE), *made])
+        bars = together(made)
         if not len(bars):
             return passing
         place = bars["pos"] * 4 + bars["phase"]

@@ -8,8 +8,12 @@ exact 128-bit integer in two parts.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
+
+from schemas.columns import Codes
 
 BAR_DTYPE = np.dtype(
     [
@@ -41,9 +45,33 @@ position."""
 
 Bars = npt.NDArray[np.void]
 
+_ROW = np.dtype((np.void, BAR_DTYPE.itemsize))
+"""A bar as bytes: numpy moves such rows ten times as fast as it moves fields one by one."""
+
+NO_BAR = np.zeros((), BAR_DTYPE)
 _LEAST = 16_384
 LOW_BITS = 32
 LOW_MASK = 2**LOW_BITS - 1
+
+
+def chosen(bars: Bars, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Bars:
+    """Return a copy of the chosen rows."""
+    return bars.view(_ROW)[rows].view(BAR_DTYPE)
+
+
+def put(bars: Bars, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_] | Codes, new: Bars) -> None:
+    """Write rows of ``bars``: one new row for each, or one for all."""
+    bars.view(_ROW)[rows] = new.view(_ROW)
+
+
+def together(parts: Iterable[Bars]) -> Bars:
+    """Return all bars as one array, which may be one of ``parts`` itself."""
+    found = [part for part in parts if len(part)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        return np.empty(0, BAR_DTYPE)
+    return np.concatenate([part.view(_ROW) for part in found]).view(BAR_DTYPE)
 
 
 def joined(old: Bars, new: Bars) -> Bars:
@@ -52,7 +80,7 @@ def joined(old: Bars, new: Bars) -> Bars:
     The open is the trade of the earliest event time and the close that of the latest; of trades of
     one instant the first to come opens and the last to come closes.
     """
-    out = old.copy()
+    out = old.view(_ROW).copy().view(BAR_DTYPE)
     opens = new["first_ts"] < old["first_ts"]
     closes = new["last_ts"] >= old["last_ts"]
     for name, wins in (
@@ -61,7 +89,7 @@ def joined(old: Bars, new: Bars) -> Bars:
         ("last_ts", closes),
         ("close", closes),
     ):
-        out[name] = np.where(wins, new[name], old[name])
+        np.copyto(out[name], new[name], where=wins)
     out["high"] = np.maximum(old["high"], new["high"])
     out["low"] = np.minimum(old["low"], new["low"])
     out["volume"] += new["volume"]

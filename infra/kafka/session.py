@@ -3,7 +3,8 @@
 The first worker writes the manifest to ``system.runs.v1``: configuration, calendars' range, and the
 instruments known by then. Every other worker, and every restart, works by that manifest, so parts
 that move from worker to worker stay what they were. Of two first workers the one that stands first
-on the topic decides.
+on the topic decides. The topics belong to that session for ever: snapshots, order log and numbers
+of producers name stages, not sessions, so another one would go on from its state.
 """
 
 from __future__ import annotations
@@ -95,11 +96,29 @@ async def read_instruments(connection: Connection) -> tuple[list[Instrument], li
 
 async def manifests(connection: Connection, run_id: str) -> list[RunManifest]:
     """Return the manifests of a session's segments, in the order of the topic."""
+    return [record for record in await _all_manifests(connection) if record.run_id == run_id]
+
+
+async def _all_manifests(connection: Connection) -> list[RunManifest]:
     found: list[RunManifest] = []
     async for item in read_to_end(connection, SYSTEM_RUNS):
         record = decode(SYSTEM_RUNS, item.value) if item.value is not None else None
-        if isinstance(record, RunManifest) and record.run_id == run_id and record.mode == MODE:
+        if isinstance(record, RunManifest) and record.mode == MODE:
             found.append(record)
+    return found
+
+
+async def _begun(connection: Connection, run_id: str) -> list[RunManifest]:
+    """Return the manifests of a session; raises ConflictError if the topics are of another one."""
+    found = await _all_manifests(connection)
+    if found and found[0].run_id != run_id:
+        raise ConflictError(
+            f"the topics of this cluster belong to the session {found[0].run_id}",
+            field="kafka.run",
+            value=run_id,
+            remedy=f"go on with it (--run {found[0].run_id}), or delete the topics of the catalogue"
+            " and run `millrace topics apply`: a new session needs empty ones",
+        )
     return found
 
 
@@ -108,11 +127,12 @@ async def join_session(
 ) -> Session:
     """Begin the session that the settings name, or join it.
 
-    Raises ConflictError if it was begun with another configuration, ConfigError if the cluster
-    knows no instrument yet, and StorageError or ConfigError for a cluster that cannot be used.
+    Raises ConflictError if it was begun with another configuration or the topics are those of
+    another session, ConfigError if the cluster knows no instrument yet, and StorageError or
+    ConfigError for a cluster that cannot be used.
     """
     run_id = settings.kafka.run
-    known = await manifests(connection, run_id)
+    known = await _begun(connection, run_id)
     letters: list[DeadLetter] = []
     if known:
         instruments, offsets = known[0].instruments, known[0].reference_offsets
@@ -130,8 +150,7 @@ async def join_session(
         mine = msgspec.structs.replace(mine, event_id=name)
         await publisher.publish([outgoing(SYSTEM_DEAD_LETTERS, letter) for letter in letters])
         await publisher.publish([outgoing(SYSTEM_RUNS, mine)])
-    known = await manifests(connection, run_id)
-    first = known[0]
+    first = (await _begun(connection, run_id))[0]
     return _compose(settings, first.instruments, first.reference_offsets, first, now_ns)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import MessageSizeTooLargeError
 
 from agents.runners.kafka.parts.part import partition_of
+from infra.kafka.node import Node
 from schemas.codec import decode, encode
 from schemas.commands import SubmitOrder
 from schemas.enums import Side
@@ -35,6 +37,7 @@ from streams.kafka.publisher import Outgoing, Publisher, outgoing
 from streams.kafka.reading import read_to_end
 from tests.generated import universe
 from tests.integration.command_line import BOUND_S, Background, millrace, refusal
+from tests.integration.conftest import JARS
 
 SHARES = universe(("AA", "BB")).instruments
 SHARE = SHARES[0].instrument_id
@@ -122,9 +125,23 @@ class Cluster(NamedTuple):
 
 @pytest.fixture
 async def cluster(own_bootstrap: str, tmp_path: Path) -> Cluster:
-    settings = tmp_path / "millrace.toml"
+    return await prepared(own_bootstrap, tmp_path)
+
+
+@pytest.fixture
+async def fresh_cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    node = Node(tmp_path / "node", jars=JARS)
+    try:
+        yield await prepared(node.start().address, tmp_path)
+    finally:
+        node.kill()
+
+
+async def prepared(bootstrap: str, folder: Path) -> Cluster:
+    """Return a cluster with topics and definitions."""
+    settings = folder / "millrace.toml"
     settings.write_text(SETTINGS)
-    found = Cluster(Connection(bootstrap=own_bootstrap), settings)
+    found = Cluster(Connection(bootstrap=bootstrap), settings)
     assert millrace(*found.words("topics", "apply")).returncode == 0
     await found.write(*(outgoing(REFERENCE_INSTRUMENTS, item) for item in SHARES))
     return found
@@ -224,15 +241,19 @@ async def test_poison_on_every_input_is_told_and_all_stages_go_on(
 
 
 async def test_definition_that_cannot_be_used_keeps_no_session_from_starting(
-    cluster: Cluster, tmp_path: Path
+    fresh_cluster: Cluster, tmp_path: Path
 ) -> None:
+    cluster = fresh_cluster
     endless = encode(SHARES[0]).replace(b'"AA', b'"CC')[:-1] + b',"price_increment":"NaN"}'
     for value in (b"{nonsense", endless):
         await cluster.write(Outgoing(REFERENCE_INSTRUMENTS, b"CC.XXXX", value))
-    words = cluster.words("worker", "--stages", "venue", "--run", "definitions")
+    words = cluster.words("worker", "--stages", "venue")
     with Background(tmp_path / "venue.log", *words) as worker:
         worker.until("ready")
         assert worker.stop() == 0
+    line = refusal(*words, "--run", "another")
+    assert "the topics of this cluster belong to the session kafka" in line
+    assert "--run kafka" in line
     reasons = [
         item.reason
         for item in await cluster.records(SYSTEM_DEAD_LETTERS)
@@ -248,7 +269,7 @@ async def test_record_of_a_newer_schema_version_stops_the_stage_behind_the_good_
 ) -> None:
     topic, key = (MARKET_EVENTS, SHARE) if stage == "market" else (ACCOUNT_INPUTS, "paper")
     home = partition_of(key, 4)
-    words = cluster.words("worker", "--stages", stage, "--run", f"newer-{stage}")
+    words = cluster.words("worker", "--stages", stage)
     (at,) = await cluster.write(
         Outgoing(topic, key.encode(), b'{"type":"of tomorrow","schema_version":2}', home)
     )

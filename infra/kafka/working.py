@@ -19,6 +19,8 @@ from agents.runners.kafka.stages import StageSpec
 from agents.runners.kafka.worker import StageWorker
 from infra.kafka.session import Session, join_session
 from infra.kafka.settings import connection_of
+from infra.kafka.watchdog import Watchdog
+from infra.serve import check_port
 from infra.settings import Settings
 from schemas.errors import ConfigError, StorageError
 from streams.kafka.connection import Connection
@@ -70,6 +72,7 @@ async def work(
     """
     if leash is not None:
         _end_with(leash)
+    check_port(port)
     connection = connection_of(settings.kafka)
     await wait_for_topics(connection, settings, wait_s)
     # Instruments come with the first data.
@@ -90,7 +93,8 @@ async def work(
         }
         standstill_s_max = settings.kafka.stall_timeout_s * _UNHEALTHY_SHARE
         web = _web(workers, meters, standstill_s_max, host, port)
-        await _run(workers, meters, stop, web, console, session.run_id)
+        with Watchdog(settings.kafka.stall_timeout_s) as watchdog:
+            await _run(workers, meters, stop, web, console, session.run_id, watchdog)
 
 
 def _end_with(pipe: int) -> None:
@@ -211,6 +215,7 @@ async def _run(
     web: WebServer,
     console: Console,
     run_id: str,
+    watchdog: Watchdog,
 ) -> None:
     tasks = {name: asyncio.create_task(worker.run()) for name, worker in workers.items()}
     await web.start()
@@ -219,7 +224,7 @@ async def _run(
         soft_wrap=True,
     )
     stopping = asyncio.create_task(stop.wait())
-    beating = asyncio.create_task(_measure_loop(meters))
+    beating = asyncio.create_task(_measure_loop(meters, watchdog))
     telling = asyncio.create_task(_tell_ready(workers, console))
     first: set[asyncio.Task[Any]] = set()
     try:
@@ -240,9 +245,10 @@ async def _run(
         raise failures[0]
 
 
-async def _measure_loop(meters: Meters) -> None:
+async def _measure_loop(meters: Meters, watchdog: Watchdog) -> None:
     loop = asyncio.get_running_loop()
     while True:
+        watchdog.beat()
         due_s = loop.time() + _LOOP_S
         await asyncio.sleep(_LOOP_S)
         meters.loop_lag_seconds.set(max(loop.time() - due_s, 0.0))

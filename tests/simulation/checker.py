@@ -14,6 +14,7 @@ from agents.runners.kafka.parts.account import AccountPart
 from agents.runners.kafka.parts.strategy import StrategyPart
 from agents.runners.kafka.rerun import PartRerun, rerun_session
 from infra.kafka.session import Session, manifests, session_of
+from infra.origin import load_classes
 from schemas import order_events as oe
 from schemas.columns import MarketBatch
 from schemas.control import OrderLogEntry
@@ -96,7 +97,7 @@ async def check_session(
     async with Publisher(connection) as publisher:
         counts = await publisher.counts(topic.name for topic in CATALOGUE)
     known = await manifests(connection, run_id)
-    session = session_of(known, run_id, _classes(known[0].config))
+    session = session_of(known, run_id, load_classes(known[0]))
     log = ClusterLog(connection, session.instruments, counts)
     topics = Topics()
     notes: list[OrderLogEntry] = []
@@ -132,12 +133,6 @@ async def check_session(
         _parity(reruns),
         Check("no dead letter", 0, _first(topics.records.get(SYSTEM_DEAD_LETTERS, []))),
     ]
-
-
-def _classes(config: dict[str, Any]) -> dict[str, Any]:
-    from agents.strategy.builtin import BUILTIN
-
-    return {item["name"]: BUILTIN[item["name"]] for item in config["strategies"]}
 
 
 def _first(records: Sequence[Header]) -> str:
@@ -178,7 +173,8 @@ def _nothing_lost(
     by_instance: dict[str, list[OrderLogEntry]] = {}
     for note in notes:
         by_instance.setdefault(note.instance, []).append(note)
-    for instance, entries in by_instance.items():
+    for instance in {*by_instance, *needed}:
+        entries = by_instance.get(instance, [])
         at: dict[tuple[str, int], int] = {}
         if instance == "reference/0":
             at = {(topic, 0): offset for topic, offset in begin.items()}

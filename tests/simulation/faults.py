@@ -36,6 +36,7 @@ from streams.kafka.publisher import Outgoing, Publisher, outgoing
 from streams.kafka.reading import read_to_end
 from streams.kafka.topics import ClusterTopics
 from tests.kafka_case import data, define, known
+from tests.simulation import restless
 from tests.simulation.checker import Check, check_session
 from tests.simulation.fault_worker import POINTS
 from tests.simulation.fleet import Fleet
@@ -67,6 +68,17 @@ strategy_id = "cross-all"
 symbols = ["AA", "BB", "CC"]
 on = "1m"
 parameters = { fast = 5, slow = 12, weight = 0.1 }
+[[strategies]]
+name = "momentum_crossover"
+strategy_id = "ticks"
+symbols = ["AA", "CC"]
+on = "trade"
+parameters = { fast = 40, slow = 90, weight = 0.1 }
+[[strategies]]
+name = "RESTLESS"
+strategy_id = "restless"
+symbols = ["AA", "BB", "CC"]
+on = "1m"
 """
 _SETTLE_TIMEOUT_S = 180.0
 _QUIET_S = 25.0
@@ -151,7 +163,7 @@ async def run_faults(
     running = node.start()
     connection = Connection(bootstrap=running.address)
     config = folder / "faults.toml"
-    config.write_text(_CONFIG)
+    config.write_text(_CONFIG.replace("RESTLESS", f"{restless.__file__}:Restless"))
     universe, _, events = data(plan.rows)
     fleet = Fleet(node, running.address, config, folder)
     try:

@@ -297,8 +297,8 @@ def _steadiness(samples: Sequence[Sample], rate: float) -> list[Check]:
     memory = ""
     if now - was > max(_GROWTH_MAX * was, _GROWTH_MAX_MB):
         memory = f"it grew from {was:,.0f} MB to {now:,.0f} MB"
-    # Three stages read every trade.
-    most, bound = max(s.lag for s in late), 3 * rate * _LAG_MAX_S
+    # Two stages read every trade: these strategies look at bars.
+    most, bound = max(s.lag for s in late), 2 * rate * _LAG_MAX_S
     lag = f"{most:,.0f} records, more than {_LAG_MAX_S:g} s" if most > bound else ""
     return [Check("memory is flat", len(samples), memory), Check("lag is bounded", len(late), lag)]
 

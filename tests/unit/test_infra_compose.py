@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from infra.kafka.serving import LIVE_CONFIG
 from infra.settings import parse_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,7 +20,7 @@ ONCE = {"topics", "recording"}
 
 
 def test_it_has_what_a_session_needs() -> None:
-    wanted = {"kafka", "timescaledb", "worker", "web", "prometheus", "grafana"}
+    wanted = {"kafka", "timescaledb", "worker", "sink", "web", "prometheus", "grafana"}
     assert wanted | ONCE == set(SERVICES)
 
 
@@ -39,9 +40,21 @@ def test_topics_come_from_the_catalogue_alone() -> None:
     environment = SERVICES["kafka"]["environment"]
     assert environment["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
     assert SERVICES["topics"]["command"] == ["topics", "apply"]
-    for name in ("worker", "web", "recording"):
+    for name in ("worker", "sink", "web", "recording"):
         condition = SERVICES[name]["depends_on"]["topics"]["condition"]
         assert condition == "service_completed_successfully"
+
+
+@pytest.mark.parametrize(("name", "host"), [("sink", "timescaledb"), ("web", "127.0.0.1")])
+def test_history_is_kept_in_the_database_of_the_file(name: str, host: str) -> None:
+    service = SERVICES[name]
+    assert f"@{host}:5432/millrace" in service["environment"]["MILLRACE_DATABASE_DSN"]
+    assert service["depends_on"]["timescaledb"]["condition"] == "service_healthy"
+
+
+def test_it_runs_what_make_live_runs() -> None:
+    text = (ROOT / "infra" / "docker" / "millrace.toml").read_text()
+    assert tomllib.loads(text) == tomllib.loads(LIVE_CONFIG)
 
 
 def test_ports_are_open_on_this_machine_alone() -> None:

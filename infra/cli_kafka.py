@@ -9,6 +9,7 @@ from cyclopts import App
 from rich.console import Console
 
 from infra.kafka.node import Node
+from infra.serve import check_port
 from infra.settings import data_folder
 
 kafka_app = App(name="kafka", help="A Kafka node on this machine.")
@@ -32,6 +33,7 @@ def start(*, folder: Path | None = None, port: int = 9092, heap: str = "1g") -> 
     heap
         memory of the Java machine
     """
+    check_port(port)
     with console.status("starting Kafka"):
         node = Node(_folder(folder), port=port, heap=heap)
         running = node.start()

@@ -12,6 +12,7 @@ from rich.console import Console
 from infra.database.service import StorageService, refuse_disabled
 from infra.kafka.serving import stop_on_signals
 from infra.kafka.settings import connection_of
+from infra.serve import check_port
 from infra.settings import Settings, data_folder
 from schemas.errors import StorageError
 from streams.database.topics import TopicsSource
@@ -29,6 +30,7 @@ async def sink_topics(settings: Settings, folder: Path, port: int, console: Cons
     Raises ConfigError for settings that do not fit.
     """
     refuse_disabled(settings.database)
+    check_port(port)
     connection = connection_of(settings.kafka)
     service = StorageService(
         settings.database,

@@ -186,17 +186,23 @@ class Node:
         cluster = "M" + urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
         command = [*base, "kafka.tools.StorageTool", "format", "--standalone"]
         command += ["-t", cluster, "-c", str(properties), *self._format_options]
-        done = subprocess.run(  # noqa: S603 - the Java that was found
-            command, capture_output=True, text=True, timeout=_START_TIMEOUT_S, check=False
-        )
+        try:
+            done = subprocess.run(  # noqa: S603 - the Java that was found
+                command, capture_output=True, text=True, timeout=_START_TIMEOUT_S, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise self._not_formatted(f"it took more than {_START_TIMEOUT_S:.0f} s") from error
         if done.returncode:
             lines = [x for x in (done.stderr + done.stdout).splitlines() if " INFO " not in x]
-            raise StorageError(
-                f"the data folder of Kafka cannot be formatted: {' '.join(lines[:3])}",
-                field="folder",
-                value=str(self.folder),
-                remedy="choose an empty folder that can be written",
-            )
+            raise self._not_formatted(" ".join(lines[:3]))
+
+    def _not_formatted(self, reason: str) -> StorageError:
+        return StorageError(
+            f"the data folder of Kafka cannot be formatted: {reason}",
+            field="folder",
+            value=str(self.folder),
+            remedy="choose an empty folder that can be written",
+        )
 
     def _wait_until_it_answers(self, process: subprocess.Popen[bytes], port: int) -> None:
         deadline_s = time.monotonic() + _START_TIMEOUT_S

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import shutil
 import signal
 import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +34,7 @@ from infra.operating import Operating, operations
 from infra.run_store import JournalRuns
 from infra.serve import check_port
 from infra.settings import Settings, data_folder, load_settings
+from schemas.errors import ConfigError
 from schemas.topics import SYSTEM_AUDIT
 from streams.kafka.connection import Connection
 from streams.kafka.log import KafkaLog
@@ -162,6 +165,28 @@ def stop_on_signals() -> asyncio.Event:
 
 async def run_live(speed: float, port: int, *, is_exiting: bool, console: Console) -> int:
     """Run everything until a signal, or with ``is_exiting`` until the recording is played."""
+    with _only_one(data_folder()):
+        return await _run_live(speed, port, is_exiting=is_exiting, console=console)
+
+
+@contextlib.contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Hold the place of the one ``millrace live`` of a data folder; raises ConfigError if taken."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "live.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                "another `millrace live` runs in this data folder",
+                field="MILLRACE_DATA_FOLDER",
+                value=str(folder),
+                remedy="stop it, or let MILLRACE_DATA_FOLDER name another folder",
+            ) from error
+        yield
+
+
+async def _run_live(speed: float, port: int, *, is_exiting: bool, console: Console) -> int:
     stop = stop_on_signals()
     folder = data_folder() / "live"
     node = Node(folder / "node", port=free_port(), jars=data_folder() / "kafka", heap="1g")

@@ -66,6 +66,10 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         user = f"{self.username}@" if self.username else ""
         return f"Connection({self.protocol} {user}{self.bootstrap})"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Show rich what ``repr`` shows: msgspec would give it every field, the password too."""
+        return [("", repr(self))]
+
     def servers(self) -> list[str]:
         """Return the addresses."""
         return [part.strip() for part in self.bootstrap.split(",")]

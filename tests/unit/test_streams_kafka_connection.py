@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.pretty import Pretty
 
 from infra.kafka.settings import KafkaSettings, connection_of
 from schemas.errors import ConfigError
@@ -90,3 +93,11 @@ def test_timeout_that_no_worker_can_live_with_is_refused(timeout_s: float) -> No
     with pytest.raises(ConfigError) as caught:
         connection_of(KafkaSettings(request_timeout_s=timeout_s))
     assert caught.value.field == "kafka.request_timeout_s"
+
+
+def test_rich_shows_no_password() -> None:
+    connection = Connection(protocol="SASL_PLAINTEXT", username="u", password="geheim")
+    said = StringIO()
+    Console(file=said, width=200).print(Pretty(connection))
+    assert "geheim" not in said.getvalue()
+    assert "u@127.0.0.1" in said.getvalue()

@@ -6,15 +6,15 @@ no bound.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from agents.runners.kafka.parts.part import Output
 from schemas.commands import SubmitOrder, VenueSubmit
-from schemas.enums import BreakerState
-from schemas.risk import BreakerChanged, RiskDecision
+from schemas.enums import BreakerState, Scope
+from schemas.risk import RiskDecision
 from schemas.topics import ORDER_EVENTS
 
 _NS = 1e9
@@ -28,6 +28,7 @@ class Meters:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"millrace_{name}", text, labels, registry=registry)
@@ -75,13 +76,30 @@ class Meters:
         self.gaps = counter("gaps", "Records of a producer that are missing.", "stage")
         self.dead_letters = counter("dead_letters", "Records that cannot be used.", "stage")
         self.breaker = gauge(
-            "breaker_state", "0 active, 1 reducing, 2 halted: the last word.", "scope"
+            "breaker_state",
+            "0 active, 1 reducing, 2 halted: the strictest of the scope on this worker.",
+            "scope",
         )
         self.orders = counter("orders", "Events of orders.", "outcome")
         self.denials = counter("risk_denials", "Orders that risk did not let through.", "reason")
         self.loop_lag_seconds = gauge(
             "event_loop_lag_seconds", "How late the event loop wakes up, newest measure."
         )
+
+    def begin(self, stage: str) -> None:
+        """Show counts of a stage as 0: what begins with its first event has no increase."""
+        for metric in (self.failures, self.rebalances, self.snapshots):
+            metric.labels(stage)
+
+    def show_breakers(self, states: Iterable[Mapping[str, BreakerState]]) -> None:
+        """Show the strictest state of each scope; the keys of ``states`` are ``SCOPE|id``."""
+        levels = dict.fromkeys((scope.value for scope in Scope), 0)
+        for held in states:
+            for key, state in held.items():
+                scope = key.partition("|")[0]
+                levels[scope] = max(levels[scope], _BREAKER_LEVEL[state])
+        for scope, level in levels.items():
+            self.breaker.labels(scope).set(level)
 
     def see_outputs(self, stage: str, made: Sequence[Output], wall_ns: int) -> None:
         """Count acknowledged outputs of a batch; ``wall_ns`` is the time now (ns UTC)."""
@@ -93,8 +111,6 @@ class Meters:
             elif isinstance(record, RiskDecision):
                 if not record.is_approved:
                     self.denials.labels(record.code).inc()
-            elif isinstance(record, BreakerChanged):
-                self.breaker.labels(record.scope.name).set(_BREAKER_LEVEL[record.state])
             elif isinstance(record, SubmitOrder | VenueSubmit):
                 waited_s = (wall_ns - record.ts_event_ns) / _NS
                 self.tick_to_order_seconds.labels(stage).observe(waited_s)

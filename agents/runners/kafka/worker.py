@@ -80,6 +80,7 @@ class StageWorker:
     ) -> None:
         self.spec = spec
         self.meters = meters or Meters()
+        self.meters.begin(spec.name)
         self.is_ready = False
         self.is_over = False
         self._now_ns = now_ns
@@ -196,6 +197,8 @@ class StageWorker:
             if fault := self.app.consumer.fault():  # type: ignore[attr-defined]
                 self._fail(ended(self._connection, self.spec.name, fault))
             self.meters.standstill_seconds.labels(self.spec.name).set(self.standstill_s)
+            if self.spec.name == "account":
+                self.meters.show_breakers(part.breaker_states for part in self.parts.values())
             if self.standstill_s > self._stall_timeout_s:
                 self._fail(stalled(self.spec.name, self._stall_timeout_s, waiting))
             now_s = self._now_s()

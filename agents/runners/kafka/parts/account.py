@@ -18,6 +18,7 @@ from agents.processor import Outbox
 from agents.runners.kafka.parts.part import Part, partition_of
 from schemas.columns import MarketBatch, PriceColumns
 from schemas.control import DeadLetter
+from schemas.enums import BreakerState
 from schemas.envelope import Header
 from schemas.instruments import Instrument, Universe
 from schemas.market_data import ReferencePrice
@@ -58,6 +59,11 @@ class AccountPart(Part):
         mine = tuple(a for a in config.accounts if partition_of(a.account_id, count) == partition)
         config = msgspec.structs.replace(config, accounts=mine)
         self._stage = AccountStage(config, universe, sessions)
+
+    @property
+    def breaker_states(self) -> Mapping[str, BreakerState]:
+        """Return the breakers that are not active, by ``SCOPE|id``."""
+        return self._stage.breakers.states
 
     def _start(self, now_ns: int, out: Outbox) -> None:
         if self.partition == _SPOKESMAN:

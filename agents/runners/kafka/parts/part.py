@@ -22,6 +22,7 @@ from aiokafka.partitioner import murmur2
 
 from agents.processor import Outbox
 from schemas.columns import Columns, MarketBatch
+from schemas.enums import BreakerState
 from schemas.envelope import Header
 from schemas.errors import RecordError
 from schemas.instruments import CorporateAction, Instrument, Universe
@@ -105,6 +106,11 @@ class Part(ABC):
     def follows(self) -> frozenset[tuple[str, int]]:
         """Return the partitions that it reads now besides those of its own number."""
         return frozenset()
+
+    @property
+    def breaker_states(self) -> Mapping[str, BreakerState]:
+        """Return the breakers that are not active, by ``SCOPE|id``."""
+        return {}
 
     @property
     def clock_ns(self) -> int:

@@ -15,6 +15,7 @@ import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -59,8 +60,18 @@ class Running(msgspec.Struct, frozen=True):
     address: str
 
 
+class Quorum(NamedTuple):
+    """Nodes that are one cluster: its id, and the controller's port of each, of number 1 first."""
+
+    cluster: str
+    ports: Sequence[int]
+
+
 class Node:
     """A node on this machine; ``settings`` are broker properties that win over ours.
+
+    Alone it is a whole cluster. One of a ``quorum`` has a ``number`` there and answers when most of
+    the nodes have been started.
 
     ``listeners`` come beside the plain one, as in SSL://127.0.0.1:9093; ``format_options`` go to
     Kafka's tool that formats the data folder, such as the users that it knows from then on.
@@ -76,6 +87,8 @@ class Node:
         jars: Path | None = None,
         listeners: Sequence[str] = (),
         format_options: Sequence[str] = (),
+        quorum: Quorum | None = None,
+        number: int = 1,
     ) -> None:
         self.folder = folder.absolute()
         self.log_file = self.folder / "server.log"
@@ -84,6 +97,8 @@ class Node:
         self._settings = dict(settings or {})
         self._listeners = tuple(listeners)
         self._format_options = tuple(format_options)
+        self._quorum = quorum
+        self._number = number
         # Java runs in the node's folder.
         self._jars = jars.absolute() if jars is not None else self.folder.parent
         self._process: subprocess.Popen[bytes] | None = None
@@ -126,7 +141,7 @@ class Node:
             ) from error
         port = self._port or _kept_port(self.folder) or free_port()
         _check_free(port)
-        properties = self._write_properties(port, free_port())
+        properties = self._write_properties(port)
         base = [str(java), f"-Xmx{self._heap}", "-XX:+UseSerialGC"]
         base += [f"-Dlog4j2.configurationFile={_LOGGING}", "-cp", f"{jars}/*"]
         if not (self.folder / "data" / "meta.properties").exists():
@@ -164,12 +179,19 @@ class Node:
             os.kill(known.pid, signal.SIGKILL)
             self._wait_for_end(_STOP_TIMEOUT_S)
 
-    def _write_properties(self, port: int, controller_port: int) -> Path:
+    def _write_properties(self, port: int) -> Path:
+        if self._quorum is None:
+            controller_port = free_port()
+            voters = {"controller.quorum.bootstrap.servers": f"127.0.0.1:{controller_port}"}
+        else:
+            controller_port = self._quorum.ports[self._number - 1]
+            named = [f"{n}@127.0.0.1:{at}" for n, at in enumerate(self._quorum.ports, 1)]
+            voters = {"controller.quorum.voters": ",".join(named)}
         listeners = [f"PLAINTEXT://127.0.0.1:{port}", *self._listeners]
         values = {
             "process.roles": "broker,controller",
-            "node.id": "1",
-            "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller_port}",
+            "node.id": str(self._number),
+            **voters,
             "controller.listener.names": "CONTROLLER",
             "listeners": ",".join([*listeners, f"CONTROLLER://127.0.0.1:{controller_port}"]),
             "log.dirs": str(self.folder / "data"),
@@ -184,7 +206,11 @@ class Node:
     def _format(self, base: list[str], properties: Path) -> None:
         # An id that began with a dash would be read as an option.
         cluster = "M" + urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
-        command = [*base, "kafka.tools.StorageTool", "format", "--standalone"]
+        command = [*base, "kafka.tools.StorageTool", "format"]
+        if self._quorum is None:
+            command.append("--standalone")
+        else:
+            cluster = self._quorum.cluster
         command += ["-t", cluster, "-c", str(properties), *self._format_options]
         try:
             done = subprocess.run(  # noqa: S603 - the Java that was found

@@ -165,12 +165,12 @@ def stop_on_signals() -> asyncio.Event:
 
 async def run_live(speed: float, port: int, *, is_exiting: bool, console: Console) -> int:
     """Run everything until a signal, or with ``is_exiting`` until the recording is played."""
-    with _only_one(data_folder()):
+    with only_one(data_folder()):
         return await _run_live(speed, port, is_exiting=is_exiting, console=console)
 
 
 @contextlib.contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
+def only_one(folder: Path) -> Iterator[None]:
     """Hold the place of the one ``millrace live`` of a data folder; raises ConfigError if taken."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "live.lock").open("w") as lock:

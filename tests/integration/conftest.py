@@ -11,6 +11,7 @@ import pytest
 from infra.kafka.node import Node
 from streams.database.connecting import Database
 from tests.database_case import Servers, tiers
+from tests.simulation.kafka_session import Commands
 
 # Runs that tests start as programs keep no history: a server for each would cost minutes. Tests of
 # the storage make their own.
@@ -46,6 +47,18 @@ def own_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     try:
         yield running.address
     finally:
+        node.kill()
+
+
+@pytest.fixture
+def commands(tmp_path: Path) -> Iterator[Commands]:
+    """Give the command line against an empty broker."""
+    node = Node(tmp_path / "node", jars=JARS)
+    commands = Commands(node.start().address, tmp_path)
+    try:
+        yield commands
+    finally:
+        commands.kill()
         node.kill()
 
 

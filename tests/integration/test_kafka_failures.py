@@ -14,6 +14,8 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from infra.kafka.node import Node, free_port
+from infra.kafka.serving import only_one
+from schemas.errors import ConfigError
 from schemas.topics import CATALOGUE, MARKET_EVENTS, REFERENCE_INSTRUMENTS
 from streams.kafka.connection import Connection
 from streams.kafka.publisher import Publisher, outgoing
@@ -108,6 +110,20 @@ def test_settings_that_cannot_work_are_told(fields: str, field: str, tmp_path: P
     path = tmp_path / "millrace.toml"
     path.write_text(f"[kafka]\n{fields}\n")
     assert field in refusal("worker", "--config", path)
+
+
+@pytest.mark.parametrize("command", [("kafka", "start"), ("worker",), ("sink",)], ids=" ".join)
+def test_a_number_that_is_no_port_is_told(command: tuple[str, ...]) -> None:
+    env = {"MILLRACE_DATABASE_DSN": "postgresql://nobody@127.0.0.1:1/none"}
+    assert "there is no such port (port=70000)" in refusal(*command, "--port", "70000", env=env)
+
+
+def test_a_second_session_of_everything_is_refused(tmp_path: Path) -> None:
+    refused = pytest.raises(ConfigError, match="another `millrace live` runs")
+    with only_one(tmp_path), refused, only_one(tmp_path):
+        pass
+    with only_one(tmp_path):
+        pass
 
 
 def test_missing_topics_and_missing_instruments_are_told(own_bootstrap: str, config: Path) -> None:

@@ -57,7 +57,10 @@ class StrategyPart(Part):
 
     @property
     def follows(self) -> frozenset[tuple[str, int]]:
-        """Return the market partitions it reads now; the first event begins the run, not a bar."""
+        """Return the market partitions it reads now; until it has begun, also those of events.
+
+        States are to be told when data comes, not when the first bar of a day closes.
+        """
         return self.looked_at if self._is_started else self.looked_at | self._at_first
 
     def _topics(self, strategy_id: str) -> Sequence[str]:

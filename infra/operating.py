@@ -39,7 +39,6 @@ def operations(settings: Settings, storage: Storage | None = None) -> Operations
         version=version,
         storage=lambda: _storage_state(storage),
         holds_run=lambda: storage.holds_run,
-        components=[lambda: _database(storage)],
     )
 
 
@@ -49,11 +48,6 @@ def _storage_state(storage: Storage) -> StorageState:
     if state.last_error:
         detail += f"; {state.last_error}"
     return StorageState(state.tier, state.is_ready, detail)
-
-
-def _database(storage: Storage) -> Component:
-    state = _storage_state(storage)
-    return Component("database", "pass" if state.is_available else "fail", state.detail)
 
 
 def masked(values: Any) -> Any:

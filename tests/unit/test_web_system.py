@@ -19,6 +19,8 @@ from schemas.enums import AutonomyMode, BreakerState
 from schemas.envelope import SCHEMA_VERSION
 from schemas.errors import ConflictError, NewerSchemaError, StorageError
 from schemas.risk import SetAutonomy
+from streams.history import History
+from streams.history import StorageState as StorageHealth
 from tests.source_tree import ROOT
 from tests.unit.web_examples import FakeJobs
 from tests.unit.web_run import START_NS, Run, breaker, filled_run, problem, submit
@@ -49,6 +51,24 @@ def client(run: Run) -> Iterator[TestClient]:
 # ---- health
 
 
+class AwayStorage:
+    """A database that lets nobody in."""
+
+    holds_run = True
+
+    def __init__(self, words: str) -> None:
+        self._words = words
+
+    @property
+    def history(self) -> History:
+        """Raise: nothing is asked here."""
+        raise StorageError(self._words)
+
+    def state(self) -> StorageHealth:
+        """Return that it is away, in the driver's words."""
+        return StorageHealth("away", "plain", "16", "", "", 0, 0, 0, 0, 0, 0, self._words)
+
+
 def component(client: TestClient, name: str) -> dict[str, Any]:
     """Return one component of the health."""
     found = client.get("/api/system/health").json()["components"]
@@ -72,8 +92,20 @@ def test_database_that_is_away_makes_the_app_degraded_but_ready(
     assert component(client, "database")["status"] == "fail"
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
-    assert answer.json()["reasons"] == ["database: postgresql: no connection"]
+    assert answer.json()["reasons"] == ["database: fail"]
     assert client.get("/api/system").json()["storage"]["tier"] == "postgresql"
+
+
+def test_database_of_a_process_is_named_once_and_its_words_are_not_for_everybody(
+    run: Run, client: TestClient
+) -> None:
+    words = "password authentication failed for user ada at 10.0.0.7"
+    run.context.operations = operations(Settings(), AwayStorage(words))
+
+    names = [item["name"] for item in client.get("/api/system/health").json()["components"]]
+    assert names.count("database") == 1
+    assert words in component(client, "database")["detail"]
+    assert client.get("/readyz").json()["reasons"] == ["database: fail"]
 
 
 def test_required_part_that_fails_makes_the_app_not_ready(run: Run, client: TestClient) -> None:
@@ -82,7 +114,8 @@ def test_required_part_that_fails_makes_the_app_not_ready(run: Run, client: Test
 
     content = problem(client.get("/readyz"), 503)
 
-    assert (content["code"], content["detail"]) == ("not_ready", "engine: has stopped")
+    detail = "engine: fail; GET /api/system/health says why"
+    assert (content["code"], content["detail"]) == ("not_ready", detail)
 
 
 def test_lag_counts_records_and_time(client: TestClient) -> None:

@@ -34,16 +34,18 @@ async def healthz(context: Context, call: Call[NoQuery, None]) -> answers.Health
 
 
 async def readyz(context: Context, call: Call[NoQuery, None]) -> answers.Health:
-    """Say whether the app can do its work; 503 with the reasons if not.
+    """Say whether the app can do its work; 503 if not, naming the parts that fail.
 
-    A part that it can do without, such as the database, makes it ``degraded``.
+    A part that it can do without, such as the database, makes it ``degraded``. Anybody may ask, so
+    why a part fails is told by ``/api/system/health`` alone.
     """
     if not context.is_loaded:
         raise unavailable("the read models are not loaded yet; try again", code="not_ready")
     failed = [c for c in _components(context) if c.status == "fail"]
-    reasons = [f"{c.name}: {c.detail}" for c in failed]
+    reasons = [f"{c.name}: {c.status}" for c in failed]
     if any(c.is_required for c in failed):
-        raise unavailable("; ".join(reasons), code="not_ready")
+        detail = f"{'; '.join(reasons)}; GET /api/system/health says why"
+        raise unavailable(detail, code="not_ready")
     return answers.Health("degraded" if reasons else "ready", reasons)
 
 

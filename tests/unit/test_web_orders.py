@@ -168,7 +168,21 @@ def test_replace_that_the_gate_does_not_judge_in_time_is_pending() -> None:
     with run.client() as client:
         response = client.patch("/api/orders/o-2", json={"quantity": 12})
 
-    assert (response.status_code, response.headers["location"]) == (202, "/api/orders/o-2")
+    location = "/api/orders/o-2?account_id=paper"
+    assert (response.status_code, response.headers["location"]) == (202, location)
+
+
+def test_place_to_ask_is_that_of_the_account_which_was_meant() -> None:
+    run = Run(has_stage=False)
+    for account_id in ("first&1", "second"):
+        order = submit("same", account_id=account_id)
+        run.log.append([(t.ACCOUNT_INPUTS, order), (t.ORDER_EVENTS, submitted(order))])
+    with run.client() as client:
+        response = client.delete("/api/orders/same", params={"account_id": "first&1"})
+
+        assert response.status_code == 202
+        found = client.get(response.headers["location"]).json()
+        assert (found["client_order_id"], found["account_id"]) == ("same", "first&1")
 
 
 @pytest.mark.parametrize(

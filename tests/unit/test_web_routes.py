@@ -229,7 +229,7 @@ def test_late_receipt_is_answered_with_the_place_to_ask() -> None:
         response = client.post("/api/orders", json=body(client_order_id="slow"))
 
         assert response.status_code == 202
-        assert response.headers["location"] == "/api/orders/slow"
+        assert response.headers["location"] == "/api/orders/slow?account_id=paper"
         assert client.get("/api/orders/slow").json()["status"] == "INITIALIZED"
 
 
@@ -239,7 +239,7 @@ def test_place_to_ask_is_one_for_every_id() -> None:
     with run.client() as client:
         response = client.post("/api/orders", json=body(client_order_id="50%?#"))
 
-        assert response.headers["location"] == "/api/orders/50%25%3F%23"
+        assert response.headers["location"] == "/api/orders/50%25%3F%23?account_id=paper"
         assert response.json()["location"] == response.headers["location"]
         found = client.get(response.headers["location"]).json()
         assert found["client_order_id"] == "50%?#"

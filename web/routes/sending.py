@@ -89,7 +89,9 @@ async def submit(
 
 def late(account_id: str, order_id: str) -> Reply:
     """Return the answer (202) for a command whose receipt is late."""
-    location = f"/api/orders/{quote(order_id, safe='')}"
+    # An id is of one account, and others may use it too.
+    account = quote(account_id, safe="")
+    location = f"/api/orders/{quote(order_id, safe='')}?account_id={account}"
     body = answers.OrderPending(
         order_id, "PENDING", f"written for account {account_id}, but not answered yet", location
     )

@@ -54,7 +54,9 @@ OpenAPI 3.1 document. The examples need nothing but curl; put the address of the
   for older rows.
 - **Commands** are records on the log, and what answers them is a record too. An answer of 202
   means that the record is written, and that what it asks for has not been seen yet; `Location`
-  says where to look.
+  says where to look. 503 `log_unavailable` means that the record was not taken, `outcome_unknown`
+  that nobody said so in time: it may be written, or be written once the log answers again. Look
+  before you ask again, and repeat orders with their `client_order_id`.
 - **Idempotency.** A client order id stands for one order: repeated with the same order it gives
   that order, with another one 409 `conflict`. The account stage alone decides, so several web
   processes agree. Ids are remembered for a day after the order closed. An id is 1 to 64 printable

@@ -9,7 +9,8 @@
     │   └── NotFoundError    a name that does not exist (strategy, symbol, data set, run)
     ├── ConflictError        a request that contradicts what is already recorded
     ├── StorageError         the disk said no: full, read-only, torn in the middle
-    │   └── JournalError     a journal that contradicts itself
+    │   ├── JournalError     a journal that contradicts itself
+    │   └── UnconfirmedError  nobody said in time whether a record is stored
     └── InvariantError       a promise of ours is broken: stop, do not go on
 
 Every error carries the field it is about, the value found and the remedy, so that the one line a
@@ -93,6 +94,10 @@ class StorageError(MillraceError):
 
 class JournalError(StorageError):
     """A journal that contradicts itself."""
+
+
+class UnconfirmedError(StorageError):
+    """A record that may be stored, or be stored later: nobody confirmed it in time."""
 
 
 class InvariantError(MillraceError):

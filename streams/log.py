@@ -60,8 +60,8 @@ class Log(Protocol):
     async def publish(self, topic: str, record: Header) -> None:
         """Publish one record; returns when it is durable.
 
-        Raises StorageError if the log cannot take it, and TimeoutError if it does not within the
-        log's deadline.
+        Raises StorageError if the log cannot take it, and UnconfirmedError or TimeoutError if it
+        does not say so within the log's deadline.
         """
         ...
 

@@ -11,7 +11,7 @@ import msgspec
 
 from schemas.control import ApiWrite
 from schemas.envelope import Header
-from schemas.errors import StorageError
+from schemas.errors import StorageError, UnconfirmedError
 from streams.history import NOW, History, Moment
 from streams.log import Log
 from web.history import stored
@@ -238,18 +238,18 @@ class Context:
         """Publish a command.
 
         Raises ProblemError: 403 if it reaches beyond the caller's accounts, 503 with ``remedy`` if
-        the log refuses it.
+        the log refuses it, or does not say in time whether it has it (``outcome_unknown``).
         """
         if self._accounts is not None:
             check_command(record, self._accounts, self.views.account_of)
         try:
             await self.log.publish(topic, record)
-        except StorageError as error:
-            raise unavailable(
-                f"the log does not take the command: {error.message}; {remedy}"
-            ) from error
-        except TimeoutError as error:
+        except (TimeoutError, UnconfirmedError) as error:
             raise unavailable(
                 f"the log did not confirm the command in time, so its outcome is unknown; {remedy}",
                 code="outcome_unknown",
+            ) from error
+        except StorageError as error:
+            raise unavailable(
+                f"the log does not take the command: {error.message}; {remedy}"
             ) from error

@@ -156,7 +156,10 @@ class KafkaLog:
     # ---- the log port
 
     async def publish(self, topic: str, record: Header) -> None:
-        """Write a record; returns when all replicas have it. Raises StorageError if not."""
+        """Write a record; returns when all replicas have it.
+
+        Raises StorageError if Kafka refuses it, UnconfirmedError if it does not answer in time.
+        """
         await self._publisher.publish(addressed(topic, record, self._counts))
 
     def publish_side(self, topic: str, record: Header) -> None:

@@ -8,16 +8,17 @@ acknowledgement is stored once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
 from aiokafka.partitioner import murmur2
 
 from schemas.codec import encode
 from schemas.envelope import Header
+from schemas.errors import UnconfirmedError
 from schemas.topics import goes_everywhere, key_of
 from streams.kafka.connection import Connection, missing_topic
 from streams.kafka.starting import failed, start_client, stop_client
@@ -54,18 +55,28 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 
 class Publisher:
-    """One producer; ``deadline_s`` bounds how long a group of records may take."""
+    """One producer; ``deadline_s`` bounds how long a group of records may take.
 
-    def __init__(self, connection: Connection, *, deadline_s: float = _DEADLINE_S) -> None:
+    ``make_producer`` takes the arguments of aiokafka's.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        deadline_s: float = _DEADLINE_S,
+        make_producer: Callable[..., Any] = AIOKafkaProducer,
+    ) -> None:
         self._connection = connection
         self._deadline_s = deadline_s
+        self._make_producer = make_producer
         self._producer: AIOKafkaProducer | None = None
         self._partitions: dict[str, int] = {}
         self._lock = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         """Connect; raises StorageError or ConfigError as ``start_client`` does."""
-        self._producer = AIOKafkaProducer(
+        self._producer = self._make_producer(
             **self._connection.client(),
             enable_idempotence=True,
             acks="all",
@@ -87,15 +98,20 @@ class Publisher:
     async def publish(self, records: Sequence[Outgoing]) -> list[int]:
         """Write records and return their offsets, once all of them are acknowledged.
 
-        Records of one partition keep their order. Raises StorageError if that is not so within the
-        deadline: some may be stored then, and come again when they are published again.
+        Records of one partition keep their order. Raises StorageError if Kafka refuses them, and
+        UnconfirmedError if it says nothing within the deadline: the client may go on to send them,
+        and they come again when they are published again.
         """
         try:
             async with asyncio.timeout(self._deadline_s), self._lock:
                 return await self._publish(records)
         except (KafkaError, OSError, TimeoutError) as error:
-            what = "records could not be written to Kafka"
-            raise failed(self._connection, what, error) from error
+            found = failed(self._connection, "records could not be written to Kafka", error)
+            if isinstance(error, (TimeoutError, KafkaTimeoutError)):
+                raise UnconfirmedError(
+                    found.message, field=found.field, value=found.value, remedy=found.remedy
+                ) from error
+            raise found from error
 
     async def _publish(self, records: Sequence[Outgoing]) -> list[int]:
         groups: dict[tuple[str, int], list[int]] = {}

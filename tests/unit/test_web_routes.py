@@ -15,7 +15,7 @@ from schemas.commands import CheckOrder, SubmitOrder
 from schemas.control import BacktestRequest, ConfigChanged, DeadLetter
 from schemas.enums import AutonomyMode, BreakerState, QualityKind
 from schemas.envelope import Header
-from schemas.errors import StorageError
+from schemas.errors import StorageError, UnconfirmedError
 from schemas.market_data import DataQuality
 from schemas.risk import SetAutonomy
 from streams.memory_log import MemoryLog
@@ -259,7 +259,11 @@ class FailingLog(MemoryLog):
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(StorageError("the disk is full"), "log_unavailable"), (TimeoutError(), "outcome_unknown")],
+    [
+        (StorageError("the disk is full"), "log_unavailable"),
+        (TimeoutError(), "outcome_unknown"),
+        (UnconfirmedError("records could not be written to Kafka"), "outcome_unknown"),
+    ],
 )
 def test_log_that_does_not_take_a_command_makes_it_unavailable(error: Exception, code: str) -> None:
     run = Run(log=FailingLog(error))

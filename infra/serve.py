@@ -366,6 +366,7 @@ async def serve(
     runs = JournalRuns(data_folder(), {runner.run_id: runner.folder})
     web_settings = WebSettings(
         autonomy_mode=settings.risk.autonomy,
+        approval_timeout_s=settings.risk.approval_timeout_s,
         default_account_id=settings.account.account_id,
         allowed_hosts=access.allowed_hosts,
     )

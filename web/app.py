@@ -60,7 +60,8 @@ def create_app(
     At its start the app folds what the log holds into its read models, then follows what is
     published.
     """
-    views = Views(settings.history_max, AutonomyMode(settings.autonomy_mode))
+    mode = AutonomyMode(settings.autonomy_mode)
+    views = Views(settings.history_max, mode, settings.approval_timeout_s)
     context = Context(log, settings, ids, views, runs, history, operations, gate, audit)
     app = Starlette(
         routes=_routes(context),

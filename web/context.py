@@ -70,10 +70,10 @@ class Context:
         self._database = history
         self.is_stored = False
         self.operations = operations or Operations()
-        mode = views.risk.autonomy_mode
+        mode, timeout_s = views.risk.autonomy_mode, views.risk.approval_timeout_s
 
         def make_views() -> Views:
-            return Views(settings.history_max, mode)
+            return Views(settings.history_max, mode, timeout_s)
 
         self.runs = FoldedRuns(runs or NoRuns(), make_views, log)
         self.results = ResultFiles(self.runs.store)

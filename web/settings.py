@@ -8,15 +8,17 @@ import msgspec
 class WebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the app can be told; times in seconds, sizes in bytes.
 
-    ``mode`` is the banner of the page: paper or replay. ``autonomy_mode`` is what the run started
-    with; changes are records. ``allowed_hosts``: names by which a browser may address the app,
-    ``*`` for any; a page of another site cannot reach a loopback server through a name of its own
-    then. ``strangers_max``: WebSockets of one address that have not said who they are.
+    ``mode`` is the banner of the page: paper or replay. ``autonomy_mode`` and
+    ``approval_timeout_s`` are what the run started with; changes are records. ``allowed_hosts``:
+    names by which a browser may address the app, ``*`` for any; a page of another site cannot
+    reach a loopback server through a name of its own then. ``strangers_max``: WebSockets of one
+    address that have not said who they are.
     """
 
     mode: str = "paper"
     is_paper_trading: bool = True
     autonomy_mode: str = "AUTOMATIC"
+    approval_timeout_s: float = 300.0
     default_account_id: str = "paper"
     allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
     receipt_timeout_s: float = 1.0

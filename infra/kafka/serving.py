@@ -102,6 +102,7 @@ async def serve_web(
     async with log:
         web_settings = WebSettings(
             autonomy_mode=settings.risk.autonomy,
+            approval_timeout_s=settings.risk.approval_timeout_s,
             default_account_id=settings.account.account_id,
             allowed_hosts=access.allowed_hosts,
         )

@@ -14,7 +14,7 @@ from infra.operating import operations
 from infra.settings import Settings
 from schemas import topics as t
 from schemas.codec import encode
-from schemas.control import DeadLetter
+from schemas.control import DeadLetter, RunManifest
 from schemas.enums import AutonomyMode, BreakerState
 from schemas.envelope import SCHEMA_VERSION
 from schemas.errors import ConflictError, NewerSchemaError, StorageError
@@ -23,7 +23,7 @@ from streams.history import History
 from streams.history import StorageState as StorageHealth
 from tests.source_tree import ROOT
 from tests.unit.web_examples import FakeJobs
-from tests.unit.web_run import START_NS, Run, breaker, filled_run, problem, submit
+from tests.unit.web_run import START_NS, Run, breaker, fast, filled_run, problem, submit
 from tests.unit.web_runs import FakeRuns
 from web.operations import Component, JobState, Operations, StorageState, Version
 
@@ -302,6 +302,28 @@ def test_autonomy_is_changed_by_a_command(run: Run, client: TestClient) -> None:
     assert (command.mode, command.approval_timeout_s) == (AutonomyMode.SEMI_AUTOMATIC, 60.0)
 
 
+def test_time_to_approve_stays_where_only_the_mode_is_given() -> None:
+    run = Run(fast(autonomy_mode="AUTOMATIC", approval_timeout_s=3600.0))
+    with run.client() as client:
+        shown = client.get("/api/config").json()
+        changed = client.put("/api/config", json={"autonomy_mode": "SEMI_AUTOMATIC"}).json()
+        client.put("/api/config", json={"autonomy_mode": "SEMI_AUTOMATIC", "approval_timeout_s": 5})
+        again = client.put("/api/config", json={"autonomy_mode": "AUTOMATIC"}).json()
+
+    assert [a["approval_timeout_s"] for a in (shown, changed, again)] == [3600.0, 3600.0, 5.0]
+    commands = [item.record for item in run.log.read(t.ACCOUNT_INPUTS, 0, 9)]
+    assert all(isinstance(command, SetAutonomy) for command in commands)
+    assert [c.approval_timeout_s for c in commands] == [3600.0, 5.0, 5.0]  # type: ignore[attr-defined]
+
+
+def test_time_to_approve_is_that_of_the_runs_manifest(run: Run, client: TestClient) -> None:
+    accounts: dict[str, object] = {"autonomy": "SEMI_AUTOMATIC", "approval_timeout_s": 77.0}
+    manifest = RunManifest(ts_event_ns=START_NS, run_id="run-1", config={"accounts": accounts})
+    run.append(client, [(t.SYSTEM_RUNS, manifest)])
+
+    assert client.get("/api/config").json()["approval_timeout_s"] == 77.0
+
+
 def test_paper_trading_cannot_be_left(run: Run, client: TestClient) -> None:
     left = client.put("/api/config", json={"paper_trading": False})
     kept = client.put("/api/config", json={"paper_trading": True})
@@ -317,6 +339,8 @@ def test_paper_trading_cannot_be_left(run: Run, client: TestClient) -> None:
         ({}, ""),
         ({"autonomy_mode": "WILD"}, "/autonomy_mode"),
         ({"autonomy_mode": "AUTOMATIC", "approval_timeout_s": 0}, "/approval_timeout_s"),
+        ({"paper_trading": True, "approval_timeout_s": 60}, "/approval_timeout_s"),
+        ({"paper_trading": True, "reason": "lunch"}, "/reason"),
         ({"speed": 60}, "/speed"),
     ],
 )

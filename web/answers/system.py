@@ -35,10 +35,11 @@ class Setting(msgspec.Struct):
 
 
 class Config(msgspec.Struct):
-    """How the run is set up."""
+    """How the run is set up; orders that wait for a person lapse after ``approval_timeout_s``."""
 
     paper_trading: bool
     autonomy_mode: str
+    approval_timeout_s: float
     mode: str
     settings: dict[str, Setting]
 

@@ -19,11 +19,15 @@ from web.times import format_time
 
 
 class ConfigRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """What is to change; waiting orders lapse after ``approval_timeout_s`` seconds."""
+    """What is to change.
+
+    With a mode, orders that wait for a person lapse after ``approval_timeout_s`` seconds; without
+    it the time in force stays.
+    """
 
     autonomy_mode: AutonomyMode | None = None
     paper_trading: bool | None = None
-    approval_timeout_s: Annotated[float, Meta(gt=0, le=86_400)] = 300.0
+    approval_timeout_s: Annotated[float, Meta(gt=0, le=86_400)] | None = None
     reason: Annotated[str, Meta(max_length=500)] = ""
 
 
@@ -44,29 +48,42 @@ async def put_config(
     if body.paper_trading is not None and body.paper_trading != context.settings.is_paper_trading:
         detail = "a run cannot leave paper trading: the only venue is the paper venue"
         raise ProblemError(409, "paper_trading_only", detail)
-    if body.autonomy_mode is None:
-        if body.paper_trading is None:
-            error = FieldError("", "changes nothing", "give autonomy_mode or paper_trading")
-            raise invalid([error])
+    mode, risk = body.autonomy_mode, context.views.risk
+    if mode is None:
+        _check_changes_nothing(body)
         return _config(context)
+    timeout_s = body.approval_timeout_s or risk.approval_timeout_s
     event_id = f"web:{context.ids()}"
     command = SetAutonomy(
         event_id,
         context.log.now_ns(),
         event_id,
         "",
-        body.autonomy_mode,
+        mode,
         call.operator,
         body.reason,
-        body.approval_timeout_s,
+        timeout_s,
     )
     await context.publish(ACCOUNT_INPUTS, command, "GET /api/config shows what stands")
     is_done = await context.waiters.until(
-        lambda: context.views.risk.autonomy_mode is body.autonomy_mode,
+        lambda: (risk.autonomy_mode, risk.approval_timeout_s) == (mode, timeout_s),
         context.settings.receipt_timeout_s,
     )
     answer = _config(context)
     return answer if is_done else Reply(202, answer, {"Location": "/api/config"})
+
+
+def _check_changes_nothing(body: ConfigRequest) -> None:
+    """Raise ProblemError (422) if a request without a mode asks for something all the same."""
+    errors = [
+        FieldError(f"/{name}", "goes with autonomy_mode", f"give autonomy_mode, or no {name}")
+        for name in ("approval_timeout_s", "reason")
+        if getattr(body, name)
+    ]
+    if not errors and body.paper_trading is None:
+        errors = [FieldError("", "changes nothing", "give autonomy_mode or paper_trading")]
+    if errors:
+        raise invalid(errors)
 
 
 async def get_system_config(context: Context, call: Call[NoQuery, None]) -> answers.SystemConfig:
@@ -78,6 +95,7 @@ def _config(context: Context) -> answers.Config:
     return answers.Config(
         context.settings.is_paper_trading,
         context.views.risk.autonomy_mode,
+        context.views.risk.approval_timeout_s,
         context.settings.mode,
         _changes(context),
     )

@@ -30,6 +30,7 @@ class ConfiguredStrategy(msgspec.Struct, frozen=True):
 class _Accounts(msgspec.Struct, frozen=True):
     accounts: tuple[ConfiguredAccount, ...] = ()
     autonomy: AutonomyMode | None = None
+    approval_timeout_s: float = 300.0
 
 
 class Configured(msgspec.Struct, frozen=True):

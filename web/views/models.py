@@ -57,7 +57,10 @@ class Views:
     """The read models; ``history_max`` bounds each of them."""
 
     def __init__(
-        self, history_max: int = 10_000, autonomy_mode: AutonomyMode = AutonomyMode.AUTOMATIC
+        self,
+        history_max: int = 10_000,
+        autonomy_mode: AutonomyMode = AutonomyMode.AUTOMATIC,
+        approval_timeout_s: float = 300.0,
     ) -> None:
         self._history_max = history_max
         self._next_offsets: dict[tuple[str, int], int] = {}
@@ -69,7 +72,7 @@ class Views:
         self.market = Market()
         self.portfolio = Portfolio(self.market.instruments)
         self.lots = Lots(self.market.instruments)
-        self.risk = Risk(autonomy_mode, history_max)
+        self.risk = Risk(autonomy_mode, approval_timeout_s, history_max)
         self.strategies = Strategies(history_max)
         self.backtests = Backtests(history_max)
         self.system = System()
@@ -238,9 +241,9 @@ class Views:
 
     def _on_manifest(self, manifest: RunManifest) -> None:
         self.system.on_manifest(manifest)
-        mode = configured(manifest).accounts.autonomy
-        if mode is not None:
-            self.risk.on_configured(mode)
+        accounts = configured(manifest).accounts
+        if accounts.autonomy is not None:
+            self.risk.on_configured(accounts.autonomy, accounts.approval_timeout_s)
 
     def _on_fill(self, item: Published) -> None:
         self.orders.on_fill(item)

@@ -14,8 +14,11 @@ _STRICTNESS = list(BreakerState)
 class Risk:
     """Newest breaker and limits by scope; lists bounded, counts for the whole run."""
 
-    def __init__(self, autonomy_mode: AutonomyMode, decisions_max: int) -> None:
+    def __init__(
+        self, autonomy_mode: AutonomyMode, approval_timeout_s: float, decisions_max: int
+    ) -> None:
         self.autonomy_mode = autonomy_mode
+        self.approval_timeout_s = approval_timeout_s
         self._is_told = False
         self.breakers: dict[ScopeKey, BreakerChanged] = {}
         self.limits: dict[ScopeKey, SetLimits] = {}
@@ -39,12 +42,14 @@ class Risk:
     def on_autonomy(self, command: SetAutonomy) -> None:
         """Take in another mode."""
         self.autonomy_mode = command.mode
+        self.approval_timeout_s = command.approval_timeout_s
         self._is_told = True
 
-    def on_configured(self, mode: AutonomyMode) -> None:
+    def on_configured(self, mode: AutonomyMode, approval_timeout_s: float) -> None:
         """Take in the mode that a run began with; what an operator said since then holds."""
         if not self._is_told:
             self.autonomy_mode = mode
+            self.approval_timeout_s = approval_timeout_s
 
     def on_decision(self, published: Published) -> None:
         """Take in a decision of the gate."""

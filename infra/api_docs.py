@@ -59,7 +59,9 @@ OpenAPI 3.1 document. The examples need nothing but curl; put the address of the
   before you ask again, and repeat orders with their `client_order_id`.
 - **Idempotency.** A client order id stands for one order: repeated with the same order it gives
   that order, with another one 409 `conflict`. The account stage alone decides, so several web
-  processes agree. Ids are remembered for a day after the order closed. An id is 1 to 64 printable
+  processes agree. A position that is closed with an id is closed once, too: repeated, the request
+  gives the order of that id, whatever is held by then. Ids are remembered for a day after the
+  order closed. An id is 1 to 64 printable
   ASCII characters, no blank and no `/` among them.
 - **Problems** are `application/problem+json` (RFC 9457) with a `detail` for people, a stable
   `code`, and for wrong fields `errors` with JSON pointers. 400 no JSON; 401, 403 not allowed;

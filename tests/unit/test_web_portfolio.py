@@ -372,6 +372,47 @@ def test_wrong_closing_is_refused_and_nothing_is_sent(
     assert run.log.end_offset(t.ACCOUNT_INPUTS) == 3
 
 
+@pytest.mark.parametrize("left", ["5", "0"])
+def test_closing_with_an_id_of_its_own_is_repeatable(
+    run: Run, client: TestClient, left: str
+) -> None:
+    path = "/api/positions/SPY?strategy_id=momentum&percentage=50&client_order_id=c-1"
+    first = client.delete(path).json()
+    run.append(client, [(t.PORTFOLIO_POSITIONS, position(left))])
+
+    again = client.delete(path)
+
+    assert (again.status_code, again.json()) == (200, first)
+    one, two = (item.record for item in run.log.read(t.ACCOUNT_INPUTS, 3, 2))
+    assert isinstance(one, SubmitOrder)
+    assert isinstance(two, SubmitOrder)
+    # All by which the account stage knows an order again.
+    assert msgspec.structs.replace(two, event_id=one.event_id) == one
+    assert one.quantity == 5
+
+
+def test_closing_otherwise_with_a_known_id_is_left_to_the_stage(
+    run: Run, client: TestClient
+) -> None:
+    path = "/api/positions/SPY?strategy_id=momentum&client_order_id=c-1"
+    client.delete(f"{path}&quantity=3")
+    client.delete(f"{path}&quantity=4")
+    both = client.delete(f"{path}&quantity=4&percentage=10")
+
+    records = [item.record for item in run.log.read(t.ACCOUNT_INPUTS, 3, 9)]
+    assert [r.quantity for r in records] == [3, 4]  # type: ignore[attr-defined]
+    assert problem(both, 422)["errors"][0]["pointer"] == "/percentage"
+
+
+def test_id_of_another_position_does_not_say_what_is_closed(run: Run, client: TestClient) -> None:
+    # o-1 bought for momentum; manual is short.
+    client.delete("/api/positions/SPY?strategy_id=manual&client_order_id=o-1")
+
+    order = run.log.read(t.ACCOUNT_INPUTS, 3, 1)[0].record
+    assert isinstance(order, SubmitOrder)
+    assert (order.strategy_id, order.side.value, order.quantity) == ("manual", "BUY", Decimal(4))
+
+
 def test_closing_what_is_not_held_is_not_found(client: TestClient) -> None:
     problem(client.delete("/api/positions/IBM"), 404)
     problem(client.delete("/api/positions/SPY?strategy_id=nobody"), 404)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import NamedTuple
 
 import msgspec
 
@@ -43,7 +44,9 @@ class PositionQuery(msgspec.Struct, forbid_unknown_fields=True):
 class CloseQuery(EntryQuery, forbid_unknown_fields=True):
     """How much to close: a quantity, or a percentage of the position; all of it without either.
 
-    ``account_id`` and ``strategy_id`` choose among several positions in the instrument.
+    ``account_id`` and ``strategy_id`` choose among several positions in the instrument. A
+    ``client_order_id`` that closed one of them before stands for that order: repeated, it is
+    answered and closes no more, whatever is held by now.
     """
 
     quantity: Decimal | None = None
@@ -110,6 +113,60 @@ async def close_position(
     context.check_is_present()
     query = call.query
     instrument_id, found = _positions(context, call.path["symbol"], query)
+    closing = _repeated(context, found, query) or _closing(context, instrument_id, found, query)
+    order_id = query.client_order_id or context.ids()
+    last = context.views.market.last_price(instrument_id)
+    command = SubmitOrder(
+        f"web:{context.ids()}",
+        context.log.now_ns(),
+        order_id,
+        "",
+        closing.account_id,
+        closing.strategy_id,
+        order_id,
+        instrument_id,
+        closing.side,
+        closing.quantity,
+        OrderType.MARKET,
+        is_reduce_only=True,
+        decision_price=last[0] if last else 0.0,
+        decision_ts_ns=last[1] if last else 0,
+        wants_receipt=True,
+    )
+    return await submit(context, command, query.wait, patience(context, query))
+
+
+class _Closing(NamedTuple):
+    """Whose position is closed, by what side, and how much of it."""
+
+    account_id: str
+    strategy_id: str
+    side: Side
+    quantity: Decimal
+
+
+def _repeated(context: Context, found: list[PositionChanged], query: CloseQuery) -> _Closing | None:
+    """Return what the order of the request's id asked for, if it was in one of the positions.
+
+    The account stage knows a repeated order by its content, and what is held has changed since.
+    """
+    if query.client_order_id is None:
+        return None
+    _check_one_amount(query)
+    for p in found:
+        row = context.views.orders.find(query.client_order_id, p.account_id)
+        if row is None or row.side is None or row.quantity is None:
+            continue
+        if (row.strategy_id, row.instrument_id) == (p.strategy_id, p.instrument_id):
+            quantity = row.quantity if query.quantity is None else query.quantity
+            return _Closing(p.account_id, p.strategy_id, row.side, quantity)
+    return None
+
+
+def _closing(
+    context: Context, instrument_id: str, found: list[PositionChanged], query: CloseQuery
+) -> _Closing:
+    """Return what is to be closed of what is held; raises ProblemError (404, 422)."""
     held = [p for p in found if p.quantity]
     if not held:
         raise not_found("position", instrument_id, "GET /api/positions lists those that are open")
@@ -119,26 +176,9 @@ async def close_position(
         error = FieldError("/strategy_id", "is needed: there are several positions", remedy)
         raise invalid([error], code="position_ambiguous", candidates=names[:10])
     position = held[0]
-    order_id = query.client_order_id or context.ids()
-    last = context.views.market.last_price(instrument_id)
-    command = SubmitOrder(
-        f"web:{context.ids()}",
-        context.log.now_ns(),
-        order_id,
-        "",
-        position.account_id,
-        position.strategy_id,
-        order_id,
-        instrument_id,
-        Side.SELL if position.quantity > 0 else Side.BUY,
-        _quantity(context, position, query),
-        OrderType.MARKET,
-        is_reduce_only=True,
-        decision_price=last[0] if last else 0.0,
-        decision_ts_ns=last[1] if last else 0,
-        wants_receipt=True,
-    )
-    return await submit(context, command, query.wait, patience(context, query))
+    side = Side.SELL if position.quantity > 0 else Side.BUY
+    quantity = _quantity(context, position, query)
+    return _Closing(position.account_id, position.strategy_id, side, quantity)
 
 
 def _positions(
@@ -158,12 +198,16 @@ def _positions(
     return instrument_id, found
 
 
+def _check_one_amount(query: CloseQuery) -> None:
+    if query.quantity is not None and query.percentage is not None:
+        raise invalid([FieldError("/percentage", "is given beside quantity", "give one of them")])
+
+
 def _quantity(context: Context, position: PositionChanged, query: CloseQuery) -> Decimal:
     """Return how much is to be closed, on the grid; raises ProblemError (422)."""
     held = abs(position.quantity)
     quantity, percentage = query.quantity, query.percentage
-    if quantity is not None and percentage is not None:
-        raise invalid([FieldError("/percentage", "is given beside quantity", "give one of them")])
+    _check_one_amount(query)
     if quantity is not None:
         if not (quantity.is_finite() and 0 < quantity <= held):
             remedy = f"give a number above 0, up to {held}"

@@ -9,7 +9,8 @@ the same ones. Of market data only the newest part is read. What is read at the 
 comes, so that whoever folds it has heard of all of it, however little of it memory keeps.
 
 Commands go to Kafka, to the partitions that the catalogue's keys choose, and count as taken when
-they are acknowledged by all replicas.
+they are acknowledged by all replicas. What nobody waits for (audit, progress and results of
+backtests) has a producer of its own, which keeps it while Kafka is away.
 """
 
 from __future__ import annotations
@@ -22,19 +23,18 @@ from types import TracebackType
 from typing import Any, Self
 
 from schemas.envelope import Header
-from schemas.errors import StorageError
 from schemas.topics import CATALOGUE, MARKET_EVENTS, SYSTEM_ORDER_LOG, SYSTEM_SNAPSHOTS
 from streams.kafka.connection import Connection
 from streams.kafka.history import History
 from streams.kafka.partition_window import PartitionWindow
 from streams.kafka.publisher import Publisher, addressed
 from streams.kafka.ranges import Place, PlaceReader
+from streams.kafka.side import SideWriter
 from streams.kafka.topic_ids import topic_ids
 from streams.log import Listener, Page, Published, page_of
 from streams.merging import in_order_of_time, time_of
 
 _STEP_RECORDS = 4000
-_SIDE_MAX = 10_000
 _AHEAD_NS = 86_400_000_000_000
 """An event may be so much later than the time at which it was written, as for the stages."""
 _OWN = frozenset({SYSTEM_ORDER_LOG, SYSTEM_SNAPSHOTS})
@@ -67,18 +67,21 @@ class KafkaLog:
         self._counts: dict[str, int] = {}
         self._windows: dict[Place, PartitionWindow] = {}
         self._listeners: list[Listener] = []
-        self._side: asyncio.Queue[tuple[str, Header]] = asyncio.Queue(_SIDE_MAX)
         self._stack = AsyncExitStack()
         self._publisher = Publisher(connection)
+        self._side_publisher = Publisher(connection, deadline_s=None)
         self._reader = PlaceReader(connection)
+        self.side = SideWriter(self._write_side)
         self._history = History(connection)
 
     async def __aenter__(self) -> Self:
         """Connect; raises StorageError if the cluster does not answer."""
-        for part in (self._publisher, self._reader, self._history):
+        for part in (self._publisher, self._side_publisher, self._reader, self._history):
             await self._stack.enter_async_context(part)
         names = [topic.name for topic in CATALOGUE]
         self._counts = await self._publisher.counts(names)
+        # What a client has not looked up by then it cannot write to while Kafka is away.
+        await self._side_publisher.counts(names)
         self._epochs = await topic_ids(self._connection, names)
         said = "|".join(f"{name}={self._epochs[name]}" for name in sorted(names))
         self.epoch = hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
@@ -121,9 +124,12 @@ class KafkaLog:
             yield self._taken(window, await self._reader.read(place, stop), stop)
 
     async def run(self) -> None:
-        """Follow the topics until cancelled; raises StorageError when Kafka cannot be read."""
+        """Follow the topics until cancelled; raises StorageError when Kafka cannot be read.
+
+        A cluster that is away is waited for.
+        """
         await self._reader.put({place: w.next_offset for place, w in self._windows.items()})
-        writing = asyncio.create_task(self._write_side())
+        writing = asyncio.create_task(self.side.run())
         try:
             while not writing.done():
                 for place, arrived in (await self._reader.follow()).items():
@@ -133,6 +139,7 @@ class KafkaLog:
                             listener(fresh)
             writing.result()
         finally:
+            await self.side.end()
             writing.cancel()
 
     def _taken(
@@ -148,10 +155,8 @@ class KafkaLog:
                     self._clock_ns = ts_ns
         return fresh
 
-    async def _write_side(self) -> None:
-        while True:
-            topic, record = await self._side.get()
-            await self._publisher.publish(addressed(topic, record, self._counts))
+    async def _write_side(self, topic: str, record: Header) -> None:
+        await self._side_publisher.publish(addressed(topic, record, self._counts))
 
     # ---- the log port
 
@@ -163,16 +168,8 @@ class KafkaLog:
         await self._publisher.publish(addressed(topic, record, self._counts))
 
     def publish_side(self, topic: str, record: Header) -> None:
-        """Write a record in a moment; raises StorageError when too many are waiting."""
-        try:
-            self._side.put_nowait((topic, record))
-        except asyncio.QueueFull as error:
-            raise StorageError(
-                "too many records are waiting for Kafka",
-                field="topic",
-                value=topic,
-                remedy="try again later",
-            ) from error
+        """Write a record in a moment, or once Kafka is back; ``SideWriter`` says what is lost."""
+        self.side.put(topic, record)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` with what comes from now on; returns the way to stop it."""

@@ -57,14 +57,15 @@ def partition_of(key: bytes, partitions: int) -> int:
 class Publisher:
     """One producer; ``deadline_s`` bounds how long a group of records may take.
 
-    ``make_producer`` takes the arguments of aiokafka's.
+    Without one the client keeps records while no broker answers, and writes each once when one
+    does. ``make_producer`` takes the arguments of aiokafka's.
     """
 
     def __init__(
         self,
         connection: Connection,
         *,
-        deadline_s: float = _DEADLINE_S,
+        deadline_s: float | None = _DEADLINE_S,
         make_producer: Callable[..., Any] = AIOKafkaProducer,
     ) -> None:
         self._connection = connection

@@ -95,6 +95,13 @@ class Log(Protocol):
         """Return the offset behind everything that listeners have been told."""
         ...
 
+    def written_offset(self, topic: str, partition: int = 0) -> int:
+        """Return the offset behind the last record that is written, as far as is known.
+
+        Listeners may not have been told of it yet.
+        """
+        ...
+
     def now_ns(self) -> int:
         """Return the time by which this log stamps incoming records (int64 ns UTC)."""
         ...

@@ -118,6 +118,10 @@ class MemoryLog:
         """Return the offset that the next record of the partition will have."""
         return self._next_offsets.get((topic, partition), 0)
 
+    def written_offset(self, topic: str, partition: int = 0) -> int:
+        """Return the end: all that is written is told."""
+        return self.end_offset(topic, partition)
+
     def now_ns(self) -> int:
         """Return the time that the log was given."""
         return self._now_ns()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import cache, partial
 from http import HTTPStatus
@@ -21,7 +21,7 @@ from starlette.websockets import WebSocket
 from schemas.control import ApiWrite
 from schemas.enums import AutonomyMode
 from streams.history import History
-from streams.log import Log, Published
+from streams.log import Log
 from web.asyncapi import document as async_document
 from web.context import Context
 from web.guards import Guards, denial
@@ -75,14 +75,8 @@ def create_app(
 
 @asynccontextmanager
 async def _lifespan(context: Context, app: Starlette) -> AsyncIterator[None]:
-    def on_published(published: Sequence[Published]) -> None:
-        # Read models first: whoever is woken or told by the others may ask them.
-        context.views.apply(published)
-        context.waiters.apply(published)
-        context.hub.apply(published)
-
     context.views.load(context.log)
-    unlisten = context.log.listen(on_published)
+    unlisten = context.log.listen(context.hear)
     context.is_loaded = True
     try:
         yield

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import cast
 
@@ -13,7 +14,7 @@ from schemas.control import ApiWrite
 from schemas.envelope import Header
 from schemas.errors import StorageError, UnconfirmedError
 from streams.history import NOW, History, Moment
-from streams.log import Log
+from streams.log import Log, Published
 from web.history import stored
 from web.hub import Hub
 from web.operations import Operations
@@ -63,6 +64,8 @@ class Context:
         self.audit = audit
         self.hub = Hub(log, settings, ids, views, gate)
         self.is_loaded = False
+        self.now_s = time.monotonic
+        self._told_s: dict[str, float] = {}
         self.run_id = log.run_id
         self.place = ""
         self.until_ns: int | None = None
@@ -81,6 +84,21 @@ class Context:
         self._shares = StoredShares()
         self._accounts: Accounts | None = None
         self._present = self
+
+    def hear(self, published: Sequence[Published]) -> None:
+        """Take in what the log tells."""
+        now_s = self.now_s()
+        for topic in {item.topic for item in published}:
+            self._told_s[topic] = now_s
+        # Read models first: whoever is woken or told by the others may ask them.
+        self.views.apply(published)
+        self.waiters.apply(published)
+        self.hub.apply(published)
+
+    def silent_s(self, topic: str) -> float | None:
+        """Return for how long (s) nothing of a topic was told; None if nothing has been."""
+        told_s = self._told_s.get(topic)
+        return None if told_s is None else self.now_s() - told_s
 
     @property
     def history(self) -> History | None:

@@ -190,6 +190,10 @@ class LocalRunner:
         """Return the offset that the next record of ``topic`` will have."""
         return self._writer.next_offsets.get(topic, 0)
 
+    def written_offset(self, topic: str, partition: int = 0) -> int:
+        """Return the end: what is journaled is told in the same turn."""
+        return self.end_offset(topic, partition)
+
     def now_ns(self) -> int:
         """Return the run's time."""
         return self.feed.now_ns()

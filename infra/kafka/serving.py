@@ -40,10 +40,13 @@ from streams.kafka.connection import Connection
 from streams.kafka.log import KafkaLog
 from streams.kafka.topics import ClusterTopics
 from web.app import WebSettings, create_app
+from web.operations import Component, Status
 from web.server import WebServer
 
 _STOP_TIMEOUT_S = 20.0
 _WORKERS = 2
+_SILENT_S_MAX = 10.0
+"""A cluster that has not answered for so long is away; it is asked every two seconds."""
 
 LIVE_CONFIG = """\
 # What `millrace live` runs: the demo's strategy and limits over its recording.
@@ -109,6 +112,7 @@ async def serve_web(
         runs = JournalRuns(data_folder())
         around = operations(settings, storage)
         around.resend = partial(resend, connection)
+        around.components.append(lambda: cluster(log))
         app = create_app(
             log,
             web_settings,
@@ -154,6 +158,22 @@ async def serve_web(
                 following.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await following
+
+
+def cluster(log: KafkaLog) -> Component:
+    """Return how Kafka is: whether it answers, and what is still to be written there."""
+    ends, side = log.ends, log.side
+    detail = f"answered {ends.silent_s:.1f} s ago, {side.waiting:,} records wait to be written"
+    if side.lost:
+        detail += f", {side.lost:,} are lost (the log has them)"
+    if log.unreadable:
+        detail += f", {log.unreadable:,} read that nobody can decode"
+    if trouble := ends.trouble or side.trouble:
+        detail += f"; {trouble}"
+    status: Status = "warn" if side.trouble or side.lost else "pass"
+    if ends.silent_s > _SILENT_S_MAX:
+        status = "fail"
+    return Component("kafka", status, detail, is_required=True)
 
 
 def stop_on_signals() -> asyncio.Event:

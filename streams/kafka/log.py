@@ -25,6 +25,7 @@ from typing import Any, Self
 from schemas.envelope import Header
 from schemas.topics import CATALOGUE, MARKET_EVENTS, SYSTEM_ORDER_LOG, SYSTEM_SNAPSHOTS
 from streams.kafka.connection import Connection
+from streams.kafka.ends import Ends
 from streams.kafka.history import History
 from streams.kafka.partition_window import PartitionWindow
 from streams.kafka.publisher import Publisher, addressed
@@ -72,6 +73,7 @@ class KafkaLog:
         self._side_publisher = Publisher(connection, deadline_s=None)
         self._reader = PlaceReader(connection)
         self.side = SideWriter(self._write_side)
+        self.ends = Ends(lambda: self._reader.ends(self._windows))
         self._history = History(connection)
 
     async def __aenter__(self) -> Self:
@@ -130,6 +132,7 @@ class KafkaLog:
         """
         await self._reader.put({place: w.next_offset for place, w in self._windows.items()})
         writing = asyncio.create_task(self.side.run())
+        asking = asyncio.create_task(self.ends.run())
         try:
             while not writing.done():
                 for place, arrived in (await self._reader.follow()).items():
@@ -139,6 +142,7 @@ class KafkaLog:
                             listener(fresh)
             writing.result()
         finally:
+            asking.cancel()
             await self.side.end()
             writing.cancel()
 
@@ -205,6 +209,10 @@ class KafkaLog:
     def end_offset(self, topic: str, partition: int = 0) -> int:
         """Return the offset behind the last record that was taken in."""
         return self._windows[topic, partition].next_offset
+
+    def written_offset(self, topic: str, partition: int = 0) -> int:
+        """Return the offset behind the last record on the cluster, as it said a moment ago."""
+        return max(self.end_offset(topic, partition), self.ends.of((topic, partition)))
 
     def now_ns(self) -> int:
         """Return the time of the market data, or the wall clock while there are none."""

@@ -21,9 +21,10 @@ from schemas.errors import ConflictError, NewerSchemaError, StorageError
 from schemas.risk import SetAutonomy
 from streams.history import History
 from streams.history import StorageState as StorageHealth
+from streams.memory_log import MemoryLog
 from tests.source_tree import ROOT
 from tests.unit.web_examples import FakeJobs
-from tests.unit.web_run import START_NS, Run, breaker, fast, filled_run, problem, submit
+from tests.unit.web_run import START_NS, Run, breaker, fast, filled_run, problem, submit, trade
 from tests.unit.web_runs import FakeRuns
 from web.operations import Component, JobState, Operations, StorageState, Version
 
@@ -118,13 +119,44 @@ def test_required_part_that_fails_makes_the_app_not_ready(run: Run, client: Test
     assert (content["code"], content["detail"]) == ("not_ready", detail)
 
 
-def test_lag_counts_records_and_time(client: TestClient) -> None:
-    answer = client.get("/api/system/lag").json()
+class LateLog(MemoryLog):
+    """A log that has more than it has told."""
 
-    topics = {item["topic"]: item for item in answer["topics"]}
-    assert answer["behind_records"] == 0
+    def written_offset(self, topic: str, partition: int = 0) -> int:
+        """Return one more, or seven where nothing was told."""
+        return {t.ORDER_FILLS: 3, t.ORDER_RECEIPTS: 7}.get(topic, self.end_offset(topic))
+
+
+def lag(client: TestClient) -> tuple[int, dict[str, Any]]:
+    """Return how many records are behind, and what is said of each topic."""
+    answer = client.get("/api/system/lag").json()
+    return answer["behind_records"], {item["topic"]: item for item in answer["topics"]}
+
+
+def test_lag_is_what_is_written_and_not_told() -> None:
+    run = Run(log=LateLog("run-1", lambda: START_NS + 3_000_000_002))
+    run.log.append(filled_run())
+    with run.client() as client:
+        behind, topics = lag(client)
+
+    assert behind == 8
+    assert (topics[t.ORDER_FILLS]["behind_records"], topics[t.ORDER_FILLS]["age_s"]) == (1, 3.0)
     assert topics[t.ORDER_FILLS]["newest_ns"] == START_NS + 2
-    assert topics[t.ORDER_FILLS]["age_s"] == 0.0
+    nothing = dict.fromkeys(("newest", "newest_ns", "age_s", "silent_s"))
+    assert topics[t.ORDER_RECEIPTS] == {
+        "topic": t.ORDER_RECEIPTS, "behind_records": 7, **nothing
+    }  # fmt: skip
+    assert topics[t.ORDER_EVENTS]["behind_records"] == 0
+
+
+def test_silence_of_a_topic_is_measured_by_the_wall_clock(run: Run, client: TestClient) -> None:
+    clock = iter([100.0, 190.5])
+    run.context.now_s = lambda: next(clock)
+    assert lag(client)[1][t.MARKET_EVENTS]["silent_s"] is None
+
+    run.append(client, [(t.MARKET_EVENTS, trade(165.2, at=5))])
+
+    assert lag(client)[1][t.MARKET_EVENTS]["silent_s"] == 90.5
 
 
 def test_topics_version_runs_and_settings_are_shown(client: TestClient) -> None:

@@ -84,17 +84,23 @@ class Topics(msgspec.Struct):
 
 
 class TopicLag(msgspec.Struct):
-    """How far behind a topic is: in records not taken in yet, and in time since its newest."""
+    """How far behind a topic is: in records that are written and not taken in yet, and in time.
+
+    ``age_s`` is how old its newest record is by the log's time, which is that of the market data
+    and stands still with it; ``silent_s`` for how long this process has been told of none, by the
+    wall clock, null if of none since it began.
+    """
 
     topic: str
     behind_records: int
-    newest: str
-    newest_ns: int
-    age_s: float
+    newest: str | None
+    newest_ns: int | None
+    age_s: float | None
+    silent_s: float | None
 
 
 class Lag(msgspec.Struct):
-    """How far the read models are behind the log; ages count from ``time``, the log's own."""
+    """How far the read models are behind the log; ``time`` is the log's own."""
 
     time: str
     time_ns: int

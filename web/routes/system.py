@@ -97,14 +97,22 @@ def _components(context: Context) -> Iterator[Component]:
 
 
 async def get_lag(context: Context, call: Call[NoQuery, None]) -> answers.Lag:
-    """Return how far the read models are behind the log, by topic."""
-    log, views, now_ns = context.log, context.views, context.log.now_ns()
+    """Return how far the read models are behind what is written, by topic.
+
+    Topics that hold something. Over Kafka it is what the cluster said a moment ago, or when it
+    answered last; whether it answers is told by ``/api/system/health``.
+    """
+    log, now_ns = context.log, context.log.now_ns()
     topics = []
-    for topic, newest_ns in sorted(views.newest_ns.items()):
-        taken = sum(views.next_offsets(topic).values())
-        behind = max(0, _end_of(log, topic) - taken)
-        age_s = max(0, now_ns - newest_ns) / _NS
-        topics.append(answers.TopicLag(topic, behind, format_time(newest_ns), newest_ns, age_s))
+    for name in sorted(topic.name for topic in CATALOGUE):
+        newest_ns, silent_s = context.views.newest_ns.get(name), context.silent_s(name)
+        behind = _written(log, name) - _end_of(log, name)
+        if newest_ns is None and not behind:
+            continue
+        newest = age_s = None
+        if newest_ns is not None:
+            newest, age_s = format_time(newest_ns), max(0, now_ns - newest_ns) / _NS
+        topics.append(answers.TopicLag(name, behind, newest, newest_ns, age_s, silent_s))
     total = sum(item.behind_records for item in topics)
     return answers.Lag(format_time(now_ns), now_ns, total, topics)
 
@@ -182,6 +190,11 @@ def _stored_run(run: StoredRun) -> answers.Run:
 def _end_of(log: Log, topic: str) -> int:
     """Return how far a topic has come: the sum over its partitions."""
     return sum(log.end_offset(topic, partition) for partition in range(log.partitions(topic)))
+
+
+def _written(log: Log, topic: str) -> int:
+    """Return how far a topic is written, told or not: the sum over its partitions."""
+    return sum(log.written_offset(topic, partition) for partition in range(log.partitions(topic)))
 
 
 async def get_system(context: Context, call: Call[NoQuery, None]) -> answers.SystemAnswer:

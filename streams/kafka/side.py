@@ -87,14 +87,14 @@ class SideWriter:
             except StorageError as error:
                 if isinstance(error.__cause__, _NEVER):
                     self._lose(topic, record, str(error))
-                    return
+                    break
                 if not self.trouble:
                     _log.warning("%s waits and is tried again: %s", topic, error)
                 self.trouble = error.message
                 await asyncio.sleep(self._pause_s)
             else:
-                self.trouble = ""
-                return
+                break
+        self.trouble = ""
 
     def _lose(self, topic: str, record: Header, reason: str) -> None:
         self.lost += 1

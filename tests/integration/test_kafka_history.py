@@ -67,10 +67,13 @@ class Web:
         assert found is not None
         self._url = found[1]
 
-    def ask(self, path: str) -> Answer:
-        """Return the response to a path."""
+    def ask(self, path: str, method: str = "GET", content: Any = None) -> Answer:
+        """Return the response to a request."""
+        data = None if content is None else json.dumps(content).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(self._url + path, data, headers, method=method)
         try:
-            with urllib.request.urlopen(self._url + path, timeout=BOUND_S) as response:
+            with urllib.request.urlopen(request, timeout=BOUND_S) as response:
                 return Answer(response.status, json.loads(response.read()), None)
         except urllib.error.HTTPError as error:
             return Answer(error.code, json.loads(error.read()), error.headers["Retry-After"])

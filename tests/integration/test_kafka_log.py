@@ -14,10 +14,10 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from schemas import topics as t
 from streams.kafka.connection import Connection
 from streams.kafka.log import KafkaLog
-from streams.kafka.publisher import Publisher, outgoing
+from streams.kafka.publisher import Outgoing, Publisher, outgoing
 from streams.kafka.topics import ClusterTopics
 from streams.log import Published
-from tests.unit.web_run import START_NS, position, submit, submitted, trade
+from tests.unit.web_run import START_NS, fill, position, submit, submitted, trade
 from web.views.models import Views
 
 
@@ -150,6 +150,45 @@ async def test_what_retention_took_is_told(connection: Connection) -> None:
 
     assert (page.start, page.next_offset) == (30, 50)
     assert [item.offset for item in page.records] == [*range(30, 50)]
+
+
+async def cluster_ends(log: KafkaLog, topic: str, partition: int, offset: int) -> None:
+    """Wait until the log has heard from the cluster that a partition ends there."""
+    while log.ends.of((topic, partition)) < offset:  # noqa: ASYNC110 - the cluster is asked
+        await asyncio.sleep(0.02)
+
+
+async def test_what_is_written_and_not_told_is_known(connection: Connection) -> None:
+    topic = t.ORDER_FILLS
+    async with KafkaLog(connection, "run", lambda: START_NS) as log, Publisher(connection) as out:
+        await log.load(lambda _: None)
+        # It asks where the topics end, but does not read them.
+        asking = asyncio.create_task(log.ends.run())
+        await out.publish([outgoing(topic, fill(str(n)), 2) for n in range(3)])
+        async with asyncio.timeout(30):
+            await cluster_ends(log, topic, 2, 3)
+        asking.cancel()
+        assert (log.written_offset(topic, 2), log.end_offset(topic, 2)) == (3, 0)
+    async with following(connection) as log:
+        await cluster_ends(log, topic, 2, 3)
+        assert (log.written_offset(topic, 2), log.end_offset(topic, 2)) == (3, 3)
+
+
+async def test_what_nobody_can_be_told_is_not_behind(connection: Connection) -> None:
+    """A partition that retention has emptied, and one that ends with what cannot be read."""
+    emptied, spoiled = t.STRATEGY_SIGNALS, t.ORDER_FILLS
+    await write(connection, emptied, [1, 2, 3], partition=3)
+    admin = AIOKafkaAdminClient(bootstrap_servers=connection.bootstrap)
+    await admin.start()
+    await admin.delete_records({TopicPartition(emptied, 3): RecordsToDelete(before_offset=3)})
+    await admin.close()
+    async with following(connection) as log, Publisher(connection) as out:
+        (at,) = await out.publish([Outgoing(spoiled, b"", b"no record", 3)])
+        await until_end(log, spoiled, 3, at + 1)
+        for topic, end in ((emptied, 3), (spoiled, at + 1)):
+            await cluster_ends(log, topic, 3, end)
+            assert log.written_offset(topic, 3) == log.end_offset(topic, 3) == end
+        assert log.unreadable == 1
 
 
 async def test_place_that_is_not_written_yet_is_an_empty_page(connection: Connection) -> None:

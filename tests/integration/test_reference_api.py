@@ -291,13 +291,16 @@ def test_order_is_filled_and_its_id_stands_for_it(flat: Server) -> None:
     flat.until(lambda: flat.get(f"{mine}?{query}").status == 200)
     held = flat.get(f"{mine}?{query}").body["positions"][0]
     lots = flat.get(f"{mine}/lots?{query}").body["positions"][0]
-    closed = flat.request("DELETE", f"{mine}?{query}&wait=filled&timeout_s=30")
+    close = f"{mine}?{query}&wait=filled&timeout_s=30&client_order_id=ref-1-close"
+    closed = flat.request("DELETE", close)
+    repeated = flat.request("DELETE", close)
 
     assert (first.status, first.body["status"]) == (200, "FILLED"), first.body
     assert again.body["status"] == "FILLED"
     assert other.status == 409
     assert (held["quantity"], lots["is_complete"]) == (10, True)
     assert (closed.status, closed.body["status"]) == (200, "FILLED"), closed.body
+    assert (repeated.status, repeated.body) == (200, closed.body)
 
 
 def test_resting_order_is_replaced_and_canceled(server: Server) -> None:

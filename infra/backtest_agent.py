@@ -37,6 +37,9 @@ _QUEUE_MAX = 32
 _KNOWN_MAX = 10_000
 _TIMEOUT_S = 3600.0
 _LINE_MAX = 65_536
+_REFUSED = 2
+"""Exit status of the command line for what it cannot use, or for a disk that refused."""
+
 _RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
 Request = BacktestRequest | ParityRequest
@@ -140,9 +143,9 @@ class BacktestAgent:
                 await self._take(request)
             except Failure as failure:
                 self._finish(request, failure)
-            except (OSError, ValueError) as error:
-                # No process, no memory, an answer that is no JSON: the next request may do better.
-                detail = f"the backtest could not be run: {error}"
+            except (OSError, ValueError, LookupError, TypeError) as error:
+                # No process, no memory, no report in the answer: the next request may do better.
+                detail = f"the backtest could not be run: {error!r}"
                 self._finish(request, Failure(RunStatus.FAILED, "backtest_failed", detail))
 
     async def _take(self, request: Request) -> None:
@@ -192,7 +195,7 @@ class BacktestAgent:
         self._running = (request.task_id, process)
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                output, complaint = await self._follow(request, process)
+                output, complaint, code = await self._follow(request, process)
         except TimeoutError as error:
             detail = f"took more than {_TIMEOUT_S:.0f} s"
             raise Failure(RunStatus.FAILED, "timeout", detail) from error
@@ -204,28 +207,32 @@ class BacktestAgent:
         self._check_canceled(request)
         is_compared = isinstance(request, ParityRequest) and process.returncode == 1 and output
         if process.returncode and not is_compared:
-            detail = complaint.removeprefix("error: ") or "failed"
-            raise Failure(RunStatus.FAILED, _code(detail), detail)
+            raise _ended(process.returncode, complaint.removeprefix("error: "), code)
         report: dict[str, Any] = json.loads(output)
         return report
 
     async def _follow(
         self, request: Request, process: asyncio.subprocess.Process
-    ) -> tuple[bytes, str]:
-        """Return what a process says, and its last complaint; its progress is published."""
+    ) -> tuple[bytes, str, str]:
+        """Return what a process says, its last complaint and the code that it gives for it.
+
+        Its progress is published.
+        """
         assert process.stdout is not None
         assert process.stderr is not None
         reading = asyncio.create_task(process.stdout.read())
-        complaint = ""
+        complaint = code = ""
         try:
             while line := await process.stderr.readline():
                 text = line.decode(errors="replace").strip()
-                progress = _progress_of(text)
-                if progress is not None:
-                    self._progress(request, RunStatus.RUNNING, *progress)
+                told = _told(text)
+                if "done" in told:
+                    self._progress(request, RunStatus.RUNNING, told["done"], told["total"])
+                elif told:
+                    code = told["code"]
                 elif text:
                     complaint = text
-            return await reading, complaint
+            return await reading, complaint, code
         finally:
             reading.cancel()
             await process.wait()
@@ -255,7 +262,12 @@ class BacktestAgent:
         head = (event_id, self._runner.now_ns(), request.task_id, request.event_id)
         if isinstance(request, ParityRequest):
             result: BacktestResult | ParityResult = ParityResult(
-                *head, request.task_id, request.run, failure.status, detail=failure.detail
+                *head,
+                request.task_id,
+                request.run,
+                failure.status,
+                detail=failure.detail,
+                code=failure.code,
             )
         else:
             result = BacktestResult(
@@ -284,15 +296,28 @@ def _bound(kept: dict[str, Any]) -> None:
         del kept[next(iter(kept))]
 
 
-def _progress_of(line: str) -> tuple[int, int] | None:
-    """Return what a line says of the progress, None if it says something else."""
-    if not line.startswith('{"done":'):
-        return None
+def _told(line: str) -> dict[str, Any]:
+    """Return what a line says of the progress or of the failure, nothing if it says neither."""
+    if not line.startswith(('{"done":', '{"code":')):
+        return {}
     try:
-        values = json.loads(line)
-        return int(values["done"]), int(values["total"])
-    except (ValueError, KeyError):
-        return None
+        values: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return {}
+    return values if values.keys() in ({"done", "total"}, {"code"}) else {}
+
+
+def _ended(status: int, detail: str, code: str) -> Failure:
+    """Return the failure of a process that ended with ``status``.
+
+    Only status 2 with a word on it is about the request; a process that was killed, or ended in a
+    fault of ours, says nothing of it.
+    """
+    if status == _REFUSED and detail:
+        return Failure(RunStatus.FAILED, code or "bad_request", detail)
+    how = f"by signal {-status}" if status < 0 else f"with status {status}"
+    said = f": {detail}" if detail else ""
+    return Failure(RunStatus.FAILED, "backtest_failed", f"its process ended {how}{said}")
 
 
 def _parity(request: ParityRequest, report: dict[str, Any], now_ns: int) -> ParityResult:
@@ -356,12 +381,3 @@ def _arguments(request: BacktestRequest) -> list[str]:
         out.append(f"--to={format_time(request.end_ns)}")
     out += [f"--param={name}={value}" for name, value in request.parameters.items()]
     return out
-
-
-def _code(detail: str) -> str:
-    """Return the stable code of a failure from its text."""
-    if "strategy" in detail and "not found" in detail:
-        return "not_found"
-    if "range" in detail or "no data" in detail:
-        return "no_data"
-    return "bad_request"

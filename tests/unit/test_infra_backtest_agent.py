@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from infra.backtest_agent import BacktestAgent, refusal_of
+from infra.backtests import failure_code
 from schemas import topics as t
 from schemas.control import (
     BacktestCancel,
@@ -26,6 +27,7 @@ from schemas.control import (
 )
 from schemas.enums import RunStatus
 from schemas.envelope import Header
+from schemas.errors import DataError, MillraceError, NotFoundError, StorageError
 from streams.memory_log import MemoryLog
 
 
@@ -87,7 +89,11 @@ print(json.dumps(
     {"metrics": {"sharpe_ratio": 1.5}, "events": 10, "manifest": manifest, "folder": "runs/x"}
 ))
 """
-FAILS = "import sys; sys.stderr.write('error: strategy nope not found\\n'); sys.exit(2)"
+FAILS = """
+import sys
+sys.stderr.write('{"code": "not_found"}\\nerror: strategy nope not found\\n')
+sys.exit(2)
+"""
 HANGS = (
     'import sys, time; sys.stderr.write(\'{"done": 1, "total": 2}\\n\');'
     " sys.stderr.flush(); time.sleep(60)"
@@ -170,6 +176,45 @@ async def test_failure_has_its_code_and_the_last_words_of_the_program() -> None:
 
     assert (result.status, result.metrics["code"]) == (RunStatus.FAILED, "not_found")
     assert result.detail == "strategy nope not found"
+
+
+@pytest.mark.parametrize(
+    ("program", "code", "detail"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", "backtest_failed", "its process ended by signal 9"),
+        ("raise KeyError('range')", "backtest_failed", "its process ended with status 1: KeyError"),
+        ("import sys; sys.exit(2)", "backtest_failed", "its process ended with status 2"),
+        ("import sys; print('error: no sets/orange', file=sys.stderr); sys.exit(2)",
+         "bad_request", "no sets/orange"),
+        ("print('[]')", "backtest_failed", "could not be run"),
+    ],
+)  # fmt: skip
+async def test_only_what_the_command_line_refuses_is_the_fault_of_who_asked(
+    program: str, code: str, detail: str
+) -> None:
+    async with agents(program) as side:
+        side.ask(
+            request("a"), ParityRequest(event_id="p", ts_event_ns=0, task_id="p", run="backtest-1")
+        )
+        await side.until(lambda: len(side.said(t.BACKTEST_RESULTS)) == 2)
+        backtest, parity = side.said(t.BACKTEST_RESULTS)
+
+    assert (backtest.status, backtest.metrics["code"]) == (RunStatus.FAILED, code)
+    assert detail in backtest.detail
+    assert (parity.status, parity.code) == (RunStatus.FAILED, code)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (NotFoundError("strategy nope not found", field="strategy"), "not_found"),
+        (DataError("daily has no data in this range", field="range"), "no_data"),
+        (NotFoundError("no such data set", field="data", value="sets/orange"), "bad_request"),
+        (StorageError("the disk is full"), "backtest_failed"),
+    ],
+)
+def test_failure_has_its_code_by_its_kind(error: MillraceError, code: str) -> None:
+    assert failure_code(error) == code
 
 
 async def test_running_and_waiting_backtests_are_given_up() -> None:

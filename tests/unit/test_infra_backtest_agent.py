@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from infra.backtest_agent import BacktestAgent, refusal_of
+from infra.backtest_agent import Asked, BacktestAgent, refusal_of
 from infra.backtests import failure_code
+from infra.operating import left_of
 from schemas import topics as t
 from schemas.control import (
     BacktestCancel,
@@ -29,6 +30,7 @@ from schemas.enums import RunStatus
 from schemas.envelope import Header
 from schemas.errors import DataError, MillraceError, NotFoundError, StorageError
 from streams.memory_log import MemoryLog
+from web.views.backtests import Backtests
 
 
 def request(task_id: str = "t", **fields: Any) -> BacktestRequest:
@@ -70,10 +72,17 @@ def test_request_for_known_data_is_run(data: str) -> None:
 
 
 class Log(MemoryLog):
-    """A log to which agents write without waiting."""
+    """A log to which agents write without waiting; it refuses one record of ``refused`` topics."""
+
+    def __init__(self, run_id: str, now_ns: Callable[[], int]) -> None:
+        super().__init__(run_id, now_ns)
+        self.refused: set[str] = set()
 
     def publish_side(self, topic: str, record: Header) -> None:
         """Append one record."""
+        if topic in self.refused:
+            self.refused.remove(topic)
+            raise StorageError("too many records are waiting")
         self.append([(topic, record)])
 
 
@@ -126,12 +135,15 @@ class Side:
 
 
 @asynccontextmanager
-async def agents(program: str, *names: str) -> AsyncIterator[Side]:
+async def agents(
+    program: str, *names: str, beat_s: float = 10.0, silence_s: float = 60.0
+) -> AsyncIterator[Side]:
     """Run agents whose backtests are a script."""
     side = Side()
     for name in names or ("one",):
         command = (sys.executable, "-c", program)
-        side.agents.append(BacktestAgent(side.log, name, command))
+        agent = BacktestAgent(side.log, name, command, beat_s=beat_s, silence_s=silence_s)
+        side.agents.append(agent)
     try:
         yield side
     finally:
@@ -230,6 +242,97 @@ async def test_running_and_waiting_backtests_are_given_up() -> None:
         ("a", RunStatus.CANCELED, "wrong"),
         ("b", RunStatus.CANCELED, "wrong"),
     ]
+
+
+async def test_stopped_agent_ends_what_runs_and_what_waits_as_interrupted() -> None:
+    async with agents(HANGS) as side:
+        side.ask(request("a"), request("b"))
+        await side.until(lambda: [p for p in side.said(t.BACKTEST_PROGRESS) if p.events_done])
+        await side.agents.pop().stop()
+        results = side.said(t.BACKTEST_RESULTS)
+
+    assert [(r.task_id, r.status, r.metrics["code"]) for r in results] == [
+        ("a", RunStatus.FAILED, "interrupted"),
+        ("b", RunStatus.FAILED, "interrupted"),
+    ]
+    assert "ask again" in results[0].detail
+
+
+async def test_cancel_that_comes_while_the_process_begins_is_not_missed() -> None:
+    async with agents(HANGS) as side:
+        side.ask(request("a"))
+        await side.until(lambda: side.said(t.BACKTEST_PROGRESS)[-1].status is RunStatus.RUNNING)
+        assert not side.agents[0].running  # it is being started
+        side.ask(BacktestCancel(ts_event_ns=0, task_id="a", reason="wrong"))
+        await side.until(lambda: side.said(t.BACKTEST_RESULTS))
+        (result,) = side.said(t.BACKTEST_RESULTS)
+
+    assert (result.status, result.detail) == (RunStatus.CANCELED, "wrong")
+
+
+def left_on_a_log(*claims: tuple[str, str]) -> list[Asked]:
+    """Return what stands on a log of claimed requests, a finished one and a comparison."""
+    backtests = Backtests(100)
+    for task_id, agent in (*claims, ("done", "one")):
+        backtests.on_request(request(task_id))
+        backtests.on_progress(progress(task_id, RunStatus.QUEUED, agent))
+        backtests.on_progress(progress(task_id, RunStatus.QUEUED, "late"))
+        backtests.on_progress(progress(task_id, RunStatus.RUNNING))
+    backtests.on_result(BacktestResult("r", 0, "", "", "done", "s", RunStatus.COMPLETED, {}))
+    backtests.on_progress(progress("old", RunStatus.QUEUED, "one"))  # its request is gone
+    backtests.on_request(ParityRequest(event_id="p", ts_event_ns=0, task_id="p", run="r-1"))
+    return list(left_of(backtests))
+
+
+def progress(task_id: str, status: RunStatus, detail: str = "", done: int = 0) -> BacktestProgress:
+    """Return what an agent tells of a request."""
+    event_id = f"{task_id}-{status}-{detail}-{done}"
+    return BacktestProgress(event_id, 0, "", f"e-{task_id}", task_id, status, done, 9, detail)
+
+
+async def test_agent_ends_at_its_start_what_it_claimed_before_it_died() -> None:
+    async with agents(RUNS) as side:
+        side.agents[0].take_over(left_on_a_log(("a", "one"), ("b", "other")))
+        results = side.said(t.BACKTEST_RESULTS)
+
+    assert [(r.task_id, r.causation_id, r.metrics["code"]) for r in results] == [
+        ("a", "e-a", "interrupted"),
+        ("old", "e-old", "interrupted"),
+    ]
+
+
+async def test_request_of_an_agent_that_fell_silent_is_ended_by_another() -> None:
+    async with agents(RUNS, beat_s=0.02, silence_s=0.2) as side:
+        side.agents[0].take_over(left_on_a_log(("a", "other")))
+        await side.until(lambda: {"a", "p"} <= {r.task_id for r in side.said(t.BACKTEST_RESULTS)})
+        results = {r.task_id: r for r in side.said(t.BACKTEST_RESULTS)}
+
+    assert (results["a"].status, results["a"].metrics["code"]) == (RunStatus.FAILED, "interrupted")
+    assert (results["p"].status, results["p"].code) == (RunStatus.FAILED, "interrupted")
+    assert results["p"].detail == "no backtest agent has taken it; ask again"
+
+
+async def test_request_behind_one_of_which_is_heard_is_not_lost() -> None:
+    # "one" runs what hangs and tells of it; "two" hears of that, so what waits is not lost either.
+    async with agents(HANGS, "one", "two", beat_s=0.02, silence_s=0.3) as side:
+        side.ask(request("a"), request("b"))
+        await side.until(lambda: len(side.said(t.BACKTEST_PROGRESS)) > 30)
+        results = side.said(t.BACKTEST_RESULTS)
+        told = [p.event_id for p in side.said(t.BACKTEST_PROGRESS)]
+
+    assert results == []
+    assert len(set(told)) == len(told)  # a repeated id would be passed over
+
+
+async def test_result_that_the_log_does_not_take_is_told_later() -> None:
+    async with agents(RUNS, beat_s=0.02) as side:
+        side.log.refused = {t.BACKTEST_RESULTS}
+        side.ask(request("a"))
+        await side.until(lambda: len(side.said(t.BACKTEST_PROGRESS)) >= 3)
+        await side.until(lambda: not side.log.refused)
+        await side.until(lambda: side.said(t.BACKTEST_RESULTS))
+
+    assert [r.status for r in side.said(t.BACKTEST_RESULTS)] == [RunStatus.COMPLETED]
 
 
 async def test_comparison_with_differences_is_a_result() -> None:

@@ -226,12 +226,35 @@ class StoredBacktests:
 
 def place(result: BacktestResult) -> tuple[int, str]:
     """Return where a result stands in the history."""
-    return result.ts_event_ns, result.event_id
+    return result.finished_ns or result.ts_event_ns, result.event_id
 
 
 def at(ns: int, task_id: str, run_id: str = "r") -> BacktestResult:
     """Return the result of a backtest that finished so many ns behind the start."""
     return msgspec.structs.replace(result(task_id, run_id), ts_event_ns=START_NS + ns)
+
+
+def test_history_goes_by_the_wall_clock_while_the_time_of_the_market_stands(
+    run: Run, client: TestClient
+) -> None:
+    # Ids of results are hashes: they say nothing of what came first.
+    for task_id, ns, event_id in (("first", 7, "z"), ("second", 8, "a"), ("third", 9, "m")):
+        finished = msgspec.structs.replace(
+            at(0, task_id), event_id=event_id, finished_ns=2 * START_NS + ns
+        )
+        run.append(client, [(t.BACKTEST_RESULTS, finished)])
+    later_market = at(10**18, "before")  # a session of later data that ran before
+    run.context.history = StoredBacktests(
+        msgspec.structs.replace(later_market, finished_ns=2 * START_NS)
+    )
+
+    first = client.get("/api/backtest/history?limit=2").json()
+    rest = client.get(f"/api/backtest/history?limit=3&cursor={first['next_cursor']}").json()
+
+    found = [*first["backtests"], *rest["backtests"]]
+    names = [item["task_id"] for item in found]
+    assert names == ["third", "second", "first", "before", "task-1"]
+    assert found[0]["result"]["finished_ns"] == 2 * START_NS + 9
 
 
 def test_history_is_of_memory_and_of_all_runs_in_the_database(run: Run, client: TestClient) -> None:

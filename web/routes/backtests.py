@@ -167,7 +167,12 @@ def _in_memory(
 def _place(row: BacktestRow) -> tuple[int, str]:
     """Return the place of a finished backtest in the history, in memory and in the database."""
     assert row.result is not None  # it is finished
-    return row.result.ts_event_ns, row.result.event_id
+    return _finished_ns(row.result), row.result.event_id
+
+
+def _finished_ns(result: BacktestResult) -> int:
+    """Return when a backtest finished, by the wall clock if that was noted."""
+    return result.finished_ns or result.ts_event_ns
 
 
 async def get_backtest(context: Context, call: Call[NoQuery, None]) -> answers.BacktestState:
@@ -320,8 +325,8 @@ def _metrics(result: BacktestResult) -> answers.BacktestMetrics:
         figure("win_rate"),
         result.output_hash,
         values,
-        format_time(result.ts_event_ns),
-        result.ts_event_ns,
+        format_time(_finished_ns(result)),
+        _finished_ns(result),
     )
 
 

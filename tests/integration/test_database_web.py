@@ -146,7 +146,7 @@ LISTS: tuple[tuple[str, str], ...] = (
     ("/api/orders?status=open", "orders"),
     ("/api/orders?side=SELL&account_id=two", "orders"),
     ("/api/orders?strategy_id=cross-AA&symbol=AA", "orders"),
-    ("/api/orders?symbol=none", "orders"),
+    ("/api/orders?side=SELL&symbol=CC", "orders"),
     ("/api/fills", "fills"),
     ("/api/fills?account_id=two", "fills"),
     ("/api/trades?symbol=CC", "trades"),

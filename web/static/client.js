@@ -124,9 +124,9 @@ export class Stream {
       const { topic, partition, offset, epoch, data } = frame;
       this.#items.push({ kind: "update", topic, partition, offset, epoch, record: data });
     } else if (frame.op === "snapshot") {
-      const { topic, epoch, records, is_last } = frame;
+      const { topic, epoch, records, is_last, is_complete } = frame;
       const updates = records.map((r) => ({ kind: "update", topic, epoch, partition: r.partition, offset: r.offset, record: r.data }));
-      this.#items.push({ kind: "snapshot", topic, updates, isLast: is_last });
+      this.#items.push({ kind: "snapshot", topic, updates, isLast: is_last, isComplete: is_complete });
       if (is_last) this.#unshown.delete(topic);
     } else if (frame.op === "gap") {
       this.#items.push({ kind: "gap", topic: frame.topic, partition: frame.partition, first: frame.from, last: frame.to, reason: frame.reason });

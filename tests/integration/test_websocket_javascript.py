@@ -106,7 +106,7 @@ async def test_slow_reader_leaves_the_server_and_goes_on_from_its_cursor() -> No
     ):
         kinds = [(await client.item())["kind"]]
         site.log.append(events(3000))
-        items = []
+        items: list[Any] = []
         while len(items) < 3000:
             item = await client.item()
             kinds.append(item["kind"])

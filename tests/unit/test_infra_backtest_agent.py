@@ -16,7 +16,8 @@ import pytest
 
 from infra.backtest_agent import Asked, BacktestAgent, refusal_of
 from infra.backtests import failure_code
-from infra.operating import left_of
+from infra.operating import Operating, left_of
+from infra.settings import Settings
 from schemas import topics as t
 from schemas.control import (
     BacktestCancel,
@@ -30,6 +31,7 @@ from schemas.enums import RunStatus
 from schemas.envelope import Header
 from schemas.errors import DataError, MillraceError, NotFoundError, StorageError
 from streams.memory_log import MemoryLog
+from web.app import WebSettings, create_app
 from web.views.backtests import Backtests
 
 
@@ -299,6 +301,27 @@ async def test_agent_ends_at_its_start_what_it_claimed_before_it_died() -> None:
         ("a", "e-a", "interrupted"),
         ("old", "e-old", "interrupted"),
     ]
+
+
+async def test_process_that_starts_ends_what_one_before_it_has_left(tmp_path: Path) -> None:
+    log = Log("run-1", lambda: 0)
+    log.append([
+        (t.BACKTEST_REQUESTS, request("a")),
+        (t.BACKTEST_PROGRESS, progress("a", RunStatus.QUEUED, "local")),
+        (t.BACKTEST_PROGRESS, progress("a", RunStatus.RUNNING, done=3)),
+    ])  # fmt: skip
+    context = create_app(log, WebSettings(), lambda: "id").state.context
+    context.views.load(log)
+    agent = BacktestAgent(log)
+    operating = Operating(context, agent, Settings(), runner=None, reports=tmp_path, root=tmp_path)
+
+    operating.start()
+    await operating.stop()
+    await agent.stop()
+
+    (result,) = [item.record for item in log.read(t.BACKTEST_RESULTS, 0, 9)]
+    assert isinstance(result, BacktestResult)
+    assert (result.task_id, result.metrics["code"]) == ("a", "interrupted")
 
 
 async def test_request_of_an_agent_that_fell_silent_is_ended_by_another() -> None:

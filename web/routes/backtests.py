@@ -78,7 +78,7 @@ async def run_backtest(
 ) -> answers.BacktestMetrics | Reply:
     """Run a backtest and wait for its metrics; 202 with Location if it takes too long.
 
-    409 if it is given up meanwhile.
+    409 if it is given up meanwhile, 503 if what runs it is stopped.
     """
     request = _request(context, call.body, call.operator)
     with context.waiters.expect(BACKTEST_RESULTS, request.task_id) as answer:

@@ -17,13 +17,19 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from infra.backtest_process import (
+    Failure,
+    arguments_of,
+    ended,
+    parity_result,
+    refusal_of,
+    told,
+)
 from infra.settings import data_folder
-from infra.times import format_time
 from schemas.control import (
     BacktestCancel,
     BacktestProgress,
@@ -36,7 +42,6 @@ from schemas.enums import RunStatus
 from schemas.errors import StorageError
 from schemas.identifiers import derived_id
 from schemas.topics import BACKTEST_PROGRESS, BACKTEST_REQUESTS, BACKTEST_RESULTS
-from streams.datasets import BUNDLED
 from streams.log import Published, SideLog
 
 _QUEUE_MAX = 32
@@ -45,22 +50,9 @@ _TIMEOUT_S = 3600.0
 _LINE_MAX = 65_536
 _BEAT_S = 10.0
 _SILENCE_S = 60.0
-_REFUSED = 2
-"""Exit status of the command line for what it cannot use, or for a disk that refused."""
-
 _RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
 Request = BacktestRequest | ParityRequest
-
-
-class Failure(Exception):  # noqa: N818 - what became of a request, not a fault of the agent
-    """A request that ends without a result: how, with a stable code, and why."""
-
-    def __init__(self, status: RunStatus, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.code = code
-        self.detail = detail
 
 
 class Asked(msgspec.Struct):
@@ -244,12 +236,12 @@ class BacktestAgent:
             if _RUN_ID.fullmatch(request.run) is None:
                 raise Failure(RunStatus.FAILED, "bad_request", "that is no id of a run")
             report = await self._run(request, ["parity", "--json", request.run])
-            self._publish(BACKTEST_RESULTS, _parity(request, report, self._runner.now_ns()))
+            self._publish(BACKTEST_RESULTS, parity_result(request, report, self._runner.now_ns()))
             return
         refusal = refusal_of(request, data_folder())
         if refusal:
             raise Failure(RunStatus.FAILED, "bad_request", refusal)
-        report = await self._run(request, _arguments(request))
+        report = await self._run(request, arguments_of(request))
         metrics = dict(report["metrics"])
         metrics["events"] = report["events"]
         metrics["run_id"] = report["manifest"]["run_id"]
@@ -298,7 +290,7 @@ class BacktestAgent:
         self._check_canceled(request)
         is_compared = isinstance(request, ParityRequest) and process.returncode == 1 and output
         if process.returncode and not is_compared:
-            raise _ended(process.returncode, complaint.removeprefix("error: "), code)
+            raise ended(process.returncode, complaint.removeprefix("error: "), code)
         report: dict[str, Any] = json.loads(output)
         return report
 
@@ -316,12 +308,12 @@ class BacktestAgent:
         try:
             while line := await process.stderr.readline():
                 text = line.decode(errors="replace").strip()
-                told = _told(text)
-                if "done" in told:
-                    self._done = told["done"], told["total"]
+                said = told(text)
+                if "done" in said:
+                    self._done = said["done"], said["total"]
                     self._progress(request, RunStatus.RUNNING, *self._done)
-                elif told:
-                    code = told["code"]
+                elif said:
+                    code = said["code"]
                 elif text:
                     complaint = text
             output = await reading
@@ -409,90 +401,3 @@ def _interrupted(agent: str) -> Failure:
 def _bound(kept: dict[str, Any]) -> None:
     if len(kept) > _KNOWN_MAX:
         del kept[next(iter(kept))]
-
-
-def _told(line: str) -> dict[str, Any]:
-    """Return what a line says of the progress or of the failure, nothing if it says neither."""
-    if not line.startswith(('{"done":', '{"code":')):
-        return {}
-    try:
-        values: dict[str, Any] = json.loads(line)
-    except ValueError:
-        return {}
-    return values if values.keys() in ({"done", "total"}, {"code"}) else {}
-
-
-def _ended(status: int, detail: str, code: str) -> Failure:
-    """Return the failure of a process that ended with ``status``.
-
-    Only status 2 with a word on it is about the request; a process that was killed, or ended in a
-    fault of ours, says nothing of it.
-    """
-    if status == _REFUSED and detail:
-        return Failure(RunStatus.FAILED, code or "bad_request", detail)
-    how = f"by signal {-status}" if status < 0 else f"with status {status}"
-    said = f": {detail}" if detail else ""
-    return Failure(RunStatus.FAILED, "backtest_failed", f"its process ended {how}{said}")
-
-
-def _parity(request: ParityRequest, report: dict[str, Any], now_ns: int) -> ParityResult:
-    rerun = report["rerun"]
-    against: dict[str, Any] = report.get("backtest_against_live") or {}
-    classes = {name: int(found["count"]) for name, found in against.get("classes", {}).items()}
-    return ParityResult(
-        derived_id("backtests", request.event_id, 0),
-        now_ns,
-        request.task_id,
-        request.event_id,
-        request.task_id,
-        request.run,
-        RunStatus.COMPLETED,
-        rerun["records_compared"],
-        rerun["differences"],
-        rerun["recorded_hash"],
-        rerun["rerun_hash"],
-        against.get("fills live", 0),
-        against.get("fills backtest", 0),
-        against.get("equal", 0),
-        classes,
-        str(report.get("reason", "")),
-    )
-
-
-def refusal_of(request: BacktestRequest, folder: Path) -> str:
-    """Return why a request is not run, empty if it may; ``folder`` is the data folder."""
-    if "/" in request.strategy_name or ".py:" in request.strategy_name:
-        return (
-            f"strategy {request.strategy_name!r} is a file: only the command line runs files;"
-            " give a strategy its name by an entry point"
-        )
-    data = request.data
-    texts = [request.strategy_name, data, *request.symbols, *request.parameters]
-    texts += [value for value in request.parameters.values() if isinstance(value, str)]
-    if not all(text.isprintable() for text in texts):
-        return "a text of the request has a character that is not printable; leave it out"
-    is_outside = not Path(data).resolve().is_relative_to(folder.resolve())
-    if data and data not in BUNDLED and is_outside:
-        return f"data {data!r} lies outside of the data folder {folder}; import it into there"
-    return ""
-
-
-def _arguments(request: BacktestRequest) -> list[str]:
-    """Return the command line of a request; what it says can never become an option."""
-    out = [
-        "backtest",
-        "--json",
-        "--progress",
-        f"--strategy={request.strategy_name}",
-        f"--data={request.data or 'daily'}",
-        f"--cash={request.initial_cash}",
-        f"--seed={request.seed}",
-    ]
-    if request.symbols:
-        out.append(f"--symbols={','.join(request.symbols)}")
-    if request.start_ns is not None:
-        out.append(f"--from={format_time(request.start_ns)}")
-    if request.end_ns is not None:
-        out.append(f"--to={format_time(request.end_ns)}")
-    out += [f"--param={name}={value}" for name, value in request.parameters.items()]
-    return out

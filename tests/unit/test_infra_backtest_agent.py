@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from infra.backtest_agent import Asked, BacktestAgent, refusal_of
+from infra.backtest_agent import Asked, BacktestAgent
+from infra.backtest_process import refusal_of
 from infra.backtests import failure_code
 from infra.operating import Operating, left_of
 from infra.settings import Settings

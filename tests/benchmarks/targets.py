@@ -25,4 +25,5 @@ def show_verdict(targets: Sequence[Target]) -> None:
     for target in targets:
         wanted = f"{'below' if target.is_below else 'at least'} {target.bound:,g}"
         verdict = "met" if target.is_met else "NOT MET"
-        print(f"target: {target.name} {target.value:,.4g}, {wanted}: {verdict}", flush=True)
+        value = f"{target.value:,.0f}" if target.value >= 1000 else f"{target.value:.2f}"
+        print(f"target: {target.name} {value}, {wanted}: {verdict}", flush=True)

@@ -93,7 +93,7 @@ fix: $(STAMP) ## Format, and mend what can be mended safely.
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-bench: $(STAMP) ## Measure replay and Kafka workers on this machine; BENCH_ARGS=replay or kafka.
+bench: $(STAMP) ## Measure speed on this machine; BENCH_ARGS=replay, kafka, fanout or ingest.
 	@$(PY) -m tests.benchmarks --compiled build/compiled $(BENCH_ARGS)
 
 faults: $(STAMP) ## Kill, stop and rebalance workers and brokers of a real Kafka; SEED=1 chooses how.

@@ -31,11 +31,14 @@ OpenAPI 3.1 document. The examples need nothing but curl; put the address of the
   hourly snapshot, `snapshot_at`. A strategy's equity counts from 0; its `drawdown_pct` is measured
   by its capital (its account's initial equity without one) plus its peak, and null without either.
 - **Times** are RFC 3339 with nanoseconds, UTC; beside each stands the integer with `_ns`. In a
-  request a plain date is allowed, and as an end it is included.
+  request a plain date is allowed, and as an end it is included. `after` of a list is excluded, so
+  that the time of the newest row asks for what came behind it; `after` of a series (bars, quotes,
+  ticks, equity, results by day) is included; `until` always is.
 - **A symbol** stands for one instrument: an instrument id (`SPY.ARCX`) for itself; else every
   tradable instrument of that symbol, and if none is tradable every one of it. There must be
   exactly one: several are 422 `symbol_ambiguous` with the list `candidates`, none is 422
-  `symbol_unknown` (404 in a path).
+  `symbol_unknown` (404 in a path). This holds for filters of lists too, except for
+  `/api/instruments`, which lists all of a symbol.
 - **Other runs, other instants.** Routes marked *run* take `run_id` (a recorded run, or the task
   of a backtest) and `as_of`: a time, or an offset written `orders.events.v1:41`
   (in partition 2 `orders.events.v1/2:41`). The answer is

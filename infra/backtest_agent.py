@@ -1,7 +1,9 @@
 """The backtest agent: requests, progress and results are records, each run is a process.
 
 Backtests wait in a bounded queue and run one at a time, so a live run beside them keeps its core.
-Where several agents hear one log, the first whose claim stands on it runs the request.
+Where several agents hear one log, the first whose claim stands on it runs the request. One that
+stops says so of what it leaves; one that dies is missed by the others, or by itself at its next
+start: every request ends in a result.
 Whoever can write to the log can ask for one, so a request may name neither a file of code nor data
 outside of the data folder: a strategy file and a path are for the command line.
 """
@@ -13,12 +15,21 @@ import contextlib
 import json
 import re
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import msgspec
+
+from infra.backtest_process import (
+    Failure,
+    arguments_of,
+    ended,
+    parity_result,
+    refusal_of,
+    told,
+)
 from infra.settings import data_folder
-from infra.times import format_time
 from schemas.control import (
     BacktestCancel,
     BacktestProgress,
@@ -28,34 +39,40 @@ from schemas.control import (
     ParityResult,
 )
 from schemas.enums import RunStatus
+from schemas.errors import StorageError
 from schemas.identifiers import derived_id
 from schemas.topics import BACKTEST_PROGRESS, BACKTEST_REQUESTS, BACKTEST_RESULTS
-from streams.datasets import BUNDLED
 from streams.log import Published, SideLog
 
 _QUEUE_MAX = 32
 _KNOWN_MAX = 10_000
 _TIMEOUT_S = 3600.0
 _LINE_MAX = 65_536
+_BEAT_S = 10.0
+_SILENCE_S = 60.0
 _RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
 Request = BacktestRequest | ParityRequest
 
 
-class Failure(Exception):  # noqa: N818 - what became of a request, not a fault of the agent
-    """A request that ends without a result: how, with a stable code, and why."""
+class Asked(msgspec.Struct):
+    """A request without a result: which agent's claim came first, and when it was heard of last.
 
-    def __init__(self, status: RunStatus, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.code = code
-        self.detail = detail
+    ``heard_s`` is by the clock of the event loop.
+    """
+
+    request: Request
+    agent: str = ""
+    heard_s: float = 0.0
 
 
 class BacktestAgent:
     """Listens for requests on a run's log and publishes what became of them.
 
-    ``name`` is unique among the agents of a log; ``command`` is the program that runs one.
+    ``name`` is unique among the agents of a log, and after a restart it means the same agent;
+    ``command`` is the program that runs one, ``wall_ns`` the wall clock (int64 ns UTC). What runs
+    is heard of every ``beat_s``; a request of which, and of whose agent, nothing was heard for
+    ``silence_s`` is taken for lost.
     """
 
     def __init__(
@@ -63,17 +80,29 @@ class BacktestAgent:
         runner: SideLog,
         name: str = "local",
         command: Sequence[str] = (sys.executable, "-m", "infra"),
+        *,
+        wall_ns: Callable[[], int] = time.time_ns,
+        beat_s: float = _BEAT_S,
+        silence_s: float = _SILENCE_S,
     ) -> None:
         self._runner = runner
         self._name = name
         self._command = tuple(command)
         self._queue: asyncio.Queue[Request] = asyncio.Queue(_QUEUE_MAX)
-        self._asked: dict[str, Request] = {}
+        self._wall_ns = wall_ns
+        self._beat_s = beat_s
+        self._silence_s = silence_s
+        self._now_s = asyncio.get_running_loop().time
+        self._asked: dict[str, Asked] = {}
         self._claimed: dict[str, None] = {}
+        self._untold: list[BacktestResult | ParityResult] = []
         self._canceled: dict[str, str] = {}
+        self._taken: Request | None = None
         self._running: tuple[str, asyncio.subprocess.Process] | None = None
+        self._done = (0, 0)
+        self._beats = 0
         self._unlisten = runner.listen(self._on_published)
-        self._task = asyncio.create_task(self._work())
+        self._tasks = [asyncio.create_task(self._work()), asyncio.create_task(self._watch())]
 
     @property
     def waiting(self) -> int:
@@ -85,12 +114,34 @@ class BacktestAgent:
         """The task that runs now, empty if none does."""
         return self._running[0] if self._running is not None else ""
 
+    def take_over(self, left: Iterable[Asked]) -> None:
+        """Take in the requests that stand on the log without a result, at the start.
+
+        Those that an agent of this name claimed are nobody's any more; of the others it is waited
+        whether anything is heard.
+        """
+        for asked in left:
+            task_id = asked.request.task_id
+            if task_id in self._asked:
+                continue
+            if asked.agent == self._name:
+                self._finish(asked.request, _interrupted(asked.agent))
+            else:
+                asked.heard_s = self._now_s()
+                self._asked[task_id] = asked
+                _bound(self._asked)
+
     async def stop(self) -> None:
-        """Stop at once; a running backtest is killed and leaves nothing behind."""
+        """Stop at once; what runs is killed, and it and what waits end as interrupted."""
         self._unlisten()
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        left = [self._taken] if self._taken is not None else []
+        while not self._queue.empty():
+            left.append(self._queue.get_nowait())
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+        for request in left:
+            self._finish(request, _interrupted(self._name))
 
     # ---- the log
 
@@ -101,22 +152,38 @@ class BacktestAgent:
                 if isinstance(record, BacktestCancel):
                     self._on_cancel(record)
                 elif isinstance(record, (BacktestRequest, ParityRequest)):
-                    self._asked[record.task_id] = record
-                    _bound(self._asked)
-                    self._progress(record, RunStatus.QUEUED, 0, 0, self._name)
-            elif isinstance(record, BacktestProgress) and record.status is RunStatus.QUEUED:
-                self._on_claim(record)
+                    self._on_request(record)
+            elif isinstance(record, BacktestProgress):
+                self._on_progress(record)
+            elif isinstance(record, (BacktestResult, ParityResult)):
+                self._asked.pop(record.task_id, None)
 
-    def _on_claim(self, claim: BacktestProgress) -> None:
-        request = self._asked.get(claim.task_id)
-        if request is None or claim.task_id in self._claimed:
+    def _on_request(self, request: Request) -> None:
+        if request.task_id in self._claimed or request.task_id in self._asked:
             return
-        self._claimed[claim.task_id] = None
-        _bound(self._claimed)
-        if claim.detail != self._name:
+        self._asked[request.task_id] = Asked(request, heard_s=self._now_s())
+        _bound(self._asked)
+        self._progress(request, RunStatus.QUEUED, 0, 0, self._name)
+
+    def _on_progress(self, progress: BacktestProgress) -> None:
+        asked = self._asked.get(progress.task_id)
+        if asked is None:
             return
-        if claim.task_id in self._canceled:
-            self._finish(request, _canceled(self._canceled[claim.task_id]))
+        if progress.status is not RunStatus.QUEUED:
+            # Whoever tells of one backtest has not forgotten those that wait behind it.
+            for other in self._asked.values():
+                if other is asked or (asked.agent and other.agent == asked.agent):
+                    other.heard_s = self._now_s()
+        elif not asked.agent:
+            asked.agent, asked.heard_s = progress.detail, self._now_s()
+            self._claimed[progress.task_id] = None
+            _bound(self._claimed)
+            if asked.agent == self._name:
+                self._on_claimed(asked.request)
+
+    def _on_claimed(self, request: Request) -> None:
+        if request.task_id in self._canceled:
+            self._finish(request, _canceled(self._canceled[request.task_id]))
             return
         try:
             self._queue.put_nowait(request)
@@ -135,15 +202,32 @@ class BacktestAgent:
 
     async def _work(self) -> None:
         while True:
-            request = await self._queue.get()
+            request = self._taken = await self._queue.get()
             try:
                 await self._take(request)
             except Failure as failure:
                 self._finish(request, failure)
-            except (OSError, ValueError) as error:
-                # No process, no memory, an answer that is no JSON: the next request may do better.
-                detail = f"the backtest could not be run: {error}"
+            except (OSError, ValueError, LookupError, TypeError) as error:
+                # No process, no memory, no report in the answer: the next request may do better.
+                detail = f"the backtest could not be run: {error!r}"
                 self._finish(request, Failure(RunStatus.FAILED, "backtest_failed", detail))
+            self._taken = None
+
+    async def _watch(self) -> None:
+        """Let others hear of what runs, and end what others have left."""
+        while True:
+            await asyncio.sleep(self._beat_s)
+            untold, self._untold = self._untold, []
+            for result in untold:
+                self._publish(BACKTEST_RESULTS, result)
+            if self._taken is not None and self._running is not None:
+                self._beats += 1
+                self._progress(self._taken, RunStatus.RUNNING, *self._done, beat=self._beats)
+            silent_since_s = self._now_s() - self._silence_s
+            for asked in list(self._asked.values()):
+                if asked.agent != self._name and asked.heard_s < silent_since_s:
+                    self._asked.pop(asked.request.task_id)
+                    self._finish(asked.request, _interrupted(asked.agent))
 
     async def _take(self, request: Request) -> None:
         self._check_canceled(request)
@@ -152,12 +236,12 @@ class BacktestAgent:
             if _RUN_ID.fullmatch(request.run) is None:
                 raise Failure(RunStatus.FAILED, "bad_request", "that is no id of a run")
             report = await self._run(request, ["parity", "--json", request.run])
-            self._publish(BACKTEST_RESULTS, _parity(request, report, self._runner.now_ns()))
+            self._publish(BACKTEST_RESULTS, parity_result(request, report, self._runner.now_ns()))
             return
         refusal = refusal_of(request, data_folder())
         if refusal:
             raise Failure(RunStatus.FAILED, "bad_request", refusal)
-        report = await self._run(request, _arguments(request))
+        report = await self._run(request, arguments_of(request))
         metrics = dict(report["metrics"])
         metrics["events"] = report["events"]
         metrics["run_id"] = report["manifest"]["run_id"]
@@ -172,6 +256,7 @@ class BacktestAgent:
             metrics,
             report["manifest"]["output_hash"],
             report["folder"],
+            self._wall_ns(),
         )
         self._publish(BACKTEST_RESULTS, result)
 
@@ -189,10 +274,11 @@ class BacktestAgent:
             stderr=asyncio.subprocess.PIPE,
             limit=_LINE_MAX,
         )
-        self._running = (request.task_id, process)
+        self._running, self._done = (request.task_id, process), (0, 0)
         try:
+            self._check_canceled(request)  # it may have come while the process began
             async with asyncio.timeout(_TIMEOUT_S):
-                output, complaint = await self._follow(request, process)
+                output, complaint, code = await self._follow(request, process)
         except TimeoutError as error:
             detail = f"took more than {_TIMEOUT_S:.0f} s"
             raise Failure(RunStatus.FAILED, "timeout", detail) from error
@@ -204,41 +290,55 @@ class BacktestAgent:
         self._check_canceled(request)
         is_compared = isinstance(request, ParityRequest) and process.returncode == 1 and output
         if process.returncode and not is_compared:
-            detail = complaint.removeprefix("error: ") or "failed"
-            raise Failure(RunStatus.FAILED, _code(detail), detail)
+            raise ended(process.returncode, complaint.removeprefix("error: "), code)
         report: dict[str, Any] = json.loads(output)
         return report
 
     async def _follow(
         self, request: Request, process: asyncio.subprocess.Process
-    ) -> tuple[bytes, str]:
-        """Return what a process says, and its last complaint; its progress is published."""
+    ) -> tuple[bytes, str, str]:
+        """Return what a process says, its last complaint and the code that it gives for it.
+
+        Its progress is published.
+        """
         assert process.stdout is not None
         assert process.stderr is not None
         reading = asyncio.create_task(process.stdout.read())
-        complaint = ""
+        complaint = code = ""
         try:
             while line := await process.stderr.readline():
                 text = line.decode(errors="replace").strip()
-                progress = _progress_of(text)
-                if progress is not None:
-                    self._progress(request, RunStatus.RUNNING, *progress)
+                said = told(text)
+                if "done" in said:
+                    self._done = said["done"], said["total"]
+                    self._progress(request, RunStatus.RUNNING, *self._done)
+                elif said:
+                    code = said["code"]
                 elif text:
                     complaint = text
-            return await reading, complaint
+            output = await reading
+            await process.wait()
+            return output, complaint, code
         finally:
             reading.cancel()
-            await process.wait()
 
     # ---- what is told
 
     def _progress(
-        self, request: Request, status: RunStatus, done: int, total: int, detail: str = ""
+        self,
+        request: Request,
+        status: RunStatus,
+        done: int,
+        total: int,
+        detail: str = "",
+        beat: int = 0,
     ) -> None:
+        # A record that is said again has an id of its own, or it would be passed over.
+        said = f"{detail}|{beat}" if beat else detail
         self._publish(
             BACKTEST_PROGRESS,
             BacktestProgress(
-                derived_id("backtests", f"{request.event_id}|{status}|{detail}", done),
+                derived_id("backtests", f"{request.event_id}|{status}|{said}", done),
                 self._runner.now_ns(),
                 request.task_id,
                 request.event_id,
@@ -251,11 +351,17 @@ class BacktestAgent:
         )
 
     def _finish(self, request: Request, failure: Failure) -> None:
-        event_id = derived_id("backtests", request.event_id, 0)
+        # The result of an agent that was only silent may still come, and then counts.
+        event_id = derived_id("backtests", request.event_id, int(failure.code == "interrupted"))
         head = (event_id, self._runner.now_ns(), request.task_id, request.event_id)
         if isinstance(request, ParityRequest):
             result: BacktestResult | ParityResult = ParityResult(
-                *head, request.task_id, request.run, failure.status, detail=failure.detail
+                *head,
+                request.task_id,
+                request.run,
+                failure.status,
+                detail=failure.detail,
+                code=failure.code,
             )
         else:
             result = BacktestResult(
@@ -266,102 +372,32 @@ class BacktestAgent:
                 {"code": failure.code},
                 "",
                 failure.detail,
+                self._wall_ns(),
             )
         self._publish(BACKTEST_RESULTS, result)
 
     def _publish(
         self, topic: str, record: BacktestProgress | BacktestResult | ParityResult
     ) -> None:
-        self._runner.publish_side(topic, record)
+        try:
+            self._runner.publish_side(topic, record)
+        except StorageError:
+            # The log takes no more for now. What is told of a run comes again, its end does not.
+            if not isinstance(record, BacktestProgress):
+                self._untold.append(record)
 
 
 def _canceled(reason: str) -> Failure:
     return Failure(RunStatus.CANCELED, "canceled", reason or "canceled")
 
 
+def _interrupted(agent: str) -> Failure:
+    detail = f"the process of backtest agent {agent!r} ended before it; ask again"
+    if not agent:
+        detail = "no backtest agent has taken it; ask again"
+    return Failure(RunStatus.FAILED, "interrupted", detail)
+
+
 def _bound(kept: dict[str, Any]) -> None:
     if len(kept) > _KNOWN_MAX:
         del kept[next(iter(kept))]
-
-
-def _progress_of(line: str) -> tuple[int, int] | None:
-    """Return what a line says of the progress, None if it says something else."""
-    if not line.startswith('{"done":'):
-        return None
-    try:
-        values = json.loads(line)
-        return int(values["done"]), int(values["total"])
-    except (ValueError, KeyError):
-        return None
-
-
-def _parity(request: ParityRequest, report: dict[str, Any], now_ns: int) -> ParityResult:
-    rerun = report["rerun"]
-    against: dict[str, Any] = report.get("backtest_against_live") or {}
-    classes = {name: int(found["count"]) for name, found in against.get("classes", {}).items()}
-    return ParityResult(
-        derived_id("backtests", request.event_id, 0),
-        now_ns,
-        request.task_id,
-        request.event_id,
-        request.task_id,
-        request.run,
-        RunStatus.COMPLETED,
-        rerun["records_compared"],
-        rerun["differences"],
-        rerun["recorded_hash"],
-        rerun["rerun_hash"],
-        against.get("fills live", 0),
-        against.get("fills backtest", 0),
-        against.get("equal", 0),
-        classes,
-        str(report.get("reason", "")),
-    )
-
-
-def refusal_of(request: BacktestRequest, folder: Path) -> str:
-    """Return why a request is not run, empty if it may; ``folder`` is the data folder."""
-    if "/" in request.strategy_name or ".py:" in request.strategy_name:
-        return (
-            f"strategy {request.strategy_name!r} is a file: only the command line runs files;"
-            " give a strategy its name by an entry point"
-        )
-    data = request.data
-    texts = [request.strategy_name, data, *request.symbols, *request.parameters]
-    texts += [value for value in request.parameters.values() if isinstance(value, str)]
-    if not all(text.isprintable() for text in texts):
-        return "a text of the request has a character that is not printable; leave it out"
-    is_outside = not Path(data).resolve().is_relative_to(folder.resolve())
-    if data and data not in BUNDLED and is_outside:
-        return f"data {data!r} lies outside of the data folder {folder}; import it into there"
-    return ""
-
-
-def _arguments(request: BacktestRequest) -> list[str]:
-    """Return the command line of a request; what it says can never become an option."""
-    out = [
-        "backtest",
-        "--json",
-        "--progress",
-        f"--strategy={request.strategy_name}",
-        f"--data={request.data or 'daily'}",
-        f"--cash={request.initial_cash}",
-        f"--seed={request.seed}",
-    ]
-    if request.symbols:
-        out.append(f"--symbols={','.join(request.symbols)}")
-    if request.start_ns is not None:
-        out.append(f"--from={format_time(request.start_ns)}")
-    if request.end_ns is not None:
-        out.append(f"--to={format_time(request.end_ns)}")
-    out += [f"--param={name}={value}" for name, value in request.parameters.items()]
-    return out
-
-
-def _code(detail: str) -> str:
-    """Return the stable code of a failure from its text."""
-    if "strategy" in detail and "not found" in detail:
-        return "not_found"
-    if "range" in detail or "no data" in detail:
-        return "no_data"
-    return "bad_request"

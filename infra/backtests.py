@@ -25,7 +25,15 @@ from infra.identity import identity
 from infra.origin import DataOrigin, with_origin
 from infra.settings import AccountSettings, MarketSettings, Settings, StrategySettings, data_folder
 from schemas.control import RunManifest
-from schemas.errors import ConfigError, StorageError
+from schemas.errors import (
+    ConfigError,
+    ConflictError,
+    DataError,
+    InputError,
+    MillraceError,
+    NotFoundError,
+    StorageError,
+)
 from streams.datasets import DataSet
 
 BATCH_EVENTS = 65_536
@@ -80,6 +88,15 @@ class Backtest(NamedTuple):
             "has_dividends": self.metrics.total_dividends != 0,
             "folder": str(self.folder),
         }
+
+
+def failure_code(error: MillraceError) -> str:
+    """Return the stable code of what kept a backtest from its result, for whoever asked for it."""
+    if isinstance(error, NotFoundError) and error.field == "strategy":
+        return "not_found"
+    if isinstance(error, DataError) and error.field == "range":
+        return "no_data"
+    return "bad_request" if isinstance(error, (InputError, ConflictError)) else "backtest_failed"
 
 
 def settings_of(spec: BacktestSpec) -> Settings:

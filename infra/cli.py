@@ -17,7 +17,7 @@ import msgspec
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
-from infra.backtests import BATCH_EVENTS, BacktestSpec, run_backtest
+from infra.backtests import BATCH_EVENTS, BacktestSpec, failure_code, run_backtest
 from infra.cli_api import api_app
 from infra.cli_db import db_app, sink
 from infra.cli_kafka import kafka_app
@@ -219,7 +219,7 @@ def backtest(
     json
         one JSON object on standard output and nothing else there
     progress
-        how far it has come as JSON lines on standard error
+        how far it has come, and of a failure its code, as JSON lines on standard error
     """
     spec = BacktestSpec(
         strategy=strategy,
@@ -246,7 +246,11 @@ def backtest(
         bar: Bar = Lines(sys.stderr, time.monotonic)
         if not progress:
             bar = stack.enter_context(progress_bar(errors, "replay"))
-        done = run_backtest(spec, out=out, on_total=bar.total, on_progress=bar.advance)
+        try:
+            done = run_backtest(spec, out=out, on_total=bar.total, on_progress=bar.advance)
+        except MillraceError as error:
+            bar.fail(failure_code(error))
+            raise
     if json:
         sys.stdout.write(msgspec.json.encode(done.as_dict()).decode() + "\n")
     else:

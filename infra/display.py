@@ -40,9 +40,15 @@ class Bar:
         if self._progress is not None and self._task is not None:
             self._progress.advance(self._task, count)
 
+    def fail(self, code: str) -> None:
+        """Say why the work ended early; a bar leaves that to the error's own line."""
+
 
 class Lines(Bar):
-    """Progress as JSON lines for a program that reads them: ``{"done": 10, "total": 20}``."""
+    """Progress as JSON lines for a program that reads them: ``{"done": 10, "total": 20}``.
+
+    Of a failure its stable code: ``{"code": "no_data"}``.
+    """
 
     def __init__(self, stream: TextIO, clock_s: Callable[[], float]) -> None:
         super().__init__(None, None)
@@ -62,10 +68,16 @@ class Lines(Bar):
         if self._clock_s() - self._told_s >= _LINE_S:
             self._tell()
 
+    def fail(self, code: str) -> None:
+        """Say why the work ended early."""
+        self._write({"code": code})
+
     def _tell(self) -> None:
         self._told_s = self._clock_s()
-        line = json.dumps({"done": self._done, "total": self._total})
-        self._stream.write(line + "\n")
+        self._write({"done": self._done, "total": self._total})
+
+    def _write(self, values: dict[str, object]) -> None:
+        self._stream.write(json.dumps(values) + "\n")
         self._stream.flush()
 
 

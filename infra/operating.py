@@ -5,21 +5,24 @@ from __future__ import annotations
 import platform
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from agents.runners.local import LocalRunner
-from infra.backtest_agent import BacktestAgent
+from infra.backtest_agent import Asked, BacktestAgent
 from infra.identity import identity
 from infra.jobs import jobs
 from infra.scheduler import Scheduler
 from infra.settings import Settings
+from schemas.control import BacktestRequest
 from schemas.envelope import SCHEMA_VERSION
 from streams.history import Storage
 from web.context import Context
 from web.operations import Component, Operations, StorageState, Version
+from web.views.backtests import Backtests
 
 _SECRET = re.compile(r"password|secret|token|credential|api_?key|^key$|dsn", re.IGNORECASE)
 _MASK = "***"
@@ -81,17 +84,41 @@ class Operating:
         days = settings.run.retention_days
         self._scheduler = Scheduler(jobs(context, runner, reports, root, days), time.time_ns)
         context.operations.jobs = self._scheduler
+        self._agent, self._backtests = agent, context.views.backtests
         context.operations.components.append(lambda: _agent(agent))
         if runner is not None:
             context.operations.components.append(lambda: _engine(runner))
 
     def start(self) -> None:
-        """Begin to run jobs."""
+        """Begin to run jobs, and end the backtests that a process before this one has left."""
+        self._agent.take_over(left_of(self._backtests))
         self._scheduler.start()
 
     async def stop(self) -> None:
         """Stop them."""
         await self._scheduler.stop()
+
+
+def left_of(backtests: Backtests) -> Iterator[Asked]:
+    """Yield the requests on the log that have no result."""
+    for row in backtests.rows.values():
+        if row.result is None and row.request is not None:
+            yield Asked(row.request, row.agent)
+        elif row.result is None and row.progress is not None:
+            # The topic no longer holds the request.
+            told = row.progress
+            yield Asked(
+                BacktestRequest(
+                    event_id=told.causation_id,
+                    ts_event_ns=told.ts_event_ns,
+                    task_id=row.task_id,
+                    strategy_name="",
+                ),
+                row.agent,
+            )
+    for task_id, request in backtests.parity_requests.items():
+        if task_id not in backtests.parity_results:
+            yield Asked(request)
 
 
 def _agent(agent: BacktestAgent) -> Component:

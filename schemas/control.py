@@ -83,6 +83,7 @@ class ParityRequest(Incoming, gc=False, omit_defaults=True, tag="parity_request"
 class ParityResult(Record, gc=False, omit_defaults=True, tag="parity_result"):
     """What the comparison of a recorded run with its re-run found, or why it failed (``detail``).
 
+    ``code`` is the stable name of a failure.
     ``fills_live`` to ``classes`` compare a live session with a backtest of its data; they are empty
     for the run of a backtest.
     """
@@ -99,6 +100,7 @@ class ParityResult(Record, gc=False, omit_defaults=True, tag="parity_result"):
     fills_equal: int = 0
     classes: dict[str, int] = {}
     detail: str = ""
+    code: str = ""
 
 
 class BacktestProgress(Record, gc=False, omit_defaults=True, tag="backtest_progress"):
@@ -112,7 +114,11 @@ class BacktestProgress(Record, gc=False, omit_defaults=True, tag="backtest_progr
 
 
 class BacktestResult(Record, gc=False, omit_defaults=True, tag="backtest_result"):
-    """A finished backtest: its metrics by name, its manifest's output hash, or why it failed."""
+    """A finished backtest: its metrics by name, its manifest's output hash, or why it failed.
+
+    ``finished_ns`` is by the wall clock, which goes on between runs and while the market's stands;
+    0 in records of before it was noted.
+    """
 
     task_id: str
     strategy_name: str
@@ -120,6 +126,7 @@ class BacktestResult(Record, gc=False, omit_defaults=True, tag="backtest_result"
     metrics: dict[str, float | int | str | None]
     output_hash: str = ""
     detail: str = ""
+    finished_ns: int = 0
 
 
 class InputRange(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):

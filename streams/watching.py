@@ -50,12 +50,14 @@ class Update(NamedTuple):
 class Snapshot(NamedTuple):
     """Part of what a topic held when the stream began: the newest record of each key, or the last.
 
-    ``is_last`` says that the topic's updates follow.
+    ``is_last`` says that the topic's updates follow; ``is_complete`` is false where the server had
+    no room for all keys, or for all records of a topic without keys.
     """
 
     topic: str
     updates: list[Update]
     is_last: bool
+    is_complete: bool = True
 
 
 class Gap(NamedTuple):
@@ -91,6 +93,7 @@ class _Frame(msgspec.Struct):
     data: msgspec.Raw = msgspec.Raw()
     records: list[_Held] = []
     is_last: bool = True
+    is_complete: bool = True
     first: int = msgspec.field(name="from", default=0)
     last: int = msgspec.field(name="to", default=0)
     reason: str = ""
@@ -220,7 +223,7 @@ class Stream:
                 )
                 for h in frame.records
             ]
-            self._waiting.append(Snapshot(frame.topic, held, frame.is_last))
+            self._waiting.append(Snapshot(frame.topic, held, frame.is_last, frame.is_complete))
             if frame.is_last:
                 self._unshown.discard(frame.topic)
         elif frame.op == "gap":

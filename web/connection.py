@@ -396,7 +396,14 @@ class Connection:
             ]
             is_last = start + _SNAPSHOT_PART >= len(items)
             self._tell(
-                Snapshot(id=request.id, topic=topic, epoch=epoch, records=held, is_last=is_last)
+                Snapshot(
+                    id=request.id,
+                    topic=topic,
+                    epoch=epoch,
+                    records=held,
+                    is_last=is_last,
+                    is_complete=self._views.recent.is_complete(topic),
+                )
             )
 
     async def _read_history(self, subscription: Subscription) -> None:

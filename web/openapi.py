@@ -13,7 +13,6 @@ import msgspec
 from schemas.envelope import SCHEMA_VERSION
 from web.problems import MEDIA_TYPE, Problem
 from web.route_table import AS_OF, RUN_ID, Route
-from web.scopes import PUBLIC
 
 _REF = "#/components/schemas/{name}"
 _IN_PATH = re.compile(r"{(\w+)}")
@@ -163,13 +162,12 @@ def _responses(route: Route) -> dict[str, Any]:
     for status, kind in {200: route.answer, **route.answers}.items():
         content = {"application/json": {"schema": _ref(kind)}}
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": content}
-    statuses = {*route.errors, 422, 500}
-    if route.scope != PUBLIC:
-        statuses |= {401, 403, 429}
+    # A key that is shown is looked at everywhere, also where none is asked for.
+    statuses = {*route.errors, 401, 403, 422, 429, 500, 503}
     if route.body is not None:
         statuses |= {400, 408, 413}
     if route.is_of_run:
-        statuses |= {404, 503}
+        statuses |= {404}
     for status in sorted(statuses):
         content = {MEDIA_TYPE: {"schema": _ref(Problem)}}
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": content}

@@ -79,7 +79,8 @@ class Held(msgspec.Struct):
 class Snapshot(ServerFrame, tag="snapshot"):
     """Part of what a topic holds: the newest record of each key, or the last ones.
 
-    Updates of the topic follow the part with ``is_last``.
+    Updates of the topic follow the part with ``is_last``. ``is_complete`` is false where memory has
+    let go of keys, or of records of a topic without keys.
     """
 
     id: str | int
@@ -87,6 +88,7 @@ class Snapshot(ServerFrame, tag="snapshot"):
     epoch: str
     records: list[Held]
     is_last: bool
+    is_complete: bool
 
 
 class Data(ServerFrame, tag="data"):

@@ -219,6 +219,7 @@ class LocalRunner:
                         continue
                 else:
                     await asyncio.sleep(0)
+            self._write_side()  # what was said on the way out
         finally:
             self._refuse_waiting()
             self.close()
@@ -245,12 +246,7 @@ class LocalRunner:
         """Take what is due through the pipeline; return whether there was anything."""
         batch = None if self._is_held else self.feed.poll()
         commands = [self._queue.popleft() for _ in range(len(self._queue))]
-        if self._side:
-            side, self._side = self._side, []
-            before = dict(self._writer.next_offsets)
-            self.recorder.write_side(side)
-            self._writer.flush()
-            self._tell(None, Outputs(side, []), before)
+        self._write_side()
         if batch is None and not commands:
             return False
         try:
@@ -268,6 +264,14 @@ class LocalRunner:
             if not command.done.done():
                 command.done.set_result(None)
         return True
+
+    def _write_side(self) -> None:
+        if self._side:
+            side, self._side = self._side, []
+            before = dict(self._writer.next_offsets)
+            self.recorder.write_side(side)
+            self._writer.flush()
+            self._tell(None, Outputs(side, []), before)
 
     def _batch_of(self, commands: Sequence[_Command]) -> MarketBatch:
         """Return commands as a batch; each is an event of its own, the clock never falls."""

@@ -154,15 +154,19 @@ async def latest(
 # ---- backtests and runs
 
 _RESULT = "r.record_type = 'backtest_result'"
-_WITH_REQUEST = """
-    SELECT r.run_id, r.ts_ns, r.event_id, r.body, q.body AS asked, q.event_id AS asked_id
+_FINISHED = "coalesce((r.body->>'finished_ns')::bigint, r.ts_ns)"
+"""When a backtest finished by the wall clock; older records tell the market's time alone."""
+
+_WITH_REQUEST = f"""
+    SELECT r.run_id, {_FINISHED} AS finished_ns, r.event_id, r.body,
+        q.body AS asked, q.event_id AS asked_id
     FROM backtests r LEFT JOIN LATERAL (
         SELECT body, event_id FROM backtests q
         WHERE q.task_id = r.task_id AND q.run_id = r.run_id
             AND q.record_type = 'backtest_request'
         ORDER BY ts_ns DESC LIMIT 1
     ) q ON true
-"""
+"""  # noqa: S608 - names of ours
 
 
 async def backtests(
@@ -179,17 +183,20 @@ async def backtests(
     key = read_cursor("backtests", cursor, int, str, str)
     if key is not None:
         marks = ", ".join(where.mark(value) for value in key)
-        where.add(f"(r.ts_ns, r.event_id, r.run_id) < ({marks})")
+        where.add(f"({_FINISHED}, r.event_id, r.run_id) < ({marks})")
     async with database.reading() as connection:
         rows = await connection.fetch(
             f"{_WITH_REQUEST} WHERE {where}"
-            f" ORDER BY r.ts_ns DESC, r.event_id DESC, r.run_id DESC LIMIT {where.mark(count + 1)}",
+            " ORDER BY finished_ns DESC, r.event_id DESC, r.run_id DESC"
+            f" LIMIT {where.mark(count + 1)}",
             *where.values,
         )
     following = ""
     if len(rows) > count:
         last = rows[count - 1]
-        following = write_cursor("backtests", [last["ts_ns"], last["event_id"], last["run_id"]])
+        following = write_cursor(
+            "backtests", [last["finished_ns"], last["event_id"], last["run_id"]]
+        )
     return Page([_backtest(row) for row in rows[:count]], following)
 
 
@@ -197,7 +204,7 @@ async def backtest(database: Database, task_id: str) -> StoredBacktest | None:
     """Return one finished backtest."""
     async with database.reading() as connection:
         row = await connection.fetchrow(
-            f"{_WITH_REQUEST} WHERE {_RESULT} AND r.task_id = $1 ORDER BY r.ts_ns DESC LIMIT 1",
+            f"{_WITH_REQUEST} WHERE {_RESULT} AND r.task_id = $1 ORDER BY finished_ns DESC LIMIT 1",
             storable(task_id),
         )
     return None if row is None else _backtest(row)

@@ -1,9 +1,9 @@
-"""``make bench``: replay and Kafka workers against baselines of this very run.
+"""``make bench``: replay, Kafka workers, fan-out and ingest against baselines of this very run.
 
 Each case runs several times; medians are printed, with their ratios to the baselines. Absolute
-figures drift with the machine, ratios hold better. ``BENCH_ARGS=replay`` and ``BENCH_ARGS=kafka``
-choose one half. With ``--compiled FOLDER`` the replay runs a second time on the order path that
-``infra.compiled`` made in that folder.
+figures drift with the machine, ratios hold better. ``BENCH_ARGS=replay``, ``kafka``, ``fanout`` and
+``ingest`` choose one part. With ``--compiled FOLDER`` the replay runs a second time on the order
+path that ``infra.compiled`` made in that folder.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ import numpy as np
 from agents.account import gate
 from infra.compiled import compile_into
 from schemas.errors import MillraceError
+from tests.benchmarks import fanout, ingest
 from tests.benchmarks.kafka import Counts, run_kafka
 from tests.benchmarks.replay import measure_replay, show_replay
 
 _ROOT = Path(__file__).resolve().parents[2]
+PARTS = ("all", "replay", "kafka", "fanout", "ingest")
 
 
 def run_replay(folder: Path, events: int, runs: int) -> None:
@@ -52,7 +54,7 @@ def run_compiled(folder: Path, events: int, runs: int) -> int:
 def main() -> int:
     """Run the chosen cases and print the tables; return the exit status."""
     parser = argparse.ArgumentParser(prog="make bench")
-    parser.add_argument("what", nargs="?", choices=("all", "replay", "kafka"), default="all")
+    parser.add_argument("what", nargs="?", choices=PARTS, default="all")
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=5, help="runs of each replay case")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds on Kafka")
@@ -68,14 +70,18 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="millrace-bench-"))
     status = 0
     try:
-        if options.what != "kafka":
+        if options.what in ("all", "replay"):
             run_replay(folder, options.events, options.runs)
             if options.compiled is not None:
                 compiled = options.compiled.resolve()
                 status = run_compiled(compiled, options.events, options.runs)
-        if options.what != "replay":
+        if options.what in ("all", "kafka"):
             counts = Counts(trades=options.events, rounds=options.rounds, seconds=options.seconds)
             run_kafka(folder, counts)
+        if options.what in ("all", "fanout"):
+            fanout.run()
+        if options.what in ("all", "ingest"):
+            ingest.run()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return status

@@ -3,7 +3,7 @@
 Messages of 200 bytes over real sockets; each server runs in a process of its own, its clients in
 another. Beside the app stand what most tutorials do (await the send to one client after the other)
 and what can be reached at all (a bare picows server that writes prebuilt, joined frames). All of it
-in one run, in turns, because only ratios of one run count.
+in one run, in turns, because only ratios of one run count. At the end stands what must be reached.
 """
 
 from __future__ import annotations
@@ -16,15 +16,34 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.benchmarks.targets import Target, show_verdict
+
 _ROOT = Path(__file__).resolve().parents[2]
 _TIMEOUT_S = 300
-_CLIENTS = (50, 500)
-_DELIVERIES_MAX = {"naive": 100_000, "app": 3_000_000, "picows": 3_000_000}
 _MESSAGES_MAX = 6_000
 """Below what an outbox holds. App and limit send equally much, and for long enough: rounds of less
 than a second are kinder to whoever fills the buffers of the sockets first."""
-_LATENCY_CLIENTS, _LATENCY_RATE, _LATENCY_S = 500, 200, 5
-_SLOW_CLIENTS = 1_000
+_NAIVE_RATIO_MIN, _RATE_MIN, _HIGH_MS_MAX = 10, 250_000, 50
+
+
+class Counts(NamedTuple):
+    """How much is measured.
+
+    Deliveries of a round are those of the slow way and of the others; ``latency_rate`` is messages
+    a second; without ``slow_clients`` it is not measured what such a client costs.
+    """
+
+    rounds: int = 3
+    clients: tuple[int, ...] = (50, 500)
+    naive_deliveries: int = 100_000
+    deliveries: int = 3_000_000
+    latency_clients: int = 500
+    latency_rate: int = 200
+    latency_s: int = 5
+    slow_clients: int = 1_000
+
+
+_COUNTS = Counts()
 
 
 class Rates(NamedTuple):
@@ -34,28 +53,50 @@ class Rates(NamedTuple):
     by_way: dict[str, list[float]]
 
 
-def run(rounds: int = 3) -> None:
-    """Measure and print the tables."""
-    for clients in _CLIENTS:
-        show(measure_rates(clients, rounds))
-    arguments = (_LATENCY_CLIENTS, _LATENCY_RATE * _LATENCY_S, _LATENCY_RATE)
-    found = [serve("app", *arguments) for _ in range(rounds)]
+def run(counts: Counts = _COUNTS) -> list[Target]:
+    """Measure, print the tables and what must be reached, and return that."""
+    rates = [measure_rates(clients, counts) for clients in counts.clients]
+    arguments = (
+        counts.latency_clients,
+        counts.latency_rate * counts.latency_s,
+        counts.latency_rate,
+    )
+    found = [serve("app", *arguments) for _ in range(counts.rounds)]
     rate, middle_ms, high_ms = (statistics.median(column) for column in zip(*found, strict=True))
-    print(f"at {rate:,.0f} deliveries/s to {_LATENCY_CLIENTS} clients:", end=" ")
+    print(f"at {rate:,.0f} deliveries/s to {counts.latency_clients} clients:", end=" ")
     print(f"p50 {middle_ms:.1f} ms, p99 {high_ms:.1f} ms")
-    (each_mb,) = serve("app", _SLOW_CLIENTS, "slow")
-    print(f"{_SLOW_CLIENTS:,} clients that read nothing: {each_mb * 1000:.0f} kB of memory each")
+    if counts.slow_clients:
+        (each_mb,) = serve("app", counts.slow_clients, "slow")
+        print(f"{counts.slow_clients:,} clients that read nothing:", end=" ")
+        print(f"{each_mb * 1000:.0f} kB of memory each")
+    most = rates[-1]
+    app, naive = (statistics.median(most.by_way[way]) for way in ("app", "naive"))
+    to = f"to {most.clients} clients"
+    targets = [
+        Target(f"fan-out {to} by the naive loop's", app / naive, _NAIVE_RATIO_MIN),
+        Target(f"deliveries/s {to}", app, _RATE_MIN),
+        Target(f"p99 in ms at {rate:,.0f} deliveries/s", high_ms, _HIGH_MS_MAX, is_below=True),
+    ]
+    show_verdict(targets)
+    return targets
 
 
-def measure_rates(clients: int, rounds: int) -> Rates:
-    """Return what each way delivers, in turns."""
-    rates: dict[str, list[float]] = {way: [] for way in _DELIVERIES_MAX}
-    for _ in range(rounds):
-        for way, deliveries in _DELIVERIES_MAX.items():
+def measure_rates(clients: int, counts: Counts) -> Rates:
+    """Print and return what each way delivers, in turns."""
+    deliveries_of = {
+        "naive": counts.naive_deliveries,
+        "app": counts.deliveries,
+        "picows": counts.deliveries,
+    }
+    rates: dict[str, list[float]] = {way: [] for way in deliveries_of}
+    for _ in range(counts.rounds):
+        for way, deliveries in deliveries_of.items():
             messages = min(deliveries // clients, _MESSAGES_MAX)
             rate, _, _ = serve(way, clients, messages, 0)
             rates[way].append(rate)
-    return Rates(clients, rates)
+    found = Rates(clients, rates)
+    show(found)
+    return found
 
 
 def serve(way: str, clients: int, *arguments: float | str) -> list[float]:
@@ -88,4 +129,4 @@ if __name__ == "__main__":
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
         f"Python {platform.python_version()}; medians"
     )
-    run(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
+    run(Counts(rounds=int(sys.argv[1])) if len(sys.argv) > 1 else _COUNTS)

@@ -3,7 +3,8 @@
 ``python -m tests.benchmarks.ingest``. The limit is what a program could do that knew nothing but
 these rows: one numpy structure, one COPY of 10,000 rows, nothing else. The sink does what it always
 does: columns to rows, the place of the sink moved in the same transaction, spans. Rounds alternate,
-medians count; the server is the embedded one with its own settings, durable commits included.
+medians count; the server is the embedded one with its own settings, durable commits included. At
+the end stands the share of the limit that must be reached.
 """
 
 from __future__ import annotations
@@ -28,13 +29,23 @@ from streams.database.embedded import EmbeddedServer, has_timescale
 from streams.database.migrating import migrate
 from streams.database.preparing import make_database
 from streams.database.writing import Stored, Writer
+from tests.benchmarks.targets import Target, show_verdict
 from tests.generated import START_NS, universe
 
-ROWS = 10_000
-BATCHES = 20
-ROUNDS = 7
 PLACE: Place = ("bench", 0)
 SYMBOLS = tuple(f"S{number:02}" for number in range(20))
+_RATIO_MIN = 0.8
+
+
+class Counts(NamedTuple):
+    """How much is measured: rows of a batch, batches of a round, rounds."""
+
+    rows: int = 10_000
+    batches: int = 20
+    rounds: int = 7
+
+
+_COUNTS = Counts()
 
 
 class Figures(NamedTuple):
@@ -51,20 +62,21 @@ class Figures(NamedTuple):
         return self.sink / self.limit
 
 
-def tables(relation: str) -> list[Any]:
+def tables(relation: str, counts: Counts) -> list[Any]:
     """Return batches of generated rows of 20 instruments in merged order."""
+    rows = counts.rows
     rng = np.random.default_rng(1)
     found: list[Any] = []
-    for number in range(BATCHES):
+    for number in range(counts.batches):
         keys: dict[str, Any] = {
-            "pos": np.arange(ROWS),
-            "ts": START_NS + np.arange(number * ROWS, (number + 1) * ROWS) * 1_000_000,
-            "instrument": rng.integers(0, len(SYMBOLS), ROWS).astype(np.int32),
-            "source": np.zeros(ROWS, np.int32),
-            "seq": np.arange(number * ROWS, (number + 1) * ROWS),
+            "pos": np.arange(rows),
+            "ts": START_NS + np.arange(number * rows, (number + 1) * rows) * 1_000_000,
+            "instrument": rng.integers(0, len(SYMBOLS), rows).astype(np.int32),
+            "source": np.zeros(rows, np.int32),
+            "seq": np.arange(number * rows, (number + 1) * rows),
         }
-        price = np.round(100 + rng.standard_normal(ROWS), 2)
-        size = rng.integers(1, 500, ROWS).astype(np.float64)
+        price = np.round(100 + rng.standard_normal(rows), 2)
+        size = rng.integers(1, 500, rows).astype(np.float64)
         if relation == "trades":
             found.append(TradeColumns(**keys, price=price, size=size))
         else:
@@ -75,6 +87,7 @@ def tables(relation: str) -> list[Any]:
 
 async def limit_round(database: Database, relation: str, batches: list[Any], run: str) -> float:
     """Return the rows per second of bare COPYs of prebuilt structures' bytes, built in time."""
+    rows = len(batches[0].ts)
     names = np.array([f"{symbol}.XXXX" for symbol in SYMBOLS], "S8")
     run_id = run.encode()
     values = ("price", "size") if relation == "trades" else ("bid", "ask", "bid_size", "ask_size")
@@ -89,7 +102,7 @@ async def limit_round(database: Database, relation: str, batches: list[Any], run
     async with database.writing() as connection:
         begun = time.perf_counter()
         for number, table in enumerate(batches):
-            out = np.empty(ROWS, layout)
+            out = np.empty(rows, layout)
             out["n"] = len(forms)
             for name, _ in forms:
                 field = layout.fields
@@ -98,7 +111,7 @@ async def limit_round(database: Database, relation: str, batches: list[Any], run
             out["run"], out["source"], out["partition"] = run_id, b"source", 0
             out["ts"], out["seq"] = table.ts, table.seq
             out["instrument"] = names[table.instrument]
-            out["offset"] = np.arange(number * ROWS, (number + 1) * ROWS)
+            out["offset"] = np.arange(number * rows, (number + 1) * rows)
             for name in values:
                 out[name] = getattr(table, name)
 
@@ -110,11 +123,12 @@ async def limit_round(database: Database, relation: str, batches: list[Any], run
             await connection.copy_to_table(
                 relation, source=pieces(), schema_name="millrace", format="binary"
             )
-        return len(batches) * ROWS / (time.perf_counter() - begun)
+        return len(batches) * rows / (time.perf_counter() - begun)
 
 
 async def sink_round(database: Database, batches: list[Any], run: str) -> float:
     """Return the rows per second of the sink's own way."""
+    rows = len(batches[0].ts)
     instruments = universe(SYMBOLS)
     instruments.source_index("source")
     writer = Writer(f"bench:{run}")
@@ -124,20 +138,22 @@ async def sink_round(database: Database, batches: list[Any], run: str) -> float:
         begun = time.perf_counter()
         for number, table in enumerate(batches):
             batch = Batch(run)
-            offsets = np.arange(number * ROWS, (number + 1) * ROWS, dtype=np.int64)
+            offsets = np.arange(number * rows, (number + 1) * rows, dtype=np.int64)
             batch.add_table(instruments, table, offsets)
             batch.places[PLACE] = number + 1
             await writer.write(connection, batch, {PLACE: Stored(number, {})})
-        return len(batches) * ROWS / (time.perf_counter() - begun)
+        return len(batches) * rows / (time.perf_counter() - begun)
 
 
-async def measure(options: dict[str, Any], tier: str, relation: str) -> Figures:
+async def measure(
+    options: dict[str, Any], tier: str, relation: str, counts: Counts = _COUNTS
+) -> Figures:
     """Return the medians of interleaved rounds into one table."""
     database = Database(options)
-    batches = tables(relation)
+    batches = tables(relation, counts)
     sink, limit = [], []
     try:
-        for number in range(-1, ROUNDS):
+        for number in range(-1, counts.rounds):
             async with database.writing() as connection:
                 await connection.execute(f"TRUNCATE {relation}")
             first = await sink_round(database, batches, f"{relation}{number}")
@@ -179,7 +195,13 @@ def run() -> list[Figures]:
                 ]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    print(f"ingest, {ROWS:,} rows a batch, medians of {ROUNDS} rounds, rows/s")
+    show(figures, _COUNTS)
+    return figures
+
+
+def show(figures: list[Figures], counts: Counts) -> None:
+    """Print the table and what must be reached."""
+    print(f"ingest, {counts.rows:,} rows a batch, medians of {counts.rounds} rounds, rows/s")
     print(f"  {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print(f"  {'tier':10} {'table':8} {'sink':>12} {'binary COPY':>12} {'ratio':>6}")
     for item in figures:
@@ -187,7 +209,12 @@ def run() -> list[Figures]:
             f"  {item.tier:10} {item.relation:8} {item.sink:12,.0f} {item.limit:12,.0f}"
             f" {item.ratio:6.2f}"
         )
-    return figures
+    show_verdict(
+        [
+            Target(f"{item.relation} ({item.tier}) by COPY's", item.ratio, _RATIO_MIN)
+            for item in figures
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -247,6 +247,9 @@ async def test_results_add_up(asked: Asked) -> None:
     same([account], snapshots[-1:])
 
 
+FINISHED_NS = (0, 0, 400, 200, 300)
+
+
 async def test_backtests_come_with_their_request_newest_first(database: Database) -> None:
     hand, history = OneBatch(database, "asks-backtests"), StoredHistory(database)
     for number in range(5):
@@ -255,14 +258,16 @@ async def test_backtests_come_with_their_request_newest_first(database: Database
             event_id=f"q{task}", ts_event_ns=number + 1, task_id=task, strategy_name="s"
         )
         result = BacktestResult(
-            f"r{task}", number + 10, task, "", task, "s", RunStatus.COMPLETED, {"sharpe": 1.0}
-        )
+            f"r{task}", number + 10, task, "", task, "s", RunStatus.COMPLETED, {"sharpe": 1.0},
+            finished_ns=FINISHED_NS[number],
+        )  # fmt: skip
         hand.batch.add_records(t.BACKTEST_REQUESTS, 0, [(number, request)])
         hand.batch.add_records(t.BACKTEST_RESULTS, 0, [(number, result)])
     await hand.write()
 
     found = await pages(lambda c: history.backtests("s", 2, c, "asks-backtests"))
-    assert [item.result.ts_event_ns for item in found] == [14, 13, 12, 11, 10]
+    # The first two are of before the wall clock was noted.
+    assert [item.result.ts_event_ns for item in found] == [12, 14, 13, 11, 10]
     assert all(
         item.request is not None and item.request.task_id == item.result.task_id for item in found
     )

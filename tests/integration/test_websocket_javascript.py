@@ -99,6 +99,23 @@ async def test_client_goes_on_by_itself_after_the_server_was_stopped() -> None:
     assert places(seen) == all_places(site.log, t.ORDER_EVENTS)
 
 
+async def test_slow_reader_leaves_the_server_and_goes_on_from_its_cursor() -> None:
+    async with (
+        served() as site,
+        script(site, 3000, topics=[t.ORDER_EVENTS], itemsMax=100) as client,
+    ):
+        kinds = [(await client.item())["kind"]]
+        site.log.append(events(3000))
+        items: list[Any] = []
+        while len(items) < 3000:
+            item = await client.item()
+            kinds.append(item["kind"])
+            items += [item] if item["kind"] == "update" else []
+
+    assert places(items) == all_places(site.log, t.ORDER_EVENTS)
+    assert kinds.count("subscribed") > 1
+
+
 async def test_gaps_are_given_and_lost_places_are_errors() -> None:
     log = MemoryLog("run-1", lambda: START_NS, history_max=10)
     async with served(log) as site:

@@ -14,7 +14,11 @@ from typing import Any
 
 import pytest
 
-from infra.backtest_agent import BacktestAgent, refusal_of
+from infra.backtest_agent import Asked, BacktestAgent
+from infra.backtest_process import refusal_of
+from infra.backtests import failure_code
+from infra.operating import Operating, left_of
+from infra.settings import Settings
 from schemas import topics as t
 from schemas.control import (
     BacktestCancel,
@@ -26,7 +30,10 @@ from schemas.control import (
 )
 from schemas.enums import RunStatus
 from schemas.envelope import Header
+from schemas.errors import DataError, MillraceError, NotFoundError, StorageError
 from streams.memory_log import MemoryLog
+from web.app import WebSettings, create_app
+from web.views.backtests import Backtests
 
 
 def request(task_id: str = "t", **fields: Any) -> BacktestRequest:
@@ -68,10 +75,17 @@ def test_request_for_known_data_is_run(data: str) -> None:
 
 
 class Log(MemoryLog):
-    """A log to which agents write without waiting."""
+    """A log to which agents write without waiting; it refuses one record of ``refused`` topics."""
+
+    def __init__(self, run_id: str, now_ns: Callable[[], int]) -> None:
+        super().__init__(run_id, now_ns)
+        self.refused: set[str] = set()
 
     def publish_side(self, topic: str, record: Header) -> None:
         """Append one record."""
+        if topic in self.refused:
+            self.refused.remove(topic)
+            raise StorageError("too many records are waiting")
         self.append([(topic, record)])
 
 
@@ -87,7 +101,11 @@ print(json.dumps(
     {"metrics": {"sharpe_ratio": 1.5}, "events": 10, "manifest": manifest, "folder": "runs/x"}
 ))
 """
-FAILS = "import sys; sys.stderr.write('error: strategy nope not found\\n'); sys.exit(2)"
+FAILS = """
+import sys
+sys.stderr.write('{"code": "not_found"}\\nerror: strategy nope not found\\n')
+sys.exit(2)
+"""
 HANGS = (
     'import sys, time; sys.stderr.write(\'{"done": 1, "total": 2}\\n\');'
     " sys.stderr.flush(); time.sleep(60)"
@@ -120,12 +138,15 @@ class Side:
 
 
 @asynccontextmanager
-async def agents(program: str, *names: str) -> AsyncIterator[Side]:
+async def agents(
+    program: str, *names: str, beat_s: float = 10.0, silence_s: float = 60.0
+) -> AsyncIterator[Side]:
     """Run agents whose backtests are a script."""
     side = Side()
     for name in names or ("one",):
         command = (sys.executable, "-c", program)
-        side.agents.append(BacktestAgent(side.log, name, command))
+        agent = BacktestAgent(side.log, name, command, beat_s=beat_s, silence_s=silence_s)
+        side.agents.append(agent)
     try:
         yield side
     finally:
@@ -172,6 +193,45 @@ async def test_failure_has_its_code_and_the_last_words_of_the_program() -> None:
     assert result.detail == "strategy nope not found"
 
 
+@pytest.mark.parametrize(
+    ("program", "code", "detail"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", "backtest_failed", "its process ended by signal 9"),
+        ("raise KeyError('range')", "backtest_failed", "its process ended with status 1: KeyError"),
+        ("import sys; sys.exit(2)", "backtest_failed", "its process ended with status 2"),
+        ("import sys; print('error: no sets/orange', file=sys.stderr); sys.exit(2)",
+         "bad_request", "no sets/orange"),
+        ("print('[]')", "backtest_failed", "could not be run"),
+    ],
+)  # fmt: skip
+async def test_only_what_the_command_line_refuses_is_the_fault_of_who_asked(
+    program: str, code: str, detail: str
+) -> None:
+    async with agents(program) as side:
+        side.ask(
+            request("a"), ParityRequest(event_id="p", ts_event_ns=0, task_id="p", run="backtest-1")
+        )
+        await side.until(lambda: len(side.said(t.BACKTEST_RESULTS)) == 2)
+        backtest, parity = side.said(t.BACKTEST_RESULTS)
+
+    assert (backtest.status, backtest.metrics["code"]) == (RunStatus.FAILED, code)
+    assert detail in backtest.detail
+    assert (parity.status, parity.code) == (RunStatus.FAILED, code)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (NotFoundError("strategy nope not found", field="strategy"), "not_found"),
+        (DataError("daily has no data in this range", field="range"), "no_data"),
+        (NotFoundError("no such data set", field="data", value="sets/orange"), "bad_request"),
+        (StorageError("the disk is full"), "backtest_failed"),
+    ],
+)
+def test_failure_has_its_code_by_its_kind(error: MillraceError, code: str) -> None:
+    assert failure_code(error) == code
+
+
 async def test_running_and_waiting_backtests_are_given_up() -> None:
     async with agents(HANGS) as side:
         side.ask(request("a"), request("b"))
@@ -185,6 +245,118 @@ async def test_running_and_waiting_backtests_are_given_up() -> None:
         ("a", RunStatus.CANCELED, "wrong"),
         ("b", RunStatus.CANCELED, "wrong"),
     ]
+
+
+async def test_stopped_agent_ends_what_runs_and_what_waits_as_interrupted() -> None:
+    async with agents(HANGS) as side:
+        side.ask(request("a"), request("b"))
+        await side.until(lambda: [p for p in side.said(t.BACKTEST_PROGRESS) if p.events_done])
+        await side.agents.pop().stop()
+        results = side.said(t.BACKTEST_RESULTS)
+
+    assert [(r.task_id, r.status, r.metrics["code"]) for r in results] == [
+        ("a", RunStatus.FAILED, "interrupted"),
+        ("b", RunStatus.FAILED, "interrupted"),
+    ]
+    assert "ask again" in results[0].detail
+
+
+async def test_cancel_that_comes_while_the_process_begins_is_not_missed() -> None:
+    async with agents(HANGS) as side:
+        side.ask(request("a"))
+        await side.until(lambda: side.said(t.BACKTEST_PROGRESS)[-1].status is RunStatus.RUNNING)
+        assert not side.agents[0].running  # it is being started
+        side.ask(BacktestCancel(ts_event_ns=0, task_id="a", reason="wrong"))
+        await side.until(lambda: side.said(t.BACKTEST_RESULTS))
+        (result,) = side.said(t.BACKTEST_RESULTS)
+
+    assert (result.status, result.detail) == (RunStatus.CANCELED, "wrong")
+
+
+def left_on_a_log(*claims: tuple[str, str]) -> list[Asked]:
+    """Return what stands on a log of claimed requests, a finished one and a comparison."""
+    backtests = Backtests(100)
+    for task_id, agent in (*claims, ("done", "one")):
+        backtests.on_request(request(task_id))
+        backtests.on_progress(progress(task_id, RunStatus.QUEUED, agent))
+        backtests.on_progress(progress(task_id, RunStatus.QUEUED, "late"))
+        backtests.on_progress(progress(task_id, RunStatus.RUNNING))
+    backtests.on_result(BacktestResult("r", 0, "", "", "done", "s", RunStatus.COMPLETED, {}))
+    backtests.on_progress(progress("old", RunStatus.QUEUED, "one"))  # its request is gone
+    backtests.on_request(ParityRequest(event_id="p", ts_event_ns=0, task_id="p", run="r-1"))
+    return list(left_of(backtests))
+
+
+def progress(task_id: str, status: RunStatus, detail: str = "", done: int = 0) -> BacktestProgress:
+    """Return what an agent tells of a request."""
+    event_id = f"{task_id}-{status}-{detail}-{done}"
+    return BacktestProgress(event_id, 0, "", f"e-{task_id}", task_id, status, done, 9, detail)
+
+
+async def test_agent_ends_at_its_start_what_it_claimed_before_it_died() -> None:
+    async with agents(RUNS) as side:
+        side.agents[0].take_over(left_on_a_log(("a", "one"), ("b", "other")))
+        results = side.said(t.BACKTEST_RESULTS)
+
+    assert [(r.task_id, r.causation_id, r.metrics["code"]) for r in results] == [
+        ("a", "e-a", "interrupted"),
+        ("old", "e-old", "interrupted"),
+    ]
+
+
+async def test_process_that_starts_ends_what_one_before_it_has_left(tmp_path: Path) -> None:
+    log = Log("run-1", lambda: 0)
+    log.append([
+        (t.BACKTEST_REQUESTS, request("a")),
+        (t.BACKTEST_PROGRESS, progress("a", RunStatus.QUEUED, "local")),
+        (t.BACKTEST_PROGRESS, progress("a", RunStatus.RUNNING, done=3)),
+    ])  # fmt: skip
+    context = create_app(log, WebSettings(), lambda: "id").state.context
+    context.views.load(log)
+    agent = BacktestAgent(log)
+    operating = Operating(context, agent, Settings(), runner=None, reports=tmp_path, root=tmp_path)
+
+    operating.start()
+    await operating.stop()
+    await agent.stop()
+
+    (result,) = [item.record for item in log.read(t.BACKTEST_RESULTS, 0, 9)]
+    assert isinstance(result, BacktestResult)
+    assert (result.task_id, result.metrics["code"]) == ("a", "interrupted")
+
+
+async def test_request_of_an_agent_that_fell_silent_is_ended_by_another() -> None:
+    async with agents(RUNS, beat_s=0.02, silence_s=0.2) as side:
+        side.agents[0].take_over(left_on_a_log(("a", "other")))
+        await side.until(lambda: {"a", "p"} <= {r.task_id for r in side.said(t.BACKTEST_RESULTS)})
+        results = {r.task_id: r for r in side.said(t.BACKTEST_RESULTS)}
+
+    assert (results["a"].status, results["a"].metrics["code"]) == (RunStatus.FAILED, "interrupted")
+    assert (results["p"].status, results["p"].code) == (RunStatus.FAILED, "interrupted")
+    assert results["p"].detail == "no backtest agent has taken it; ask again"
+
+
+async def test_request_behind_one_of_which_is_heard_is_not_lost() -> None:
+    # "one" runs what hangs and tells of it; "two" hears of that, so what waits is not lost either.
+    async with agents(HANGS, "one", "two", beat_s=0.02, silence_s=0.3) as side:
+        side.ask(request("a"), request("b"))
+        await side.until(lambda: len(side.said(t.BACKTEST_PROGRESS)) > 30)
+        results = side.said(t.BACKTEST_RESULTS)
+        told = [p.event_id for p in side.said(t.BACKTEST_PROGRESS)]
+
+    assert results == []
+    assert len(set(told)) == len(told)  # a repeated id would be passed over
+
+
+async def test_result_that_the_log_does_not_take_is_told_later() -> None:
+    async with agents(RUNS, beat_s=0.02) as side:
+        side.log.refused = {t.BACKTEST_RESULTS}
+        side.ask(request("a"))
+        await side.until(lambda: len(side.said(t.BACKTEST_PROGRESS)) >= 3)
+        await side.until(lambda: not side.log.refused)
+        await side.until(lambda: side.said(t.BACKTEST_RESULTS))
+
+    assert [r.status for r in side.said(t.BACKTEST_RESULTS)] == [RunStatus.COMPLETED]
 
 
 async def test_comparison_with_differences_is_a_result() -> None:

@@ -65,7 +65,9 @@ def progress(task_id: str, status: RunStatus, done: int = 0, total: int = 0) -> 
     )
 
 
-def parity(asked: ParityRequest, status: RunStatus = RunStatus.COMPLETED) -> ParityResult:
+def parity(
+    asked: ParityRequest, status: RunStatus = RunStatus.COMPLETED, code: str = ""
+) -> ParityResult:
     """Return what a comparison found."""
     return ParityResult(
         f"y-{asked.task_id}",
@@ -80,15 +82,17 @@ def parity(asked: ParityRequest, status: RunStatus = RunStatus.COMPLETED) -> Par
         "aa",
         "aa",
         detail="" if status is RunStatus.COMPLETED else "its strategy was a file",
+        code=code,
     )
 
 
 class Agent:
     """Answers comparisons, and cancels that are asked for in earnest."""
 
-    def __init__(self, run: Run, status: RunStatus = RunStatus.COMPLETED) -> None:
+    def __init__(self, run: Run, status: RunStatus = RunStatus.COMPLETED, code: str = "") -> None:
         self._run = run
         self._status = status
+        self._code = code
         run.log.listen(self)
 
     def __call__(self, published: Any) -> None:
@@ -97,7 +101,7 @@ class Agent:
         for item in published:
             record = item.record
             if isinstance(record, ParityRequest):
-                self._answer(parity(record, self._status))
+                self._answer(parity(record, self._status, self._code))
             elif isinstance(record, BacktestCancel) and record.reason:
                 self._answer(result(record.task_id, "", RunStatus.CANCELED))
 
@@ -222,12 +226,35 @@ class StoredBacktests:
 
 def place(result: BacktestResult) -> tuple[int, str]:
     """Return where a result stands in the history."""
-    return result.ts_event_ns, result.event_id
+    return result.finished_ns or result.ts_event_ns, result.event_id
 
 
 def at(ns: int, task_id: str, run_id: str = "r") -> BacktestResult:
     """Return the result of a backtest that finished so many ns behind the start."""
     return msgspec.structs.replace(result(task_id, run_id), ts_event_ns=START_NS + ns)
+
+
+def test_history_goes_by_the_wall_clock_while_the_time_of_the_market_stands(
+    run: Run, client: TestClient
+) -> None:
+    # Ids of results are hashes: they say nothing of what came first.
+    for task_id, ns, event_id in (("first", 7, "z"), ("second", 8, "a"), ("third", 9, "m")):
+        finished = msgspec.structs.replace(
+            at(0, task_id), event_id=event_id, finished_ns=2 * START_NS + ns
+        )
+        run.append(client, [(t.BACKTEST_RESULTS, finished)])
+    later_market = at(10**18, "before")  # a session of later data that ran before
+    run.context.history = StoredBacktests(
+        msgspec.structs.replace(later_market, finished_ns=2 * START_NS)
+    )
+
+    first = client.get("/api/backtest/history?limit=2").json()
+    rest = client.get(f"/api/backtest/history?limit=3&cursor={first['next_cursor']}").json()
+
+    found = [*first["backtests"], *rest["backtests"]]
+    names = [item["task_id"] for item in found]
+    assert names == ["third", "second", "first", "before", "task-1"]
+    assert found[0]["result"]["finished_ns"] == 2 * START_NS + 9
 
 
 def test_history_is_of_memory_and_of_all_runs_in_the_database(run: Run, client: TestClient) -> None:
@@ -409,12 +436,22 @@ def test_parity_that_takes_long_is_answered_with_the_place_to_ask(client: TestCl
     assert client.get(response.headers["location"]).json()["status"] == "RUNNING"
 
 
-def test_parity_that_fails_or_has_no_run_is_refused(run: Run, client: TestClient) -> None:
-    Agent(run, RunStatus.FAILED)
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [("", 422), ("bad_request", 422), ("interrupted", 503), ("backtest_failed", 500)],
+)
+def test_parity_that_fails_is_the_fault_of_who_asked_or_ours(
+    run: Run, client: TestClient, code: str, status: int
+) -> None:
+    Agent(run, RunStatus.FAILED, code)
 
     failed = client.post("/api/backtest/parity", json={"run_id": "backtest-1"})
 
-    assert problem(failed, 422)["code"] == "parity_failed"
+    assert problem(failed, status)["code"] == "parity_failed"
+    assert ("retry-after" in failed.headers) == (status == 503)
+
+
+def test_parity_of_a_run_that_is_not_there_is_refused(client: TestClient) -> None:
     problem(client.post("/api/backtest/parity", json={"run_id": "nope"}), 404)
     problem(client.post("/api/backtest/parity", json={"run_id": "../../etc"}), 422)
     problem(client.get("/api/backtest/parity/nope"), 404)

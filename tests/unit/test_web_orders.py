@@ -112,6 +112,32 @@ def test_ambiguous_symbol_is_refused_with_its_candidates_as_a_list(
     assert content["candidates"] == ["SPY.ARCX", "SPY.XNYS"]
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/orders",
+        "/api/trades",
+        "/api/fills",
+        "/api/risk/decisions",
+        "/api/positions",
+        "/api/strategies/momentum/signals",
+    ],
+)
+def test_symbol_of_a_filter_stands_for_one_instrument(
+    run: Run, client: TestClient, path: str
+) -> None:
+    unknown = problem(client.get(f"{path}?symbol=NOPE"), 422)
+    one = client.get(f"{path}?symbol=SPY").json()
+    run.append(client, [(t.REFERENCE_INSTRUMENTS, instrument("SPY", "XNYS"))])
+
+    several = problem(client.get(f"{path}?symbol=SPY"), 422)
+
+    assert unknown["code"] == "symbol_unknown"
+    assert several["candidates"] == ["SPY.ARCX", "SPY.XNYS"]
+    assert client.get(f"{path}?symbol=SPY.ARCX").json() == one
+    assert client.get("/api/instruments?symbol=SPY").json()["count"] == 2
+
+
 def test_order_whose_id_is_repeated_is_answered_as_the_one_that_stands(client: TestClient) -> None:
     first = client.post("/api/orders", json=body(client_order_id="twice"))
     second = client.post("/api/orders", json=body(client_order_id="twice"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
@@ -185,6 +185,42 @@ def test_long_snapshot_comes_in_parts(run: Run, client: TestClient) -> None:
 
     assert [part["is_last"] for part in parts] == [False, False, True]
     assert sum(len(part["records"]) for part in parts) == 452
+
+
+def snapshot_of(run: Run, topic: str) -> tuple[int, set[bool]]:
+    """Return how many records a snapshot has, and what its parts say of being complete."""
+    with run.client() as client, connect(client) as socket:
+        socket.subscribe(topic, snapshot=True)
+        parts = [socket.receive()]
+        while not parts[-1]["is_last"]:
+            parts.append(socket.receive())
+    return sum(len(part["records"]) for part in parts), {part["is_complete"] for part in parts}
+
+
+@pytest.mark.parametrize(
+    ("topic", "count", "expected"),
+    [
+        (t.PORTFOLIO_POSITIONS, 10_000, (10_000, {True})),
+        (t.PORTFOLIO_POSITIONS, 10_001, (10_000, {False})),
+        (t.MARKET_EVENTS, 2_000, (2_000, {True})),
+        (t.MARKET_EVENTS, 2_001, (2_000, {False})),
+        (t.ORDER_EVENTS, 200, (200, {True})),
+        (t.ORDER_EVENTS, 201, (200, {False})),
+    ],
+)
+def test_snapshot_is_whole_or_says_that_it_is_not(
+    topic: str, count: int, expected: tuple[int, set[bool]]
+) -> None:
+    log = MemoryLog("run-1", lambda: START_NS, history_max=20_000)
+    run = Run(has_stage=False, log=log)
+    records: dict[str, Callable[[int], Header]] = {
+        t.PORTFOLIO_POSITIONS: lambda n: position(strategy_id=f"s-{n}"),
+        t.MARKET_EVENTS: lambda n: trade(1.0, instrument_id=f"S{n}.X"),
+        t.ORDER_EVENTS: lambda n: submitted(submit(f"o-{n}")),
+    }
+    run.log.append([(topic, records[topic](n)) for n in range(count)])
+
+    assert snapshot_of(run, topic) == expected
 
 
 def test_filters_leave_out_other_values_and_spare_records_without_the_field(

@@ -30,6 +30,16 @@ from web.waiting import within
 
 RunId = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
 _TEXTS = frozenset({"side", "strategy_id", "instrument_id"})
+_STATUS_BY_CODE = {
+    "not_found": 404,
+    "no_data": 422,
+    "bad_request": 422,
+    "busy": 503,
+    "timeout": 503,
+    "interrupted": 503,
+    "canceled": 409,
+}
+"""What the agent says of a failure; whatever else it says is a fault of ours."""
 
 
 class TableQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -50,6 +60,16 @@ class ParityBody(msgspec.Struct, forbid_unknown_fields=True):
     """The recorded run to compare: its id, or the task of a backtest."""
 
     run_id: RunId
+
+
+def failure(code: str, detail: str, name: str = "") -> ProblemError:
+    """Return the problem of what the agent could not do; its ``code`` decides the status.
+
+    The problem's own code is ``name``, if there is one.
+    """
+    status = _STATUS_BY_CODE.get(code, 500)
+    headers = {"Retry-After": "5"} if status == 503 else None
+    return ProblemError(status, name or code, detail, headers=headers)
 
 
 async def get_report(context: Context, call: Call[NoQuery, None]) -> answers.BacktestReport:
@@ -141,7 +161,8 @@ async def start_parity(context: Context, call: Call[NoQuery, ParityBody]) -> ans
         body = answers.BacktestStarted(task_id, "running")
         return Reply(202, body, {"Location": location})
     if result.status is not RunStatus.COMPLETED:
-        raise ProblemError(422, "parity_failed", result.detail or "the run cannot be compared")
+        detail = result.detail or "the run cannot be compared"
+        raise failure(result.code or "bad_request", detail, "parity_failed")
     return _parity(result)
 
 

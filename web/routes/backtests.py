@@ -26,7 +26,7 @@ from web.context import Context
 from web.history import stored
 from web.problems import FieldError, ProblemError, invalid, not_found
 from web.route_table import Call, NoQuery, Reply, Route
-from web.routes.backtest_results import FIRST
+from web.routes.backtest_results import FIRST, failure
 from web.routes.pages import bad_cursor
 from web.scopes import BACKTEST, READ
 from web.stored_backtests import row_of, stored_backtest
@@ -34,14 +34,6 @@ from web.times import format_time, parse_time
 from web.views.backtests import BacktestRow, Said
 from web.waiting import within
 
-_STATUS_BY_CODE = {
-    "not_found": 404,
-    "no_data": 422,
-    "bad_request": 422,
-    "busy": 503,
-    "timeout": 503,
-    "canceled": 409,
-}
 _QUESTION = "backtests"
 """As the database calls it, so that one cursor holds for both."""
 
@@ -86,7 +78,7 @@ async def run_backtest(
 ) -> answers.BacktestMetrics | Reply:
     """Run a backtest and wait for its metrics; 202 with Location if it takes too long.
 
-    409 if it is given up meanwhile.
+    409 if it is given up meanwhile, 503 if what runs it is stopped.
     """
     request = _request(context, call.body, call.operator)
     with context.waiters.expect(BACKTEST_RESULTS, request.task_id) as answer:
@@ -175,7 +167,12 @@ def _in_memory(
 def _place(row: BacktestRow) -> tuple[int, str]:
     """Return the place of a finished backtest in the history, in memory and in the database."""
     assert row.result is not None  # it is finished
-    return row.result.ts_event_ns, row.result.event_id
+    return _finished_ns(row.result), row.result.event_id
+
+
+def _finished_ns(result: BacktestResult) -> int:
+    """Return when a backtest finished, by the wall clock if that was noted."""
+    return result.finished_ns or result.ts_event_ns
 
 
 async def get_backtest(context: Context, call: Call[NoQuery, None]) -> answers.BacktestState:
@@ -301,15 +298,12 @@ def _request(context: Context, body: RunRequest, operator: str) -> BacktestReque
 
 
 def _failure(result: BacktestResult) -> ProblemError:
-    """Return the problem of a backtest that failed; the agent's code decides the status."""
+    """Return the problem of a backtest that failed."""
     code = str(result.metrics.get("code") or "backtest_failed")
     detail = result.detail or "the backtest failed"
     if code == "not_found" and "not found" not in detail:
         detail = f"strategy {result.strategy_name} not found; {detail}"
-    status = _STATUS_BY_CODE.get(code, 500)
-    return ProblemError(
-        status, code, detail, headers={"Retry-After": "5"} if status == 503 else None
-    )
+    return failure(code, detail)
 
 
 def _metrics(result: BacktestResult) -> answers.BacktestMetrics:
@@ -331,8 +325,8 @@ def _metrics(result: BacktestResult) -> answers.BacktestMetrics:
         figure("win_rate"),
         result.output_hash,
         values,
-        format_time(result.ts_event_ns),
-        result.ts_event_ns,
+        format_time(_finished_ns(result)),
+        _finished_ns(result),
     )
 
 

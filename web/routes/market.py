@@ -15,7 +15,7 @@ from web.context import Context
 from web.history import stored
 from web.route_table import Call, NoQuery, Route
 from web.routes.pages import bad_cursor, instant
-from web.routes.resolving import is_symbol, known_instrument, resolve_symbol
+from web.routes.resolving import known_instrument, resolve_symbol
 from web.routes.trades import book_top
 from web.scopes import READ
 from web.times import format_time
@@ -242,12 +242,12 @@ def _newest(
 async def list_instruments(
     context: Context, call: Call[InstrumentsQuery, None]
 ) -> answers.Instruments:
-    """List the instruments of the run, by id."""
+    """List the instruments of the run, by id; ``symbol`` may stand for several here."""
     views, query = context.views, call.query
     found = [
         _instrument(views, name)
         for name, item in sorted(views.market.instruments.items())
-        if is_symbol(views, name, query.symbol) and query.venue in (None, item.venue)
+        if query.symbol in (None, "", name, item.symbol) and query.venue in (None, item.venue)
     ]
     return answers.Instruments(found, len(found))
 

@@ -18,7 +18,6 @@ from web.context import Context
 from web.history import stored
 from web.routes.pages import bad_cursor, instant
 from web.views.kept import Kept
-from web.views.models import Views
 
 T = TypeVar("T")
 
@@ -162,11 +161,3 @@ def _joined(
         name = (place.ts_ns, place.event_id)
         known[name] = (known[name][0] if name in known else place, item)
     return sorted(known.values(), key=lambda row: row[0], reverse=True)
-
-
-def instruments_of(views: Views, symbol: str | None) -> tuple[str, ...]:
-    """Return the ids of the instruments that a filter names; none for a filter that names all."""
-    if not symbol:
-        return ()
-    known = {i.instrument_id for i in views.market.instruments.values() if i.symbol == symbol}
-    return tuple(sorted({symbol, *known}))

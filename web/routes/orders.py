@@ -17,9 +17,9 @@ from web.context import Context
 from web.problems import FieldError, invalid
 from web.route_table import Call, Route
 from web.routes import past_orders
-from web.routes.older import asked, instruments_of
+from web.routes.older import asked
 from web.routes.order_entry import OrderQuery
-from web.routes.resolving import is_symbol
+from web.routes.resolving import instruments_of, is_among
 from web.routes.sending import order_answer
 from web.scopes import READ
 from web.times import format_time
@@ -56,12 +56,13 @@ class ClientIdQuery(msgspec.Struct, forbid_unknown_fields=True):
 async def list_orders(context: Context, call: Call[OrdersQuery, None]) -> answers.OrderPage:
     """List orders, the newest first."""
     query = call.query
+    filters = _filters(context.views, query)
     found = await past_orders.page_of(
         context,
         asked("orders", query),
-        _filters(context.views, query),
+        filters,
         _statuses(query),
-        lambda row: _is_wanted(context.views, query, row),
+        lambda row: _is_wanted(query, row) and is_among(filters.instrument_ids, row.instrument_id),
     )
     orders = [order_answer(context.views, row) for row in found.rows]
     return answers.OrderPage(orders, len(orders), found.cursor, found.is_complete)
@@ -156,14 +157,13 @@ def _filters(views: Views, query: OrdersQuery) -> Filters:
     )
 
 
-def _is_wanted(views: Views, query: OrdersQuery, row: OrderRow) -> bool:
+def _is_wanted(query: OrdersQuery, row: OrderRow) -> bool:
     return (
         query.account_id in (None, "", row.account_id)
         and query.strategy_id in (None, "", row.strategy_id)
         and query.client_order_id in (None, "", row.client_order_id)
         and query.side in (None, row.side)
         and query.order_type in (None, row.order_type)
-        and is_symbol(views, row.instrument_id, query.symbol)
     )
 
 

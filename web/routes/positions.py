@@ -17,7 +17,7 @@ from web.context import Context
 from web.problems import FieldError, invalid, not_found
 from web.route_table import Call, Reply, Route
 from web.routes.order_entry import EntryQuery, Name, patience
-from web.routes.resolving import is_symbol, known_instrument
+from web.routes.resolving import instruments_of, is_among, known_instrument
 from web.routes.sending import submit
 from web.routes.valuing import position_answer
 from web.scopes import READ, TRADE
@@ -59,12 +59,13 @@ class CloseQuery(EntryQuery, forbid_unknown_fields=True):
 async def list_positions(context: Context, call: Call[PositionsQuery, None]) -> answers.Positions:
     """List positions by account, strategy and instrument."""
     views, query = context.views, call.query
+    chosen = instruments_of(views, query.symbol)
     found = [
         position_answer(views, p)
         for _, p in sorted(views.portfolio.positions.items())
         if query.account_id in (None, "", p.account_id)
         and query.strategy_id in (None, "", p.strategy_id)
-        and is_symbol(views, p.instrument_id, query.symbol)
+        and is_among(chosen, p.instrument_id)
         and (p.quantity or not query.is_open)
     ]
     return answers.Positions(found, len(found))

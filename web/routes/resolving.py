@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from schemas.enums import OrderType
@@ -50,9 +51,17 @@ def known_instrument(views: Views, symbol: str) -> str:
         raise
 
 
-def is_symbol(views: Views, instrument_id: str, symbol: str | None) -> bool:
-    """Return whether an instrument is the one that a filter names; nothing names all."""
-    return symbol in (None, "", instrument_id, views.market.symbol_of(instrument_id))
+def instruments_of(views: Views, symbol: str | None) -> tuple[str, ...]:
+    """Return the id of the instrument that a filter names, none for a filter that names all.
+
+    Raises ProblemError (422) for a symbol that does not stand for one instrument.
+    """
+    return (resolve_symbol(views, symbol),) if symbol else ()
+
+
+def is_among(instrument_ids: Sequence[str], instrument_id: str) -> bool:
+    """Return whether a filter lets an instrument through; one without instruments lets all."""
+    return not instrument_ids or instrument_id in instrument_ids
 
 
 class Target(NamedTuple):

@@ -20,9 +20,9 @@ from web.answers import risk as answers
 from web.context import Context
 from web.problems import FieldError, invalid, unavailable
 from web.route_table import Call, NoQuery, Reply, Route
-from web.routes.older import instruments_of, records
+from web.routes.older import records
 from web.routes.order_entry import CheckQuery, OrderRequest, order_of
-from web.routes.resolving import is_symbol, resolve_symbol
+from web.routes.resolving import instruments_of, is_among, resolve_symbol
 from web.routes.risk_answers import (
     applied_limits,
     breaker_answer,
@@ -211,11 +211,12 @@ async def list_decisions(
 ) -> answers.DecisionPage:
     """List the decisions of the risk gate, the newest first."""
     views, query = context.views, call.query
+    chosen = instruments_of(views, query.symbol)
     filters = Filters(
         query.account_id or "",
         query.strategy_id or "",
         client_order_id=query.client_order_id or "",
-        instrument_ids=instruments_of(views, query.symbol),
+        instrument_ids=chosen,
         code=query.code or "",
     )
 
@@ -226,7 +227,7 @@ async def list_decisions(
             and query.account_id in (None, "", d.account_id)
             and query.strategy_id in (None, "", d.strategy_id)
             and query.client_order_id in (None, "", d.client_order_id)
-            and is_symbol(views, d.instrument_id, query.symbol)
+            and is_among(chosen, d.instrument_id)
         )
 
     found, cursor = await records(

@@ -21,8 +21,8 @@ from web.answers import strategies as answers
 from web.context import Context
 from web.problems import FieldError, invalid, not_found
 from web.route_table import Call, NoQuery, Reply, Route
-from web.routes.older import instruments_of, records
-from web.routes.resolving import is_symbol
+from web.routes.older import records
+from web.routes.resolving import instruments_of, is_among
 from web.scopes import READ, TRADE
 from web.times import format_time
 from web.views.configured import configured
@@ -165,11 +165,11 @@ def _told(
 async def list_signals(context: Context, call: Call[SignalsQuery, None]) -> answers.SignalPage:
     """List the targets of a strategy as they changed, the newest first."""
     name, query, views = _known(context, call), call.query, context.views
-    filters = Filters(strategy_id=name, instrument_ids=instruments_of(views, query.symbol))
+    chosen = instruments_of(views, query.symbol)
+    filters = Filters(strategy_id=name, instrument_ids=chosen)
 
     def is_wanted(signal: StrategySignal) -> bool:
-        is_of_instrument = is_symbol(views, signal.instrument_id, query.symbol)
-        return signal.strategy_id == name and is_of_instrument
+        return signal.strategy_id == name and is_among(chosen, signal.instrument_id)
 
     found, cursor = await records(
         context,

@@ -13,8 +13,8 @@ from web.answers import market as answers
 from web.answers import orders as order_answers
 from web.context import Context
 from web.route_table import Call, Route
-from web.routes.older import instruments_of, records
-from web.routes.resolving import is_symbol
+from web.routes.older import records
+from web.routes.resolving import instruments_of, is_among
 from web.scopes import READ
 from web.times import format_time
 from web.views.market import Market
@@ -38,10 +38,11 @@ async def list_trades(context: Context, call: Call[TradesQuery, None]) -> answer
     """List executions, the newest first, with the top of the order book by instrument id."""
     views, query = context.views, call.query
     trades, cursor = await _page(context, query)
+    chosen = instruments_of(views, query.symbol)
     books = {
         name: book_top(views.market, name)
         for name in sorted(views.market.instruments)
-        if is_symbol(views, name, query.symbol)
+        if is_among(chosen, name)
     }
     return answers.TradePage(trades, len(trades), cursor, books)
 
@@ -57,11 +58,12 @@ async def _page(
 ) -> tuple[list[order_answers.Fill], str | None]:
     """Return a page of executions; those that memory let go of come from the database."""
     views = context.views
+    chosen = instruments_of(views, query.symbol)
     filters = Filters(
         query.account_id or "",
         query.strategy_id or "",
         client_order_id=query.client_order_id or "",
-        instrument_ids=instruments_of(views, query.symbol),
+        instrument_ids=chosen,
     )
 
     def is_wanted(fill: Fill) -> bool:
@@ -69,7 +71,7 @@ async def _page(
             query.account_id in (None, "", fill.account_id)
             and query.strategy_id in (None, "", fill.strategy_id)
             and query.client_order_id in (None, "", fill.client_order_id)
-            and is_symbol(views, fill.instrument_id, query.symbol)
+            and is_among(chosen, fill.instrument_id)
         )
 
     found, cursor = await records(

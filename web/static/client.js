@@ -37,7 +37,7 @@ export class Stream {
   constructor(options) {
     this.#options = {
       start: "latest", snapshot: false, filters: null, mode: null, secret: "",
-      retryFirst_ms: 250, retryMost_ms: 10000, jitter: Math.random, onLink: () => {},
+      itemsMax: 10000, retryFirst_ms: 250, retryMost_ms: 10000, jitter: Math.random, onLink: () => {},
       WebSocket: globalThis.WebSocket, ...options,
     };
     this.cursor = structuredClone(options.cursor ?? {});
@@ -90,6 +90,11 @@ export class Stream {
       const content = JSON.parse(event.data);
       for (const frame of Array.isArray(content) ? content : [content]) this.#take(frame, socket);
       this.#rouse();
+      // A reader that is too slow must not fill the memory: what waits is given first, then the rest is asked for.
+      if (this.#items.length > this.#options.itemsMax) {
+        socket.close();
+        this.#lost(socket);
+      }
     };
     socket.onerror = () => {};
     socket.onclose = () => this.#lost(socket);
@@ -124,9 +129,9 @@ export class Stream {
       const { topic, partition, offset, epoch, data } = frame;
       this.#items.push({ kind: "update", topic, partition, offset, epoch, record: data });
     } else if (frame.op === "snapshot") {
-      const { topic, epoch, records, is_last } = frame;
+      const { topic, epoch, records, is_last, is_complete } = frame;
       const updates = records.map((r) => ({ kind: "update", topic, epoch, partition: r.partition, offset: r.offset, record: r.data }));
-      this.#items.push({ kind: "snapshot", topic, updates, isLast: is_last });
+      this.#items.push({ kind: "snapshot", topic, updates, isLast: is_last, isComplete: is_complete });
       if (is_last) this.#unshown.delete(topic);
     } else if (frame.op === "gap") {
       this.#items.push({ kind: "gap", topic: frame.topic, partition: frame.partition, first: frame.from, last: frame.to, reason: frame.reason });
@@ -169,6 +174,7 @@ export class Stream {
 //   start         "latest" or "earliest", without a cursor; `snapshot` gives first what is there
 //   mode          "all" leaves nothing out even of conflated topics
 //   secret        a key or a ticket
+//   itemsMax      most items that may wait; beyond them the stream leaves the server until all are given
 //   onLink        called with true and false as the connection comes and goes
 export function watch(options) {
   return new Stream(options);

@@ -27,13 +27,17 @@ Said = BacktestRequest | BacktestCancel | BacktestProgress | BacktestResult
 
 
 class BacktestRow(msgspec.Struct, kw_only=True):
-    """One backtest; what has not been said yet is None. ``log`` is what was said, in order."""
+    """One backtest; what has not been said yet is None. ``log`` is what was said, in order.
+
+    ``agent`` is the one whose claim came first.
+    """
 
     task_id: str
     log: deque[Said]
     request: BacktestRequest | None = None
     progress: BacktestProgress | None = None
     result: BacktestResult | None = None
+    agent: str = ""
 
     @property
     def status(self) -> RunStatus:
@@ -85,6 +89,8 @@ class Backtests:
         row = self._row(progress.task_id)
         if progress.status is RunStatus.QUEUED and row.progress is not None:
             return
+        if progress.status is RunStatus.QUEUED:
+            row.agent = progress.detail
         row.log.append(progress)
         row.progress = progress
 

@@ -1,0 +1,118 @@
+"""What the process of a backtest is told, and what is made of what it says.
+
+Whoever can write to the log can ask for a backtest, so a request is looked at before it becomes a
+command line.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from infra.times import format_time
+from schemas.control import BacktestRequest, ParityRequest, ParityResult
+from schemas.enums import RunStatus
+from schemas.identifiers import derived_id
+from streams.datasets import BUNDLED
+
+_REFUSED = 2
+"""Exit status of the command line for what it cannot use, or for a disk that refused."""
+
+
+class Failure(Exception):  # noqa: N818 - what became of a request, not a fault of the agent
+    """A request that ends without a result: how, with a stable code, and why."""
+
+    def __init__(self, status: RunStatus, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+
+
+def refusal_of(request: BacktestRequest, folder: Path) -> str:
+    """Return why a request is not run, empty if it may; ``folder`` is the data folder."""
+    if "/" in request.strategy_name or ".py:" in request.strategy_name:
+        return (
+            f"strategy {request.strategy_name!r} is a file: only the command line runs files;"
+            " give a strategy its name by an entry point"
+        )
+    data = request.data
+    texts = [request.strategy_name, data, *request.symbols, *request.parameters]
+    texts += [value for value in request.parameters.values() if isinstance(value, str)]
+    if not all(text.isprintable() for text in texts):
+        return "a text of the request has a character that is not printable; leave it out"
+    is_outside = not Path(data).resolve().is_relative_to(folder.resolve())
+    if data and data not in BUNDLED and is_outside:
+        return f"data {data!r} lies outside of the data folder {folder}; import it into there"
+    return ""
+
+
+def arguments_of(request: BacktestRequest) -> list[str]:
+    """Return the command line of a request; what it says can never become an option."""
+    out = [
+        "backtest",
+        "--json",
+        "--progress",
+        f"--strategy={request.strategy_name}",
+        f"--data={request.data or 'daily'}",
+        f"--cash={request.initial_cash}",
+        f"--seed={request.seed}",
+    ]
+    if request.symbols:
+        out.append(f"--symbols={','.join(request.symbols)}")
+    if request.start_ns is not None:
+        out.append(f"--from={format_time(request.start_ns)}")
+    if request.end_ns is not None:
+        out.append(f"--to={format_time(request.end_ns)}")
+    out += [f"--param={name}={value}" for name, value in request.parameters.items()]
+    return out
+
+
+def told(line: str) -> dict[str, Any]:
+    """Return what a line says of the progress or of the failure, nothing if it says neither."""
+    if not line.startswith(('{"done":', '{"code":')):
+        return {}
+    try:
+        values: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return {}
+    return values if values.keys() in ({"done", "total"}, {"code"}) else {}
+
+
+def ended(status: int, detail: str, code: str) -> Failure:
+    """Return the failure of a process that ended with ``status``.
+
+    Only status 2 with a word on it is about the request; a process that was killed, or ended in a
+    fault of ours, says nothing of it.
+    """
+    if status == _REFUSED and detail:
+        return Failure(RunStatus.FAILED, code or "bad_request", detail)
+    how = f"by signal {-status}" if status < 0 else f"with status {status}"
+    said = f": {detail}" if detail else ""
+    return Failure(RunStatus.FAILED, "backtest_failed", f"its process ended {how}{said}")
+
+
+def parity_result(request: ParityRequest, report: dict[str, Any], now_ns: int) -> ParityResult:
+    """Return the result of a comparison out of its report; raises LookupError if it is none."""
+    rerun = report["rerun"]
+    against: dict[str, Any] = report.get("backtest_against_live") or {}
+    classes = {name: int(found["count"]) for name, found in against.get("classes", {}).items()}
+    return ParityResult(
+        derived_id("backtests", request.event_id, 0),
+        now_ns,
+        request.task_id,
+        request.event_id,
+        request.task_id,
+        request.run,
+        RunStatus.COMPLETED,
+        rerun["records_compared"],
+        rerun["differences"],
+        rerun["recorded_hash"],
+        rerun["rerun_hash"],
+        against.get("fills live", 0),
+        against.get("fills backtest", 0),
+        against.get("equal", 0),
+        classes,
+        str(report.get("reason", "")),
+    )

@@ -171,7 +171,7 @@ def cluster(log: KafkaLog) -> Component:
     if trouble := ends.trouble or side.trouble:
         detail += f"; {trouble}"
     status: Status = "warn" if side.trouble or side.lost else "pass"
-    if ends.silent_s > _SILENT_S_MAX:
+    if ends.silent_s > _SILENT_S_MAX or side.is_refused:
         status = "fail"
     return Component("kafka", status, detail, is_required=True)
 

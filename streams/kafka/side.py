@@ -1,8 +1,8 @@
 """Writes records that nobody waits for: in order, kept and tried again while Kafka is away.
 
-At most ``waiting_max`` records wait. What comes beyond them, what Kafka will never take (too
-large), and what still waits at the end is lost: it is counted, and stands whole in the program's
-log.
+At most ``waiting_max`` records wait. What comes beyond them, what Kafka refuses for good (too
+large, no right to write), and what still waits at the end or comes behind it is lost: it is
+counted, and stands whole in the program's log.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from aiokafka.errors import InvalidMessageError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.errors import KafkaError
 
 from schemas.codec import encode
 from schemas.envelope import Header
-from schemas.errors import StorageError
+from schemas.errors import StorageError, UnconfirmedError
 
 _WAITING_MAX = 10_000
 _PAUSE_S = 1.0
 _END_S = 5.0
-_NEVER = (InvalidMessageError, MessageSizeTooLargeError, RecordListTooLargeError)
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +29,8 @@ class SideWriter:
 
     ``write`` should wait for as long as a client keeps a record that was given to it: one that is
     given twice is stored twice. ``pause_s`` lies between two tries, ``end_s`` is for what waits at
-    the end. ``lost`` counts records, ``trouble`` is why the next one is not stored, if it is not.
+    the end. ``lost`` counts records, ``trouble`` is why the last one tried is not stored, if it is
+    not, and ``is_refused`` tells that it never will be.
     """
 
     def __init__(
@@ -43,6 +43,8 @@ class SideWriter:
     ) -> None:
         self.lost = 0
         self.trouble = ""
+        self.is_refused = False
+        self._is_over = False
         self._write = write
         self._pause_s = pause_s
         self._end_s = end_s
@@ -55,7 +57,10 @@ class SideWriter:
         return self._queue.qsize() + (self._current is not None)
 
     def put(self, topic: str, record: Header) -> None:
-        """Take a record; with too many in front of it, it is lost."""
+        """Take a record; with too many in front of it, or behind the end, it is lost."""
+        if self._is_over:
+            self._lose(topic, record, "the program ends")
+            return
         try:
             self._queue.put_nowait((topic, record))
         except asyncio.QueueFull:
@@ -79,24 +84,33 @@ class SideWriter:
                 self._lose(*self._current, "the program ends")
             while not self._queue.empty():
                 self._lose(*self._queue.get_nowait(), "the program ends")
+        finally:
+            self._is_over = True
 
     async def _store(self, topic: str, record: Header) -> None:
         while True:
             try:
                 await self._write(topic, record)
             except StorageError as error:
-                if isinstance(error.__cause__, _NEVER):
-                    self._lose(topic, record, str(error))
-                    break
                 if not self.trouble:
-                    _log.warning("%s waits and is tried again: %s", topic, error)
-                self.trouble = error.message
+                    _log.warning("%s is not written: %s", topic, error)
+                self.trouble, self.is_refused = error.message, _is_final(error)
+                if self.is_refused:
+                    self._lose(topic, record, str(error))
+                    return
                 await asyncio.sleep(self._pause_s)
             else:
-                break
-        self.trouble = ""
+                self.trouble, self.is_refused = "", False
+                return
 
     def _lose(self, topic: str, record: Header, reason: str) -> None:
         self.lost += 1
         text = encode(record).decode()
         _log.error("a record of %s is not written, %s: %s", topic, reason, text)
+
+
+def _is_final(error: StorageError) -> bool:
+    """Return whether the same record would be refused again."""
+    cause = error.__cause__
+    is_unknown = isinstance(error, UnconfirmedError)
+    return isinstance(cause, KafkaError) and not cause.retriable and not is_unknown

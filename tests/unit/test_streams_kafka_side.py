@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, TopicAuthorizationFailedError
 
 from schemas.control import ApiWrite
 from schemas.envelope import Header
@@ -71,17 +71,39 @@ async def test_record_is_tried_again_until_it_is_written() -> None:
     assert (cluster.writer.waiting, cluster.writer.lost, cluster.writer.trouble) == (0, 0, "")
 
 
+@pytest.mark.parametrize("cause", [MessageSizeTooLargeError, TopicAuthorizationFailedError])
 async def test_record_that_kafka_never_takes_does_not_hold_up_the_others(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, cause: type[KafkaError]
 ) -> None:
     refused = StorageError("records could not be written")
-    refused.__cause__ = MessageSizeTooLargeError()
+    refused.__cause__ = cause()
     cluster = Cluster(refused)
     async with cluster.running():
         cluster.put("large", "b")
 
     assert (cluster.names, cluster.writer.lost) == (["b"], 1)
     assert '"event_id":"large"' in caplog.text
+    assert not cluster.writer.is_refused  # the next one was taken
+
+
+async def test_refusal_is_told_until_a_record_is_taken() -> None:
+    refused = StorageError("no right to write")
+    refused.__cause__ = TopicAuthorizationFailedError()
+    cluster = Cluster(refused)
+    async with cluster.running():
+        cluster.put("a")
+
+    assert (cluster.writer.is_refused, cluster.writer.trouble) == (True, "no right to write")
+
+
+async def test_what_comes_behind_the_end_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        pass
+    cluster.put("late")
+
+    assert (cluster.writer.waiting, cluster.writer.lost) == (0, 1)
+    assert '"event_id":"late"' in caplog.text
 
 
 async def test_what_is_too_much_is_logged_and_does_not_hurt_who_hands_it_over(

@@ -39,7 +39,6 @@ from schemas.control import (
     ParityResult,
 )
 from schemas.enums import RunStatus
-from schemas.errors import StorageError
 from schemas.identifiers import derived_id
 from schemas.topics import BACKTEST_PROGRESS, BACKTEST_REQUESTS, BACKTEST_RESULTS
 from streams.log import Published, SideLog
@@ -69,10 +68,10 @@ class Asked(msgspec.Struct):
 class BacktestAgent:
     """Listens for requests on a run's log and publishes what became of them.
 
-    ``name`` is unique among the agents of a log, and after a restart it means the same agent;
-    ``command`` is the program that runs one, ``wall_ns`` the wall clock (int64 ns UTC). What runs
-    is heard of every ``beat_s``; a request of which, and of whose agent, nothing was heard for
-    ``silence_s`` is taken for lost.
+    ``name`` is unique among the agents of a log: one of the same name takes over what another has
+    left. ``command`` is the program that runs one, ``wall_ns`` the wall clock (int64 ns UTC). What
+    runs is heard of every ``beat_s``; a request of which, and of whose agent, nothing was heard
+    for ``silence_s`` is taken for lost.
     """
 
     def __init__(
@@ -95,7 +94,6 @@ class BacktestAgent:
         self._now_s = asyncio.get_running_loop().time
         self._asked: dict[str, Asked] = {}
         self._claimed: dict[str, None] = {}
-        self._untold: list[BacktestResult | ParityResult] = []
         self._canceled: dict[str, str] = {}
         self._taken: Request | None = None
         self._running: tuple[str, asyncio.subprocess.Process] | None = None
@@ -217,9 +215,6 @@ class BacktestAgent:
         """Let others hear of what runs, and end what others have left."""
         while True:
             await asyncio.sleep(self._beat_s)
-            untold, self._untold = self._untold, []
-            for result in untold:
-                self._publish(BACKTEST_RESULTS, result)
             if self._taken is not None and self._running is not None:
                 self._beats += 1
                 self._progress(self._taken, RunStatus.RUNNING, *self._done, beat=self._beats)
@@ -379,12 +374,7 @@ class BacktestAgent:
     def _publish(
         self, topic: str, record: BacktestProgress | BacktestResult | ParityResult
     ) -> None:
-        try:
-            self._runner.publish_side(topic, record)
-        except StorageError:
-            # The log takes no more for now. What is told of a run comes again, its end does not.
-            if not isinstance(record, BacktestProgress):
-                self._untold.append(record)
+        self._runner.publish_side(topic, record)
 
 
 def _canceled(reason: str) -> Failure:

@@ -118,7 +118,7 @@ def left_of(backtests: Backtests) -> Iterator[Asked]:
             )
     for task_id, request in backtests.parity_requests.items():
         if task_id not in backtests.parity_results:
-            yield Asked(request)
+            yield Asked(request, backtests.parity_agents.get(task_id, ""))
 
 
 def _agent(agent: BacktestAgent) -> Component:

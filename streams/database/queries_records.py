@@ -157,16 +157,26 @@ _RESULT = "r.record_type = 'backtest_result'"
 _FINISHED = "coalesce((r.body->>'finished_ns')::bigint, r.ts_ns)"
 """When a backtest finished by the wall clock; older records tell the market's time alone."""
 
-_WITH_REQUEST = f"""
-    SELECT r.run_id, {_FINISHED} AS finished_ns, r.event_id, r.body,
-        q.body AS asked, q.event_id AS asked_id
-    FROM backtests r LEFT JOIN LATERAL (
-        SELECT body, event_id FROM backtests q
-        WHERE q.task_id = r.task_id AND q.run_id = r.run_id
-            AND q.record_type = 'backtest_request'
-        ORDER BY ts_ns DESC LIMIT 1
-    ) q ON true
-"""  # noqa: S608 - names of ours
+_STANDS = """NOT (coalesce(r.body->'metrics'->>'code', '') = 'interrupted' AND EXISTS (
+    SELECT FROM backtests o WHERE o.task_id = r.task_id AND o.run_id = r.run_id
+        AND o.record_type = 'backtest_result' AND o.event_id <> r.event_id))"""
+"""What an agent said for another that was only silent does not count beside its own result."""
+
+
+def _with_requests(results: str) -> str:
+    """Return the query of what ``results`` selects of ``backtests r``, each with its request."""
+    return f"""
+        SELECT r.*, q.body AS asked, q.event_id AS asked_id FROM (
+            SELECT r.run_id, r.task_id, {_FINISHED} AS finished_ns, r.event_id, r.body
+            FROM backtests r WHERE {_RESULT} AND {_STANDS} AND {results}
+        ) r LEFT JOIN LATERAL (
+            SELECT body, event_id FROM backtests q
+            WHERE q.task_id = r.task_id AND q.run_id = r.run_id
+                AND q.record_type = 'backtest_request'
+            ORDER BY ts_ns DESC LIMIT 1
+        ) q ON true
+        ORDER BY r.finished_ns DESC, r.event_id DESC, r.run_id DESC
+    """  # noqa: S608 - names of ours
 
 
 async def backtests(
@@ -175,7 +185,6 @@ async def backtests(
     """Return finished backtests, the newest first."""
     count = limit_of(limit)
     where = Where()
-    where.add(_RESULT)
     if run_id:
         where.add("r.run_id = {}", run_id)
     if strategy_name:
@@ -186,9 +195,10 @@ async def backtests(
         where.add(f"({_FINISHED}, r.event_id, r.run_id) < ({marks})")
     async with database.reading() as connection:
         rows = await connection.fetch(
-            f"{_WITH_REQUEST} WHERE {where}"
-            " ORDER BY finished_ns DESC, r.event_id DESC, r.run_id DESC"
-            f" LIMIT {where.mark(count + 1)}",
+            _with_requests(
+                f"{where} ORDER BY finished_ns DESC, r.event_id DESC, r.run_id DESC"
+                f" LIMIT {where.mark(count + 1)}"
+            ),
             *where.values,
         )
     following = ""
@@ -204,8 +214,7 @@ async def backtest(database: Database, task_id: str) -> StoredBacktest | None:
     """Return one finished backtest."""
     async with database.reading() as connection:
         row = await connection.fetchrow(
-            f"{_WITH_REQUEST} WHERE {_RESULT} AND r.task_id = $1 ORDER BY finished_ns DESC LIMIT 1",
-            storable(task_id),
+            _with_requests("r.task_id = $1 ORDER BY finished_ns DESC LIMIT 1"), storable(task_id)
         )
     return None if row is None else _backtest(row)
 

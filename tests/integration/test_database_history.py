@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from schemas import topics as t
@@ -262,9 +263,18 @@ async def test_backtests_come_with_their_request_newest_first(database: Database
             finished_ns=FINISHED_NS[number],
         )  # fmt: skip
         hand.batch.add_records(t.BACKTEST_REQUESTS, 0, [(number, request)])
-        hand.batch.add_records(t.BACKTEST_RESULTS, 0, [(number, result)])
+        # Another agent that heard nothing of it any more said so; alone, that is what became of it.
+        given_up = BacktestResult(
+            f"i{task}", number + 10, task, "", task, "s", RunStatus.FAILED,
+            {"code": "interrupted"}, finished_ns=500 + number,
+        )  # fmt: skip
+        hand.batch.add_records(t.BACKTEST_RESULTS, 0, [(2 * number, result)])
+        hand.batch.add_records(t.BACKTEST_RESULTS, 0, [(2 * number + 1, given_up)])
+    alone = msgspec.structs.replace(given_up, event_id="lost", task_id="lost", strategy_name="l")
+    hand.batch.add_records(t.BACKTEST_RESULTS, 0, [(99, alone)])
     await hand.write()
 
+    assert [item.result.task_id for item in (await history.backtests("l")).items] == ["lost"]
     found = await pages(lambda c: history.backtests("s", 2, c, "asks-backtests"))
     # The first two are of before the wall clock was noted.
     assert [item.result.ts_event_ns for item in found] == [12, 14, 13, 11, 10]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from pathlib import PurePath
+from typing import Any
 
 import msgspec
 
@@ -22,6 +23,9 @@ _FINISHED = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELED
 
 
 _LOG_MAX = 200
+
+INTERRUPTED = "interrupted"
+"""The code of a result that an agent gives for another, of which it has heard nothing any more."""
 
 Said = BacktestRequest | BacktestCancel | BacktestProgress | BacktestResult
 
@@ -69,6 +73,7 @@ class Backtests:
         self._rows_max = rows_max
         self.rows: dict[str, BacktestRow] = {}
         self.parity_requests: dict[str, ParityRequest] = {}
+        self.parity_agents: dict[str, str] = {}
         self.parity_results: dict[str, ParityResult] = {}
 
     def on_request(self, request: BacktestRequest | BacktestCancel | ParityRequest) -> None:
@@ -85,6 +90,9 @@ class Backtests:
     def on_progress(self, progress: BacktestProgress) -> None:
         """Take in progress; a late claim of a second agent is no step back."""
         if progress.task_id in self.parity_requests:
+            if progress.status is RunStatus.QUEUED:
+                self.parity_agents.setdefault(progress.task_id, progress.detail)
+                _bound(self.parity_agents, self._rows_max)
             return
         row = self._row(progress.task_id)
         if progress.status is RunStatus.QUEUED and row.progress is not None:
@@ -95,14 +103,17 @@ class Backtests:
         row.progress = progress
 
     def on_result(self, result: BacktestResult | ParityResult) -> None:
-        """Take in a result."""
+        """Take in a result; who was only silent knows better than whoever gave it up."""
         if isinstance(result, ParityResult):
+            if result.code == INTERRUPTED and result.task_id in self.parity_results:
+                return
             self.parity_results[result.task_id] = result
             _bound(self.parity_results, self._rows_max)
             return
         row = self._row(result.task_id)
         row.log.append(result)
-        row.result = result
+        if row.result is None or result.metrics.get("code") != INTERRUPTED:
+            row.result = result
 
     def newest_first(self) -> Iterator[BacktestRow]:
         """Yield finished backtests, the newest first."""
@@ -124,6 +135,6 @@ class Backtests:
         return row
 
 
-def _bound(kept: dict[str, ParityRequest] | dict[str, ParityResult], most: int) -> None:
+def _bound(kept: dict[str, Any], most: int) -> None:
     if len(kept) > most:
         del kept[next(iter(kept))]

@@ -50,6 +50,8 @@ UNKNOWN_CLIENT, SLOW, EXPIRED = 4401, 4408, 4410
 
 _FAULTS = frozenset({UNSUPPORTED, POLICY, TOO_LARGE, UNKNOWN_CLIENT})
 _SNAPSHOT_PART = 200
+_HELD_BYTES = 64
+"""What a record of a snapshot has around it, at most."""
 
 
 def address_of(websocket: WebSocket) -> str:
@@ -358,8 +360,10 @@ class Connection:
             self.subscriptions[subscription.topic] = subscription
         self._tell(self._subscribed(request, opened))
         if request.snapshot:
+            # Nobody has read of it before all of it stands in the outbox.
+            room_bytes = self._settings.outbox_max_bytes * 3 // 4
             for subscription in opened:
-                self._send_snapshot(request, subscription)
+                room_bytes = self._send_snapshot(request, subscription, room_bytes)
         self._changed()
         # Side by side, so that a long topic does not keep the others waiting.
         for subscription in opened:
@@ -384,27 +388,36 @@ class Connection:
         self._outbox.keep_whole(frozenset(whole))
         self._groups.regroup(self)
 
-    def _send_snapshot(self, request: Subscribe, subscription: Subscription) -> None:
+    def _send_snapshot(
+        self, request: Subscribe, subscription: Subscription, room_bytes: int
+    ) -> int:
+        """Send the newest records that have room; return how much room is left."""
         topic = subscription.topic
         kept = self._views.recent.of(topic)
-        items = [item for item in kept if subscription.matcher.matches(item.record)]
+        wanted = [item for item in kept if subscription.matcher.matches(item.record)]
+        held: list[Held] = []
+        for item in reversed(wanted):
+            value = encode(item.record)
+            room_bytes -= len(value) + _HELD_BYTES
+            if room_bytes < 0:
+                break
+            held.append(Held(item.partition, item.offset, msgspec.Raw(value)))
+        held.reverse()
+        is_complete = self._views.recent.is_complete(topic) and len(held) == len(wanted)
         epoch = self._log.epoch_of(topic)
-        for start in range(0, max(1, len(items)), _SNAPSHOT_PART):
-            held = [
-                Held(item.partition, item.offset, msgspec.Raw(encode(item.record)))
-                for item in items[start : start + _SNAPSHOT_PART]
-            ]
-            is_last = start + _SNAPSHOT_PART >= len(items)
+        for start in range(0, max(1, len(held)), _SNAPSHOT_PART):
+            is_last = start + _SNAPSHOT_PART >= len(held)
             self._tell(
                 Snapshot(
                     id=request.id,
                     topic=topic,
                     epoch=epoch,
-                    records=held,
+                    records=held[start : start + _SNAPSHOT_PART],
                     is_last=is_last,
-                    is_complete=self._views.recent.is_complete(topic),
+                    is_complete=is_complete,
                 )
             )
+        return max(room_bytes, 0)
 
     async def _read_history(self, subscription: Subscription) -> None:
         """Send what was written since the cursor, then let the subscription go on live."""

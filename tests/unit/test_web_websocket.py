@@ -223,6 +223,21 @@ def test_snapshot_is_whole_or_says_that_it_is_not(
     assert snapshot_of(run, topic) == expected
 
 
+def test_snapshots_fit_into_an_outbox_together() -> None:
+    run = Run(fast(outbox_max_bytes=60_000), has_stage=False)
+    run.log.append([(t.PORTFOLIO_POSITIONS, position(strategy_id=f"s-{n}")) for n in range(300)])
+    topics = (t.PORTFOLIO_POSITIONS, t.ORDER_EVENTS)
+    run.log.append([(t.ORDER_EVENTS, submitted(submit("o")))])
+    with run.client() as client, connect(client) as socket:
+        socket.subscribe(*topics, snapshot=True)
+        parts = [socket.receive() for _ in topics]
+
+    positions, orders = parts
+    assert 50 < len(positions["records"]) < 200
+    assert positions["records"][-1]["offset"] == 299  # the newest are there
+    assert (positions["is_complete"], orders["is_complete"]) == (False, False)
+
+
 def test_filters_leave_out_other_values_and_spare_records_without_the_field(
     run: Run, client: TestClient
 ) -> None:

@@ -91,7 +91,8 @@ export class Stream {
       for (const frame of Array.isArray(content) ? content : [content]) this.#take(frame, socket);
       this.#rouse();
       // A reader that is too slow must not fill the memory: what waits is given first, then the rest is asked for.
-      if (this.#items.length > this.#options.itemsMax) {
+      // A snapshot has an end of its own, and would begin anew.
+      if (this.#items.length > this.#options.itemsMax && this.#unshown.size === 0) {
         socket.close();
         this.#lost(socket);
       }

@@ -23,7 +23,7 @@ from infra.kafka.jars import jars_folder
 from infra.kafka.java import find_java
 from schemas.errors import ConfigError, StorageError
 
-_START_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 30.0
 _POLL_S = 0.05
 _LOGGING = Path(__file__).with_name("log4j2.properties")

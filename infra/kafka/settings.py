@@ -18,6 +18,7 @@ _TIMEOUT_MIN_S = 6.0
 """Brokers take no member of a group that promises signs of life more often than that."""
 
 _TIMEOUT_MAX_S = 300.0
+_STALL_MIN_S = 5.0
 
 
 class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,6 +58,13 @@ def connection_of(settings: KafkaSettings, bootstrap: str | None = None) -> Conn
             field="kafka.request_timeout_s",
             value=settings.request_timeout_s,
             remedy=f"give {_TIMEOUT_MIN_S:g} to {_TIMEOUT_MAX_S:g} seconds",
+        )
+    if not settings.stall_timeout_s >= _STALL_MIN_S:
+        raise ConfigError(
+            "a worker that works would be taken for one that hangs",
+            field="kafka.stall_timeout_s",
+            value=settings.stall_timeout_s,
+            remedy=f"give {_STALL_MIN_S:g} seconds or more",
         )
     return Connection(
         bootstrap=bootstrap or os.environ.get("MILLRACE_KAFKA_BOOTSTRAP") or settings.bootstrap,

@@ -70,7 +70,7 @@ async def test_the_loss_of_a_leader_loses_nothing(nodes: list[Node], tmp_path: P
         await publish_definitions(commands.connection, "demo")
         await commands.start_workers(2, "--supervise")
         played = ("publish", "demo", "--to", UNTIL, "--config", str(commands.config))
-        publishing = commands.start(*played, "--speed", "10")
+        publishing = commands.start(*played, "--speed", "5")
         for worker in commands.workers:
             await worker.reaches("millrace_records_consumed_total", 1000)
         lost = nodes[await leader_of(commands.connection, MARKET_EVENTS) - 1]

@@ -27,7 +27,7 @@ class Cluster:
         self.now_s = 100.0
         self.questions = 0
         self.asked = asyncio.Condition()
-        self.ends = Ends(self.ask, pause_s=0.0, deadline_s=0.01, now_s=lambda: self.now_s)
+        self.ends = Ends(self.ask, pause_s=0.0, deadline_s=0.3, now_s=lambda: self.now_s)
 
     async def ask(self) -> Mapping[Place, int]:
         """Say where partition 1 ends."""

@@ -246,6 +246,7 @@ class Commands:
         for worker in self.workers:
             if worker.popen.poll() is None:
                 worker.popen.kill()
+                worker.popen.wait(_STOP_TIMEOUT_S)
 
     async def publish(self, records: Iterable[tuple[str, Header]]) -> None:
         """Write records as the web app does."""

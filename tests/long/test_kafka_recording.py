@@ -28,6 +28,7 @@ from schemas.topics import (
 from streams.datasets.topics_folder import UNREADABLE_MARK, TopicsFolder, partition_folder
 from streams.journal import JournalReader
 from streams.kafka.connection import Connection
+from streams.kafka.ranges import PlaceReader
 from streams.kafka.reading import read_to_end
 from tests.simulation.kafka_session import Commands
 
@@ -224,13 +225,20 @@ async def write(
     try:
         if transactional:
             async with producer.transaction():
-                for value in values:
-                    await producer.send_and_wait(topic, value, partition=0)
+                sent = [await producer.send_and_wait(topic, value, partition=0) for value in values]
+            await marker_behind(commands, topic, sent[-1].offset)
         else:
             for value in values:
                 await producer.send_and_wait(topic, value, partition=0)
     finally:
         await producer.stop()
+
+
+async def marker_behind(commands: Commands, topic: str, offset: int) -> None:
+    """Wait until the end of a transaction is marked: a broker says it is over before that."""
+    async with PlaceReader(commands.connection) as reader, asyncio.timeout(60):
+        while (await reader.ends([(topic, 0)]))[topic, 0] < offset + 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def delete_before(commands: Commands, topic: str, offset: int) -> None:

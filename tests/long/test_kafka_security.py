@@ -141,6 +141,7 @@ async def test_topics_publisher_and_worker_go_every_way_in(broker: Secured, way:
         async with asyncio.timeout(BOUND_S):
             while begin_ns + MINUTE_NS not in await bar_ends(connection):
                 assert worker.is_running(), worker.said()
+        worker.until("ready")
         assert worker.stop() == 0
     said = worker.said()
     assert said.splitlines()[-1] == "ready"

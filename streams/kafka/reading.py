@@ -6,7 +6,7 @@ What is written while it reads is left for the next time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -26,7 +26,7 @@ async def read_to_end(
     partitions: Sequence[int] | None = None,
     *,
     deadline_s: float = _DEADLINE_S,
-) -> AsyncIterator[Any]:
+) -> AsyncGenerator[Any, None]:
     """Yield the records of a topic, in the order of each partition, up to their present ends.
 
     Raises ConfigError for a topic that is not there, StorageError if Kafka gives nothing for

@@ -8,7 +8,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from schemas import topics as t
@@ -251,6 +250,14 @@ async def test_results_add_up(asked: Asked) -> None:
 FINISHED_NS = (0, 0, 400, 200, 300)
 
 
+def interrupted(task: str, number: int, strategy: str = "s") -> BacktestResult:
+    """Return what an agent says for another."""
+    return BacktestResult(
+        f"i{task}", number + 10, task, "", task, strategy, RunStatus.FAILED,
+        {"code": "interrupted"}, finished_ns=500 + number,
+    )  # fmt: skip
+
+
 async def test_backtests_come_with_their_request_newest_first(database: Database) -> None:
     hand, history = OneBatch(database, "asks-backtests"), StoredHistory(database)
     for number in range(5):
@@ -264,14 +271,10 @@ async def test_backtests_come_with_their_request_newest_first(database: Database
         )  # fmt: skip
         hand.batch.add_records(t.BACKTEST_REQUESTS, 0, [(number, request)])
         # Another agent that heard nothing of it any more said so; alone, that is what became of it.
-        given_up = BacktestResult(
-            f"i{task}", number + 10, task, "", task, "s", RunStatus.FAILED,
-            {"code": "interrupted"}, finished_ns=500 + number,
-        )  # fmt: skip
+        given_up = interrupted(task, number)
         hand.batch.add_records(t.BACKTEST_RESULTS, 0, [(2 * number, result)])
         hand.batch.add_records(t.BACKTEST_RESULTS, 0, [(2 * number + 1, given_up)])
-    alone = msgspec.structs.replace(given_up, event_id="lost", task_id="lost", strategy_name="l")
-    hand.batch.add_records(t.BACKTEST_RESULTS, 0, [(99, alone)])
+    hand.batch.add_records(t.BACKTEST_RESULTS, 0, [(99, interrupted("lost", 9, "l"))])
     await hand.write()
 
     assert [item.result.task_id for item in (await history.backtests("l")).items] == ["lost"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -11,8 +11,9 @@ from msgspec import structs
 from agents.runners.kafka.parts.part import Output
 from agents.runners.kafka.rerun import Chunk, PartRerun, rerun_session
 from agents.runners.kafka.stages import StageSpec
+from schemas.control import OrderLogEntry
 from schemas.envelope import Header
-from schemas.topics import CATALOGUE, MARKET_EVENTS, ORDER_EVENTS
+from schemas.topics import CATALOGUE, MARKET_EVENTS, ORDER_EVENTS, SYSTEM_ORDER_LOG
 from tests.unit.web_run import submit, submitted, trade
 
 
@@ -37,10 +38,12 @@ class Echo:
 class Topics:
     """A session of one input, and these order events."""
 
-    def __init__(self, published: Sequence[Header]) -> None:
+    def __init__(self, published: Sequence[Header], notes: Sequence[Header]) -> None:
+        self.open = 0
         self._held: dict[str, list[Header]] = {
-            MARKET_EVENTS: [trade(1.0)],
+            MARKET_EVENTS: [trade(1.0)] * (3 if notes else 1),
             ORDER_EVENTS: [*published],
+            SYSTEM_ORDER_LOG: [*notes],
         }
 
     @property
@@ -48,19 +51,24 @@ class Topics:
         """One partition each."""
         return {topic.name: 1 for topic in CATALOGUE}
 
-    async def chunks(self, topic: str, partition: int) -> AsyncIterator[Chunk]:
-        """Yield everything at once."""
-        records = self._held.get(topic, [])
-        if records:
-            yield Chunk(list(enumerate(records)), len(records))
+    async def chunks(self, topic: str, partition: int) -> AsyncGenerator[Chunk, None]:
+        """Yield one record after the other."""
+        self.open += 1
+        try:
+            for offset, record in enumerate(self._held.get(topic, [])):
+                yield Chunk([(offset, record)], offset + 1)
+        finally:
+            self.open -= 1
 
 
-async def rerun(*published: Header) -> PartRerun:
+async def rerun(*published: Header, notes: Sequence[Header] = ()) -> PartRerun:
     def make(*_: object) -> Any:
         return Echo()
 
-    spec = StageSpec("echo", (MARKET_EVENTS,), make, False)
-    (found,) = await rerun_session(Topics(published), [spec], [])
+    spec = StageSpec("echo", (MARKET_EVENTS,), make, bool(notes))
+    topics = Topics(published, notes)
+    (found,) = await rerun_session(topics, [spec], [])
+    assert topics.open == 0
     return found
 
 
@@ -89,3 +97,10 @@ async def test_equal_numbers_that_are_written_otherwise_are_a_difference() -> No
 async def test_producer_that_contradicts_itself_differs() -> None:
     found = await rerun(event(1), event(1, quantity=Decimal("10.0")), event(2), event(3))
     assert found.differences == 1
+
+
+async def test_partition_that_a_part_stopped_to_read_is_left_closed() -> None:
+    claim = OrderLogEntry(ts_event_ns=0, stage="echo", instance="echo/0", epoch=1, is_claim=True)
+    note = structs.replace(claim, is_claim=False, topic=MARKET_EVENTS)
+    found = await rerun(event(1), event(2), event(3), notes=[claim, note])
+    assert (found.inputs, found.compared, found.differences) == (1, 3, 0)

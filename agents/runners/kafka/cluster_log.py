@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from agents.runners.kafka.incoming import take_records
@@ -26,15 +27,16 @@ class ClusterLog:
         self._connection = connection
         self._instruments = list(instruments)
 
-    async def chunks(self, topic: str, partition: int) -> AsyncIterator[Chunk]:
+    async def chunks(self, topic: str, partition: int) -> AsyncGenerator[Chunk, None]:
         """Yield a partition from its beginning to where it ends now."""
         held: list[Any] = []
         universe = Universe(self._instruments)
-        async for item in read_to_end(self._connection, topic, [partition]):
-            held.append(item)
-            if len(held) == _CHUNK:
-                yield self._chunk(topic, partition, held, universe)
-                held = []
+        async with aclosing(read_to_end(self._connection, topic, [partition])) as items:
+            async for item in items:
+                held.append(item)
+                if len(held) == _CHUNK:
+                    yield self._chunk(topic, partition, held, universe)
+                    held = []
         if held:
             yield self._chunk(topic, partition, held, universe)
 
@@ -51,7 +53,7 @@ class RecordedLog:
         self._folder = folder
         self._instruments = list(instruments)
 
-    async def chunks(self, topic: str, partition: int) -> AsyncIterator[Chunk]:
+    async def chunks(self, topic: str, partition: int) -> AsyncGenerator[Chunk, None]:
         """Yield a partition from its beginning to its end."""
         known = KnownInstruments(Universe(self._instruments))
         for group in self._folder.records(topic, partition):

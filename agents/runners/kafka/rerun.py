@@ -8,7 +8,8 @@ However often workers died, were stopped or doubled meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -44,8 +45,8 @@ class SessionLog(Protocol):
         """How many partitions each topic has."""
         ...
 
-    def chunks(self, topic: str, partition: int) -> AsyncIterator[Chunk]:
-        """Yield a partition from its beginning to where it ends now."""
+    def chunks(self, topic: str, partition: int) -> AsyncGenerator[Chunk, None]:
+        """Yield a partition from its beginning to where it ends now; close it to end before."""
         ...
 
 
@@ -150,12 +151,16 @@ async def _noted(
     log: SessionLog, entries: Sequence[OrderLogEntry]
 ) -> AsyncIterator[tuple[Place, Chunk]]:
     """Yield what the notes name, in their order."""
-    cursors: dict[Place, _Cursor] = {}
-    for entry in entries:
-        place = (entry.topic, entry.partition)
-        cursor = cursors.setdefault(place, _Cursor(log.chunks(*place)))
-        records = await cursor.until(entry.last_offset + 1)
-        yield place, Chunk(records, entry.last_offset + 1)
+    async with AsyncExitStack() as stack:
+        cursors: dict[Place, _Cursor] = {}
+        for entry in entries:
+            place = (entry.topic, entry.partition)
+            if place not in cursors:
+                # A part may have stopped to read of it long before its end.
+                chunks = await stack.enter_async_context(aclosing(log.chunks(*place)))
+                cursors[place] = _Cursor(chunks)
+            records = await cursors[place].until(entry.last_offset + 1)
+            yield place, Chunk(records, entry.last_offset + 1)
 
 
 class _Cursor:

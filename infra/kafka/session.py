@@ -119,7 +119,8 @@ async def _begun(connection: Connection, run_id: str) -> list[RunManifest]:
             remedy=f"go on with it (--run {found[0].run_id}), or delete the topics of the catalogue"
             " and run `millrace topics apply`: a new session needs empty ones",
         )
-    return found
+    # One that lost the race to be the first has left a manifest of its own.
+    return [record for record in found if record.run_id == run_id]
 
 
 async def join_session(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -51,15 +52,29 @@ def own_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def commands(tmp_path: Path) -> Iterator[Commands]:
-    """Give the command line against an empty broker."""
+def node(tmp_path: Path) -> Iterator[Node]:
+    """Give a broker of a test alone, which may stop or kill it."""
     node = Node(tmp_path / "node", jars=JARS)
-    commands = Commands(node.start().address, tmp_path)
+    node.start()
+    try:
+        yield node
+    finally:
+        running = node.running()
+        if running is not None:
+            os.kill(running.pid, signal.SIGCONT)
+        node.kill()
+
+
+@pytest.fixture
+def commands(node: Node, tmp_path: Path) -> Iterator[Commands]:
+    """Give the command line against an empty broker."""
+    running = node.running()
+    assert running is not None
+    commands = Commands(running.address, tmp_path)
     try:
         yield commands
     finally:
         commands.kill()
-        node.kill()
 
 
 @pytest.fixture(scope="session")

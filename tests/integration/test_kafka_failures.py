@@ -134,16 +134,6 @@ def test_missing_topics_and_missing_instruments_are_told(own_bootstrap: str, con
     assert "knows no instrument" in refusal(*words(("worker",), own_bootstrap, config))
 
 
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
-    node = Node(tmp_path / "node", jars=JARS)
-    node.start()
-    try:
-        yield node
-    finally:
-        node.kill()
-
-
 def address_of(node: Node) -> str:
     running = node.running()
     assert running is not None

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.integration.conftest import bootstrap, commands, own_bootstrap
+from tests.integration.conftest import bootstrap, commands, node, own_bootstrap
 
-__all__ = ["bootstrap", "commands", "own_bootstrap"]
+__all__ = ["bootstrap", "commands", "node", "own_bootstrap"]

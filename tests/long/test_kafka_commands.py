@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import urllib.error
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,20 +27,6 @@ from tests.simulation.kafka_session import (
 
 NOWHERE = "127.0.0.1:1"
 SLICE = ("demo", "--to", "2013-10-07T13:33:00Z")
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
-    """Give a broker that a test may stop."""
-    node = Node(tmp_path / "node", jars=JARS)
-    node.start()
-    try:
-        yield node
-    finally:
-        running = node.running()
-        if running is not None:
-            os.kill(running.pid, signal.SIGCONT)
-        node.kill()
 
 
 def commands_of(node: Node, folder: Path, config: str = CONFIG) -> Commands:

@@ -126,7 +126,11 @@ class Cluster:
         return found
 
     async def settled(self) -> None:
-        """Wait until every part of every stage has consumed all that its inputs hold."""
+        """Wait until every part of every stage has consumed all that its inputs hold.
+
+        Called in the middle of a day too: where workers begin late, all orders would else come
+        after the last event, and none would be filled.
+        """
         async with asyncio.timeout(120), PlaceReader(self.connection) as reader:
             before: dict[Place, int] = {}
             while True:
@@ -187,9 +191,11 @@ async def cluster(connection: Connection, run: Run, tmp_path: Path) -> AsyncIter
 async def test_a_worker_of_each_stage_runs_the_day(cluster: Cluster, run: Run) -> None:
     for stage in SPECS:
         cluster.start(stage)
-    for start in range(0, len(run.events), 300):
+    for number, start in enumerate(range(0, len(run.events), 300)):
         await cluster.feed(run.events[start : start + 300])
         await asyncio.sleep(0.2)
+        if number == 5:
+            await cluster.settled()
     await cluster.settled()
     await cluster.check()
 
@@ -226,5 +232,7 @@ async def test_workers_are_lost_and_others_go_on(cluster: Cluster, run: Run) -> 
         await asyncio.sleep(0.3)
         if number in (4, 7, 10, 13):
             cluster.start(await cluster.lose(number % 3))
+        if number == 8:
+            await cluster.settled()
     await cluster.settled()
     await cluster.check()

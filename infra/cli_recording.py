@@ -26,6 +26,7 @@ from schemas.topics import (
     REFERENCE_INSTRUMENTS,
     TOPIC_BY_NAME,
 )
+from streams.datasets.topics_folder import TOPICS
 from streams.kafka.connection import Connection
 from streams.kafka.ranges import PlaceReader
 
@@ -67,8 +68,22 @@ def record(
     """
     connection = connection_of(kafka_settings(config, bootstrap, None).kafka)
     names = _topics(topics)
+    check_folder(folder)
     count = asyncio.run(copy(connection, folder, names, is_following=follow))
     console.print(f"{count:,} records copied to {folder}", soft_wrap=True)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ConfigError for a folder that holds something else than a recording."""
+    if folder.exists() and (
+        not folder.is_dir() or (any(folder.iterdir()) and not (folder / TOPICS).is_dir())
+    ):
+        raise ConfigError(
+            "a recording would stand among other files",
+            field="folder",
+            value=str(folder.absolute()),
+            remedy="name a new or empty folder, or that of a recording to go on with",
+        )
 
 
 def _topics(text: str) -> list[str]:
@@ -119,6 +134,28 @@ def parse_offsets(text: str) -> dict[int, tuple[int, int | None]]:
     return found
 
 
+def check_ranges(
+    ranges: Mapping[tuple[str, int], tuple[int, int | None]], counts: Mapping[str, int]
+) -> None:
+    """Raise ConfigError for a partition that there is not, or a range without an offset."""
+    for (topic, partition), (first, last) in ranges.items():
+        text = f"{partition}={first}:{'' if last is None else last}"
+        if partition >= counts[topic]:
+            raise ConfigError(
+                f"{topic} has {counts[topic]} partitions, numbered from 0",
+                field="offsets",
+                value=text,
+                remedy="bound one of these",
+            )
+        if last is not None and last <= first:
+            raise ConfigError(
+                "a range of offsets is empty",
+                field="offsets",
+                value=text,
+                remedy="write partition=first:last with first below last, which is excluded",
+            )
+
+
 async def copy(
     connection: Connection,
     folder: Path,
@@ -134,6 +171,7 @@ async def copy(
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with PlaceReader(connection) as reader:
         counts = await reader.counts(topics)
+    check_ranges(ranges, counts)
     with progress_bar(errors, "record") as bar:
         return await record_topics(
             connection, folder, counts, stop=stop, is_following=is_following,

@@ -11,7 +11,7 @@ from cyclopts import App
 from rich.console import Console
 
 from infra.docs import topics_markdown
-from infra.kafka.settings import connection_of
+from infra.kafka.settings import addressed, connection_of
 from infra.settings import Settings, load_settings
 from schemas.errors import ConfigError
 from schemas.topics import CATALOGUE
@@ -48,7 +48,7 @@ def _cluster(config: Path | None, bootstrap: str | None) -> ClusterTopics:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     settings = (Settings() if config is None else load_settings(config)).kafka
     return ClusterTopics(
-        connection_of(settings, bootstrap),
+        connection_of(addressed(settings, bootstrap)),
         replication=settings.replication,
         min_in_sync_replicas=settings.min_in_sync_replicas,
     )

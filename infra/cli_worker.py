@@ -15,7 +15,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from infra.display import progress_bar
-from infra.kafka.settings import connection_of
+from infra.kafka.settings import addressed, connection_of
 from infra.settings import Settings, data_folder, load_settings
 from infra.times import parse_time
 from schemas.errors import ConflictError, InputError, MillraceError
@@ -30,11 +30,7 @@ def kafka_settings(config: Path | None, bootstrap: str | None, run: str | None) 
     for name in ("aiokafka", "faust", "mode"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     settings = Settings() if config is None else load_settings(config)
-    kafka = settings.kafka
-    if bootstrap is not None:
-        kafka = msgspec.structs.replace(kafka, bootstrap=connection_of(kafka, bootstrap).bootstrap)
-    else:
-        kafka = msgspec.structs.replace(kafka, bootstrap=connection_of(kafka).bootstrap)
+    kafka = addressed(settings.kafka, bootstrap)
     if run is not None:
         kafka = msgspec.structs.replace(kafka, run=run)
     return msgspec.structs.replace(settings, kafka=kafka)
@@ -225,7 +221,7 @@ def live(
     exit_
         end when the recording is played instead of serving until Ctrl-C
     """
-    from infra.kafka.serving import run_live
+    from infra.kafka.live import run_live
 
     kafka_settings(None, None, None)  # quiets the clients' logs
     sys.exit(uvloop.run(run_live(speed, port, is_exiting=exit_, console=console)))

@@ -21,7 +21,7 @@ import uvloop
 from rich.console import Console
 
 from agents.runners.engine import Engine
-from agents.runners.feeds import RecordingFeed
+from agents.runners.feeds import RecordingFeed, check_speed
 from agents.runners.live_feed import LiveFeed
 from agents.runners.local import LocalRunner
 from agents.runners.parity import engine_config, read_manifest
@@ -132,13 +132,7 @@ def _open_live(
 
 def check_source(source: SourceSettings) -> None:
     """Raise ConfigError for settings of a source that contradict each other or themselves."""
-    if not (math.isfinite(source.speed) and source.speed >= 0):
-        raise ConfigError(
-            "history cannot be played at this speed",
-            field="speed",
-            value=source.speed,
-            remedy="give a multiple of real time, or 0 for as fast as it goes",
-        )
+    check_speed(source.speed)
     if not source.feed:
         if source.options:
             raise ConfigError(

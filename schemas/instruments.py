@@ -112,7 +112,8 @@ class Universe:
         """Add or update an instrument and return its index.
 
         What bars, prices and cash are computed with may not change: grids, multiplier, currency,
-        calendar and time zone. Raises ConfigError if it does.
+        calendar and time zone. Raises ConfigError if it does, or for an increment that is none;
+        nothing is added then.
         """
         index = self._index_by_id.get(instrument.instrument_id)
         if index is not None:
@@ -127,10 +128,11 @@ class Universe:
                     )
             self.instruments[index] = instrument
             return index
+        grids = instrument.price_grid(), instrument.quantity_grid()
         index = len(self.instruments)
         self.instruments.append(instrument)
-        self.price_grids.append(instrument.price_grid())
-        self.quantity_grids.append(instrument.quantity_grid())
+        self.price_grids.append(grids[0])
+        self.quantity_grids.append(grids[1])
         self._index_by_id[instrument.instrument_id] = index
         return index
 

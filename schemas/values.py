@@ -27,6 +27,7 @@ ONE = Decimal(1)
 MONEY_PLACES = 6
 """Decimal places to which a float64 amount of money can be relied on."""
 
+_INCREMENT_LEAST, _INCREMENT_MOST = Decimal("1E-18"), Decimal("1E+9")
 _LEAST = Decimal("1E-12")
 _PLACES_LEAST = -12
 _WIDE = Context(prec=999, rounding=ROUND_HALF_EVEN)
@@ -35,17 +36,17 @@ _WIDE = Context(prec=999, rounding=ROUND_HALF_EVEN)
 class Grid:
     """An increment, and the conversions to and from integers of it.
 
-    ``increment`` must be a positive finite Decimal. ``scale`` is the float by which grid integers
-    are divided when the increment is a power of ten (the division is correctly rounded, so a column
-    converts back exactly).
+    ``increment`` must be a Decimal from 1E-18 to 1E+9. ``scale`` is the float by which grid
+    integers are divided when the increment is a power of ten (the division is correctly rounded, so
+    a column converts back exactly).
     """
 
     __slots__ = ("_divisor", "_factor", "increment", "places")
 
     def __init__(self, increment: Decimal) -> None:
-        if not increment.is_finite() or increment <= 0:
+        if not (increment.is_finite() and _INCREMENT_LEAST <= increment <= _INCREMENT_MOST):
             raise ConfigError(
-                "an increment must be a positive number",
+                "an increment must be a positive number of a sensible size",
                 field="increment",
                 value=str(increment),
                 remedy="give a price or quantity increment such as 0.01",

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 
 from schemas.columns import MarketBatch
+from schemas.errors import ConfigError
 
 NS = 1_000_000_000
+
+
+def check_speed(speed: float) -> None:
+    """Raise ConfigError for a multiple of real time that nothing can be played at."""
+    if not (math.isfinite(speed) and speed >= 0):
+        raise ConfigError(
+            "history cannot be played at this speed",
+            field="speed",
+            value=speed,
+            remedy="give a multiple of real time, or 0 for as fast as it goes",
+        )
 
 
 class RecordingFeed:
@@ -42,13 +55,17 @@ class RecordingFeed:
         return self._is_done
 
     def now_ns(self) -> int:
-        """Return the place in the recording (int64 ns UTC)."""
-        if self._started_at_s is None or not self._speed:
+        """Return the place in the recording (int64 ns UTC), never past an event not yet taken."""
+        if not self._speed or self._batch is None or self._at >= len(self._batch):
             return self._last_ns
-        if self._is_done:
+        return max(self._last_ns, min(self._due_ns(), int(self._batch.clock[self._at])))
+
+    def _due_ns(self) -> int:
+        """Return how far the recording would be played on a machine that keeps up."""
+        if self._started_at_s is None:
             return self._last_ns
         played = (self._monotonic_s() - self._started_at_s) * self._speed
-        return max(self._last_ns, self._origin_ns + int(played * NS))
+        return self._origin_ns + int(played * NS)
 
     def skip(self, events: int) -> None:
         """Pass over the first ``events`` events."""
@@ -70,7 +87,7 @@ class RecordingFeed:
         assert self._batch is not None
         stop = len(self._batch)
         if self._speed:
-            stop = int(self._batch.clock.searchsorted(self.now_ns(), side="right"))
+            stop = int(self._batch.clock.searchsorted(self._due_ns(), side="right"))
         if stop <= self._at:
             return None
         batch = self._batch.slice(self._at, stop)

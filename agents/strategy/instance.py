@@ -366,27 +366,52 @@ class Instance:
         if event.status in ("DENIED", "REJECTED", "CANCELED", "EXPIRED"):
             view.working[instrument_id] -= open_quantity
             del view.open_orders[event.client_order_id]
-            if isinstance(event, OrderDenied) and self.is_array:
-                self._close_instead(event, instrument_id, open_quantity, now_ns, out)
+            if self.is_array and event.status in ("DENIED", "REJECTED"):
+                change = self._made_up(event, instrument_id, open_quantity)
+                if change:
+                    self._order_after(event, instrument_id, change, now_ns, out)
 
-    def _close_instead(
-        self, event: OrderDenied, instrument_id: str, denied: Decimal, now_ns: int, out: Outbox
-    ) -> None:
-        """Close the position that a denied order would have turned; the old side is not kept."""
-        held = self.view.positions[instrument_id]
-        seen = self.view.prices.get(instrument_id)
-        is_turn = held and (held > 0) != (denied > 0) and abs(denied) > abs(held)
-        if not is_turn or seen is None or self.view.working[instrument_id]:
-            return
+    def _made_up(self, event: OrderEvent, instrument_id: str, missing: Decimal) -> Decimal:
+        """Return what to order after an order that did not come about, signed; 0 for nothing.
+
+        A later order was sized as if it had: where the position grows without it, it is ordered
+        again, once, for nothing is later than that order. Else the position that a denied order
+        would have turned is closed; the old side is not kept.
+        """
         view = self.view
+        held, working = view.positions[instrument_id], view.working[instrument_id]
+        if self._is_followed(event.client_order_id, instrument_id):
+            is_larger = abs(held + working) > abs(held + working + missing)
+            return missing if is_larger else ZERO
+        is_turn = held and (held > 0) != (missing > 0) and abs(missing) > abs(held)
+        if not is_turn or working or not isinstance(event, OrderDenied):
+            return ZERO
+        return -held
+
+    def _is_followed(self, order_id: str, instrument_id: str) -> bool:
+        """Return whether an order is open that was placed behind another one."""
+        prefix = self.view.prefix
+        number = int(order_id.removeprefix(prefix))
+        return any(
+            named == instrument_id and int(other.removeprefix(prefix)) > number
+            for other, (named, _) in self.view.open_orders.items()
+        )
+
+    def _order_after(
+        self, event: OrderEvent, instrument_id: str, change: Decimal, now_ns: int, out: Outbox
+    ) -> None:
+        view = self.view
+        seen = view.prices.get(instrument_id)
+        if seen is None:
+            return
         view.next_order += 1
         self._submit(
             derived_base(self.producer, event.event_id),
             0,
             event.event_id,
             instrument_id,
-            _SELL if held > 0 else _BUY,
-            abs(held),
+            _BUY if change > 0 else _SELL,
+            abs(change),
             f"{view.prefix}{view.next_order}",
             now_ns,
             float(seen),

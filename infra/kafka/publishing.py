@@ -15,7 +15,7 @@ from operator import itemgetter
 
 import msgspec
 
-from agents.runners.feeds import RecordingFeed
+from agents.runners.feeds import RecordingFeed, check_speed
 from infra.data import open_whole
 from schemas.columns import MarketBatch
 from schemas.envelope import Header
@@ -129,8 +129,9 @@ async def publish_recording(
     """Play a recording into the topics and return how many events went out.
 
     ``spec`` names data as --data of backtest does, ``start_ns`` and ``end_ns`` a part of it (int64
-    ns UTC); ``speed`` 0 is as fast as Kafka takes it.
+    ns UTC); ``speed`` 0 is as fast as Kafka takes it. Raises ConfigError for one that is none.
     """
+    check_speed(speed)
     data = open_whole(spec, symbols=symbols or None)
     chosen = list(symbols) or None
     inputs = data.inputs(start_ns=start_ns, end_ns=end_ns, symbols=chosen)

@@ -47,8 +47,14 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     stall_timeout_s: float = 60.0
 
 
-def connection_of(settings: KafkaSettings, bootstrap: str | None = None) -> Connection:
-    """Return the connection; ``bootstrap`` wins over environment and settings.
+def addressed(settings: KafkaSettings, bootstrap: str | None = None) -> KafkaSettings:
+    """Return the settings with the address that counts: ``bootstrap``, else the environment's."""
+    address = bootstrap or os.environ.get("MILLRACE_KAFKA_BOOTSTRAP") or settings.bootstrap
+    return msgspec.structs.replace(settings, bootstrap=address)
+
+
+def connection_of(settings: KafkaSettings) -> Connection:
+    """Return the connection to the address that is in the settings.
 
     Raises ConfigError for a password file that cannot be read or settings that do not go together.
     """
@@ -67,7 +73,7 @@ def connection_of(settings: KafkaSettings, bootstrap: str | None = None) -> Conn
             remedy=f"give {_STALL_MIN_S:g} seconds or more",
         )
     return Connection(
-        bootstrap=bootstrap or os.environ.get("MILLRACE_KAFKA_BOOTSTRAP") or settings.bootstrap,
+        bootstrap=settings.bootstrap,
         protocol=settings.protocol,
         mechanism=settings.mechanism,
         username=settings.username,

@@ -7,6 +7,7 @@ transactions, and what could not be read.
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from streams.journal.rowlog import TornTail
 TOPICS = "topics"
 OFFSET_MARK = "kafka-offset"
 UNREADABLE_MARK = "kafka-unreadable"
+_log = logging.getLogger(__name__)
 _READ_RECORDS = 4000
 _BATCH_EVENTS = 65_536
 
@@ -120,7 +122,7 @@ class TopicsFolder:
 
         Merged by the running maximum of each partition's times, then partition, then offset: the
         order within a partition never changes. What a producer repeated is passed over, as the
-        stages do.
+        stages do, and so are events of instruments that the recording has no definition of.
         """
         if not self.counts.get(MARKET_EVENTS):
             raise ConfigError(
@@ -131,11 +133,34 @@ class TopicsFolder:
             )
         streams = [
             self.reader(MARKET_EVENTS, partition).market_batches(
-                universe, _BATCH_EVENTS, is_kept=Producers().is_new
+                universe, _BATCH_EVENTS, is_kept=_Wanted(universe).is_kept
             )
             for partition in range(self.counts[MARKET_EVENTS])
         ]
         return recut(universe, merge(streams), size)
+
+
+class _Wanted:
+    """Chooses the market events of one partition that a replay can use."""
+
+    def __init__(self, universe: Universe) -> None:
+        self._universe = universe
+        self._producers = Producers()
+        self._unknown: set[str] = set()
+
+    def is_kept(self, record: Header) -> bool:
+        """Return whether a record is new and of a known instrument; tell of an unknown one once."""
+        if not self._producers.is_new(record):
+            return False
+        name = getattr(record, "instrument_id", None)
+        if name is None or isinstance(record, Instrument):
+            return True
+        if self._universe.index(name) is not None:
+            return True
+        if name not in self._unknown:
+            self._unknown.add(name)
+            _log.warning("events of %r are passed over: its definition is not recorded", name)
+        return False
 
 
 class Producers:

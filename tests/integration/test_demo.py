@@ -64,7 +64,10 @@ def test_demo_answers_while_it_plays_and_proves_that_its_replay_is_equal(tmp_pat
     assert ["differences", "0"] in lines
     hashes = {line[-1] for line in lines if line[:2] in (["recorded", "hash"], ["re-run", "hash"])}
     assert len(hashes) == 1
-    assert f"session over: {EVENTS:,} events, outputs {hashes.pop()}" in output
+    said = f"session over: {EVENTS:,} events, outputs {hashes.pop()}"
+    assert said in output
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert said in readme, "the outputs of the demo have changed: tell it in CHANGELOG.md too"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

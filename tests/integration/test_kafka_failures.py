@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from infra.kafka.live import only_one
 from infra.kafka.node import Node, free_port
-from infra.kafka.serving import only_one
 from schemas.errors import ConfigError
 from schemas.topics import CATALOGUE, MARKET_EVENTS, REFERENCE_INSTRUMENTS
 from streams.kafka.connection import Connection
@@ -53,8 +53,11 @@ def words(command: tuple[str, ...], address: str, config: Path) -> list[object]:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_no_broker_is_told(command: tuple[str, ...], config: Path) -> None:
-    line = refusal(*words(command, f"127.0.0.1:{free_port()}", config))
+    # The argument wins over the environment.
+    address, env = f"127.0.0.1:{free_port()}", {"MILLRACE_KAFKA_BOOTSTRAP": "127.0.0.1:1"}
+    line = refusal(*words(command, address, config), env=env)
     assert "Kafka does not answer" in line
+    assert address in line
     assert "has nobody who listens" in line
 
 

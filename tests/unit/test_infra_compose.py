@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.kafka.serving import LIVE_CONFIG
+from infra.kafka.live import LIVE_CONFIG
 from infra.settings import parse_settings
 
 ROOT = Path(__file__).resolve().parents[2]

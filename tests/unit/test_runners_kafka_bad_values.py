@@ -27,7 +27,15 @@ from agents.strategy.builtin import BUILTIN
 from schemas.codec import decoder, encode
 from schemas.envelope import Header
 from schemas.instruments import Universe
-from schemas.market_data import Bar, BookLevel, BookSnapshot, InstrumentStatus, Quote, Trade
+from schemas.market_data import (
+    Bar,
+    BookLevel,
+    BookSnapshot,
+    InstrumentStatus,
+    Quote,
+    ReferencePrice,
+    Trade,
+)
 from schemas.topics import ACCOUNT_INPUTS, MARKET_BARS, MARKET_EVENTS, TOPIC_BY_NAME, VENUE_COMMANDS
 from tests.generated import universe as generated_universe
 from tests.kafka_bus import COUNTS, makers, places_of
@@ -52,7 +60,8 @@ from tests.unit.account_records import (
 
 WHOLE = (-1, 0, 2**31, 2**63 - 1, 2**63, 2**64, -(2**63), 2**70)
 FLOATS = (-1.0, 0.0, 5e-324, 1e18, 2.0**53, 1e300, -1e300)
-DECIMALS = ("NaN", "sNaN", "Infinity", "1E+999999", "1E-999999", "-1", "0", "-0", "1E+30")
+DECIMALS = ("NaN", "sNaN", "Infinity", "1E+999999", "1E-999999", "-1", "0", "-0", "1E+30", "1E-18",
+            "123456789012345678901234567890123456789.5")  # fmt: skip
 TEXTS = ("", "x", "A" * 10_000, "\u0000", "é|é", "\u202e")
 READERS = {
     "market": (MARKET_EVENTS,),
@@ -106,7 +115,16 @@ def samples(run: Run, topic: str) -> list[Header]:
     if topic == ACCOUNT_INPUTS:
         ts = found[0].ts_event_ns  # type: ignore[attr-defined]
         found += [of_the_day(record, ts) for record in SAID]
+        found += [of_the_day(action("SPLIT", ratio=Decimal(2)), ts), priced(5.0)]
     return list({type(record): record for record in found}.values())
+
+
+def priced(price: float, **fields: Any) -> ReferencePrice:
+    """Return a reference price as the market stage makes it."""
+    return ReferencePrice(
+        event_id="feed:AA.XXXX:1", ts_event_ns=1, correlation_id="", causation_id="",
+        instrument_id="AA.XXXX", price=price, **{"source": "feed", "source_seq": 1, **fields},
+    )  # fmt: skip
 
 
 def of_the_day(record: Header, ts_ns: int) -> Header:
@@ -228,3 +246,41 @@ def test_every_input_of_a_stage_has_a_time() -> None:
     for topic in STAGE_INPUTS:
         for kind in TOPIC_BY_NAME[topic].values:
             assert "ts_event_ns" in kind.__struct_fields__
+
+
+@pytest.mark.parametrize(
+    ("topic", "record", "reason"),
+    [
+        (ACCOUNT_INPUTS, priced(5.0, source=""), "source is empty"),
+        (ACCOUNT_INPUTS, priced(1e300), "beyond exact numbers"),
+        (ACCOUNT_INPUTS, msgspec.structs.replace(cancel(), event_id=""), "event_id is empty"),
+        (MARKET_EVENTS, action("SPLIT", ratio=Decimal("1E-18")), "new shares for one old"),
+        (MARKET_EVENTS, action("SPLIT", ratio=Decimal("0." + "3" * 39)), "at most 38 digits"),
+        (ACCOUNT_INPUTS, action("SPLIT", ratio=Decimal("1E+7")), "new shares for one old"),
+    ],
+)
+def test_what_no_stage_can_work_with_is_told(topic: str, record: Header, reason: str) -> None:
+    item = Given(0, encode(of_the_day(record, 5)), 10)
+    home = home_of(topic, decoder(topic).decode(item.value), 4) or 0
+    taken = take_records(topic, home, [item], generated_universe(("AA",)), 4)
+    assert taken.records == []
+    assert reason in taken.letters[0].reason
+
+
+def test_definition_is_without_an_instant_on_every_topic() -> None:
+    (instrument,) = generated_universe(("AA",)).instruments
+    late = msgspec.structs.replace(instrument, ts_event_ns=2**63 - 1)
+    for topic in (MARKET_EVENTS, ACCOUNT_INPUTS):
+        taken = take_records(topic, 0, [Given(0, encode(late), 10)], Universe(), 4)
+        assert taken.letters == []
+
+
+def test_definition_that_is_refused_leaves_the_others_alone() -> None:
+    instruments = generated_universe(("AA",))
+    (known,) = instruments.instruments
+    odd = msgspec.structs.replace(known, instrument_id="ZZ.XXXX", price_increment=Decimal("1E+300"))
+    (refused, taken) = (Given(0, encode(odd), 10), Given(1, encode(known), 10))
+    found = take_records(MARKET_EVENTS, 0, [refused, taken], instruments, 4)
+    assert "increment" in found.letters[0].reason
+    assert [offset for offset, _ in found.records] == [1]
+    assert len(instruments.instruments) == len(instruments.price_grids) == 1

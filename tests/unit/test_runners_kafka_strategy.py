@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -13,9 +14,10 @@ from agents.runners.kafka.parts.strategy import StrategyPart
 from agents.strategy.api import Series, Strategy
 from agents.strategy.config import StrategyConfig
 from schemas.columns import Floats
-from schemas.enums import LiquiditySide, Side
+from schemas.commands import SubmitOrder
+from schemas.enums import LiquiditySide, OrderStatus, Side
 from schemas.market_data import Trade
-from schemas.order_events import Fill
+from schemas.order_events import Fill, OrderDenied, OrderRejected
 from schemas.topics import CATALOGUE, MARKET_BARS, MARKET_EVENTS, STRATEGY_INPUTS, STRATEGY_STATES
 from tests.generated import START_NS, universe
 
@@ -48,11 +50,18 @@ class Follower(Strategy):
         return np.where(np.diff(series.price, prepend=series.price[:1]) > 0, 1.0, 0.0)
 
 
-def part_of(strategy: type[Strategy], on: str) -> StrategyPart:
+def part_of(
+    strategy: type[Strategy], on: str, parameters: dict[str, Any] | None = None
+) -> StrategyPart:
     """Return the part that has a strategy on one share."""
     name = strategy.name
     config = StrategyConfig(
-        strategy_id=name, name=name, account_id="mine", instrument_ids=(SHARE,), on=on
+        strategy_id=name,
+        name=name,
+        account_id="mine",
+        instrument_ids=(SHARE,),
+        on=on,
+        parameters=parameters or {},
     )
     partition = partition_of(name, COUNTS[STRATEGY_INPUTS])
     return StrategyPart(partition, universe(("AA",)), COUNTS, [config], {name: strategy})
@@ -148,3 +157,94 @@ def test_a_part_reads_the_market_data_that_its_strategies_look_at(
     again = part_of(strategy, on)
     again.restore(part.snapshot())
     assert again.follows == part.follows
+
+
+class Flipper(Strategy):
+    """Is long above ten, else short."""
+
+    name = "flipper"
+
+    def signals(self, series: Series) -> Floats:
+        """Say one or minus one."""
+        return np.where(series.price > 10.0, 1.0, -1.0)
+
+
+_STATUS = {OrderDenied: OrderStatus.DENIED, OrderRejected: OrderStatus.REJECTED}
+
+
+def denied(order: SubmitOrder, kind: type[OrderDenied | OrderRejected] = OrderDenied) -> Any:
+    return kind(
+        event_id=f"no-{order.client_order_id}",
+        ts_event_ns=order.ts_event_ns,
+        correlation_id=order.client_order_id,
+        causation_id=order.event_id,
+        account_id="mine",
+        strategy_id="flipper",
+        client_order_id=order.client_order_id,
+        instrument_id=SHARE,
+        status=_STATUS[kind],
+        code="PRICE_STALE",
+    )
+
+
+def filled(order: SubmitOrder) -> Fill:
+    return msgspec.structs.replace(
+        fill(0),
+        event_id=f"fill-{order.client_order_id}",
+        strategy_id="flipper",
+        client_order_id=order.client_order_id,
+        side=order.side,
+        quantity=order.quantity,
+    )
+
+
+class Flipping:
+    """A strategy that is told what became of its orders when the test says so."""
+
+    def __init__(self) -> None:
+        self.part = part_of(Flipper, "trade", {"quantity": 100.0})
+        self._market = self._inputs = 0
+
+    def see(self, price: float) -> list[SubmitOrder]:
+        """Return what is ordered at a price."""
+        at, self._market = self._market, self._market + 1
+        record = msgspec.structs.replace(trade(at), price=price)
+        return self._orders(self.part.take(MARKET_EVENTS, PLACE, [(at, record)], at + 1))
+
+    def hear(self, record: Any) -> list[SubmitOrder]:
+        """Return what is ordered after an order's fill or end."""
+        at, self._inputs = self._inputs, self._inputs + 1
+        made = self.part.take(STRATEGY_INPUTS, self.part.partition, [(at, record)], at + 1)
+        return self._orders(made)
+
+    @staticmethod
+    def _orders(made: Any) -> list[SubmitOrder]:
+        return [item.record for item in made if isinstance(item.record, SubmitOrder)]
+
+
+@pytest.mark.parametrize("kind", [OrderDenied, OrderRejected])
+def test_what_a_later_order_was_sized_on_is_ordered_again_once(kind: Any) -> None:
+    session = Flipping()
+    (first,) = session.see(9.0)
+    assert session.hear(filled(first)) == []  # short 100
+    (turn,) = session.see(11.0)
+    (back,) = session.see(9.0)
+    assert turn.quantity == back.quantity == Decimal(200)
+    # Without the turn the way back would end at 300 short.
+    (again,) = session.hear(denied(turn, kind))
+    assert (again.side, int(again.quantity)) == (Side.BUY, 200)
+    assert session.hear(denied(again, kind)) == []  # not a third time
+    assert session.hear(filled(back)) == []
+
+
+def test_a_denied_order_that_nothing_was_sized_on_is_not_ordered_again() -> None:
+    session = Flipping()
+    (first,) = session.see(9.0)
+    assert session.hear(denied(first)) == []
+    (turn,) = session.see(11.0)
+    session.hear(filled(turn))
+    (back,) = session.see(9.0)
+    # The position is closed instead: the old side is not kept.
+    (close,) = session.hear(denied(back))
+    assert (close.side, int(close.quantity)) == (Side.SELL, 100)
+    assert session.hear(denied(close)) == []

@@ -93,3 +93,24 @@ def test_another_journal_of_the_same_name_has_another_epoch(tmp_path: Path) -> N
     assert one.epoch != two.epoch
     one.close()
     two.close()
+
+
+def test_time_never_passes_an_event_that_was_not_taken() -> None:
+    played_s = [0.0]
+    batch = session(universe(), 300)
+    clock = batch.clock.tolist()
+    feed = RecordingFeed(
+        iter(cut(batch, 100)), speed=1.0, first_ns=clock[0], monotonic_s=lambda: played_s[0]
+    )
+    assert feed.poll() is not None  # what is due at once
+    taken = feed.played_events
+    assert feed.now_ns() == clock[taken - 1]
+    played_s[0] = (clock[taken] - clock[0]) / 2e9
+    assert feed.now_ns() == clock[0] + int(played_s[0] * 1e9)  # between two events it goes on
+    played_s[0] = 1e6  # the machine could not keep up
+    assert feed.now_ns() == clock[taken]
+    while feed.poll() is not None:
+        assert feed.now_ns() >= clock[feed.played_events - 1]
+        assert feed.now_ns() <= clock[min(feed.played_events, len(clock) - 1)]
+    assert feed.is_done
+    assert feed.now_ns() == clock[-1]

@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 from rich.pretty import Pretty
 
-from infra.kafka.settings import KafkaSettings, connection_of
+from infra.cli_worker import kafka_settings
+from infra.kafka.settings import KafkaSettings, addressed, connection_of
 from schemas.errors import ConfigError
 from streams.kafka.connection import Connection, missing_topic
 
@@ -67,10 +68,13 @@ def test_argument_wins_over_environment_and_environment_over_settings(
 ) -> None:
     settings = KafkaSettings(bootstrap="a:1")
     monkeypatch.delenv("MILLRACE_KAFKA_BOOTSTRAP", raising=False)
-    assert connection_of(settings).bootstrap == "a:1"
+    assert addressed(settings).bootstrap == "a:1"
     monkeypatch.setenv("MILLRACE_KAFKA_BOOTSTRAP", "b:2")
-    assert connection_of(settings).bootstrap == "b:2"
-    assert connection_of(settings, "c:3").bootstrap == "c:3"
+    assert addressed(settings).bootstrap == "b:2"
+    assert addressed(settings, "c:3").bootstrap == "c:3"
+    # What the command line decided is not decided again.
+    of_command = kafka_settings(None, "c:3", None).kafka
+    assert connection_of(of_command).bootstrap == "c:3"
 
 
 def test_password_comes_from_its_file_else_from_the_environment(

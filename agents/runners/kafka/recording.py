@@ -6,6 +6,7 @@ What cannot be read is not lost either: its bytes and the reason stand in a mark
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -32,6 +33,7 @@ from streams.journal.batches import EARLIEST_NS, batch_of, records_piece
 from streams.kafka.connection import Connection
 from streams.kafka.ranges import Place, PlaceReader
 
+_log = logging.getLogger(__name__)
 _STEP_RECORDS = 4000
 _NOT_IN_COLUMNS = (
     "producer",
@@ -47,8 +49,8 @@ class Recorder:
     """Writes the partitions of topics; ``folder`` may hold an earlier part of the recording.
 
     ``counts`` holds how many partitions each topic has. With ``is_history`` market events are kept
-    for a replay alone: without what a producer repeated, and without its numbers, so that columns
-    hold them.
+    for a replay alone: without what a producer repeated, without its numbers, so that columns hold
+    them, and without what workers refuse; ``left_out`` counts that, and has the first of it.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Recorder:
         }
         self._stack = ExitStack()
         self._universe = Universe()
+        self.left_out: tuple[int, DeadLetter | None] = (0, None)
         self._writers: dict[Place, JournalWriter] = {}
         self._marks: dict[Place, OffsetMark] = {}
         self.next_offsets: dict[Place, int] = {}
@@ -87,14 +90,19 @@ class Recorder:
     def write(self, place: Place, arrived: Sequence[Any]) -> None:
         """Append the next records of a partition, as Kafka gave them."""
         topic, partition = place
-        taken = take_records(topic, partition, arrived, None, self._counts[topic])
+        is_history = place in self._producers
+        known = self._universe if is_history else None
+        taken = take_records(topic, partition, arrived, known, self._counts[topic])
+        if is_history and taken.letters:
+            count, first = self.left_out
+            self.left_out = count + len(taken.letters), first or taken.letters[0]
         unreadable = {letter.offset: letter for letter in taken.letters}
         records = dict(taken.records)
         group: list[Header] = []
         for item in arrived:
             record = records.get(item.offset)
             if record is not None:
-                if place in self._producers:
+                if is_history:
                     if not self._producers[place].is_new(record):
                         continue
                     record.producer, record.producer_seq = "", 0
@@ -205,4 +213,10 @@ async def record_topics(
                         on_progress(len(arrived))
     finally:
         recorder.close()
+    count, letter = recorder.left_out
+    if letter is not None:
+        _log.warning(
+            "%d market events that workers refuse are left out; the first, %s/%d offset %d: %s",
+            count, letter.topic, letter.partition, letter.offset, letter.reason,
+        )  # fmt: skip
     return done

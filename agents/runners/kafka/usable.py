@@ -14,10 +14,10 @@ import msgspec
 import numpy as np
 
 from agents.runners.kafka.parts.part import partition_of
-from schemas.envelope import Header
+from schemas.envelope import Header, Record
 from schemas.errors import MillraceError
 from schemas.instruments import CorporateAction, Instrument, Universe
-from schemas.market_data import INTERVALS, Bar, Quote, Trade
+from schemas.market_data import INTERVALS, Bar, Quote, ReferencePrice, Trade
 from schemas.topics import (
     ACCOUNT_INPUTS,
     MARKET_BARS,
@@ -39,6 +39,7 @@ _FIELDS: dict[type[Any], tuple[tuple[str, ...], tuple[str, ...]]] = {
     Trade: (("price",), ("size",)),
     Quote: (("bid_price", "ask_price"), ("bid_size", "ask_size")),
     Bar: (("open", "high", "low", "close", "vwap"), ("volume",)),
+    ReferencePrice: (("price",), ()),
 }
 """Prices and sizes of what becomes columns."""
 
@@ -46,6 +47,8 @@ _UNITS_MAX = 2**53
 _INT64 = 2**63
 _INT32_MAX = 2**31 - 1
 _EXPONENT_MAX = 300
+_RATIO_LEAST, _RATIO_MOST = Decimal("0.000001"), Decimal(1_000_000)
+_RATIO_DIGITS_MAX = 38
 _DAY_NS = 86_400_000_000_000
 _SHOWN = 80
 
@@ -65,12 +68,12 @@ class KnownInstruments:
         self._largest: dict[str, tuple[float, float]] = {}
 
     def fault(self, topic: str, record: Any) -> str:
-        """Return why a market event or bar cannot be used, or nothing; other topics pass.
+        """Return why a market event, bar or reference price cannot be used, or nothing.
 
-        A definition among market events is learned. Bars of instruments that are not known pass:
-        their definition comes on another topic, and no strategy trades them.
+        A definition among market events is learned. Bars and prices of instruments that are not
+        known pass: their definition comes on another topic, and nobody trades them.
         """
-        if topic not in _MARKET_DATA:
+        if topic not in _MARKET_DATA and not isinstance(record, ReferencePrice):
             return ""
         if isinstance(record, Instrument):
             return self._learn(record)
@@ -79,7 +82,7 @@ class KnownInstruments:
             return ""
         largest = self.largest(instrument_id)
         if largest is None:
-            if topic == MARKET_BARS:
+            if topic != MARKET_EVENTS:
                 return ""
             return (
                 f"instrument {_short(instrument_id)} is not known; publish its definition on"
@@ -206,10 +209,13 @@ def unusable(topic: str, partition: int, partitions: int, record: Any, written_n
             or _market_numbers(record)
         )
     return (
-        _numbers(record)
-        or _time(record.ts_event_ns, written_ns)
+        _unnamed(record)
+        or _numbers(record)
+        or _time(record, written_ns)
         or _misplaced(topic, partition, partitions, record)
-        or (_bar(record, needs_source=True) if isinstance(record, Bar) else "")
+        or _unsourced(record)
+        or (_bar(record) if isinstance(record, Bar) else "")
+        or (_action(record) if isinstance(record, CorporateAction) else "")
     )
 
 
@@ -227,11 +233,14 @@ def _market_time(record: Any, written_ns: int) -> str:
     return ""
 
 
-def _time(ts: int, written_ns: int) -> str:
+def _time(record: Any, written_ns: int) -> str:
     # What market events bring about may bear their time, and be written a little earlier by
-    # another clock: so twice what is allowed them.
-    if ts > written_ns + 2 * _DAY_NS:
-        return f"ts_event_ns is {ts}, days after the record was written; give ns since 1970 in UTC"
+    # another clock: so twice what is allowed them. A definition has no instant.
+    if record.ts_event_ns > written_ns + 2 * _DAY_NS and not isinstance(record, Instrument):
+        return (
+            f"ts_event_ns is {record.ts_event_ns}, days after the record was written; give ns since"
+            " 1970 in UTC"
+        )
     return ""
 
 
@@ -251,17 +260,39 @@ def _market_numbers(record: Any) -> str:
         return _too_large("source_seq", record.source_seq)
     if isinstance(record, Instrument | CorporateAction):
         reason = _numbers(record)
-        if not reason and isinstance(record, CorporateAction) and record.ratio <= 0:
-            return f"ratio is {record.ratio}; give the new shares for one old share"
-        return reason
+        return reason or (_action(record) if isinstance(record, CorporateAction) else "")
     return _bar(record) if type(record) is Bar else ""
 
 
-def _bar(bar: Bar, *, needs_source: bool = False) -> str:
+def _action(action: CorporateAction) -> str:
+    """Hold a split to what prices and quantities can be scaled by."""
+    ratio = action.ratio
+    digits = len(ratio.as_tuple().digits)
+    if _RATIO_LEAST <= ratio <= _RATIO_MOST and digits <= _RATIO_DIGITS_MAX:
+        return ""
+    return (
+        f"ratio is {_short(str(ratio))}; give the new shares for one old share, {_RATIO_LEAST:f} to"
+        f" {_RATIO_MOST:f} in at most {_RATIO_DIGITS_MAX} digits"
+    )
+
+
+def _unnamed(record: Any) -> str:
+    """Tell of a record whose outputs would bear the names of another one's outputs."""
+    if isinstance(record, Record) and not record.event_id:
+        return "event_id is empty; give every record one of its own, what follows is named after it"
+    return ""
+
+
+def _unsourced(record: Any) -> str:
+    """Tell of a market record that the market stage did not make: it alone writes them here."""
+    if isinstance(record, Bar | ReferencePrice) and not record.source:
+        return "source is empty; the market stage makes this record, publish to market.events.v1"
+    return ""
+
+
+def _bar(bar: Bar) -> str:
     if bar.interval not in INTERVALS:
         return f"interval is {_short(bar.interval)}; give one of {', '.join(INTERVALS)}"
-    if needs_source and not bar.source:
-        return "a bar here is made by the market stage; publish bars on market.events.v1"
     for field in ("trade_count", "revision"):
         if not 0 <= getattr(bar, field) <= _INT32_MAX:
             return _too_large(field, getattr(bar, field))

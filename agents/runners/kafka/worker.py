@@ -87,7 +87,12 @@ class StageWorker:
         self._stall_timeout_s = stall_timeout_s
         self._progress = Progress(spec.name, self.meters)
         self.app = new_app(
-            f"{group}-{spec.name}", connection, data_folder, self._positions, self._revoked
+            f"{group}-{spec.name}",
+            connection,
+            data_folder,
+            self._positions,
+            self._revoked,
+            fetch_min_bytes=spec.fetch_min_bytes,
         )
         self.parts: dict[int, Part] = {}
         self._connection = connection

@@ -11,7 +11,7 @@ import msgspec
 from cyclopts import App, Parameter
 from rich.console import Console
 
-from infra.cli_worker import kafka_settings
+from infra.cli_worker import check_topic, kafka_settings
 from infra.kafka.letters import dead_letters, find_letters, retry_letters
 from infra.kafka.settings import connection_of
 from infra.times import format_time
@@ -46,6 +46,8 @@ def letters_list(
     bootstrap
         address of the cluster; wins over the settings and MILLRACE_KAFKA_BOOTSTRAP
     """
+    if topic:
+        check_topic(topic)
     found = asyncio.run(dead_letters(_connection(config, bootstrap)))
     chosen = [item for item in found if not topic or item.topic == topic]
     for item in chosen:

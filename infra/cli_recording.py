@@ -14,7 +14,7 @@ from cyclopts import App
 from rich.console import Console
 
 from agents.runners.kafka.recording import record_topics
-from infra.cli_worker import kafka_settings
+from infra.cli_worker import check_topic, kafka_settings
 from infra.display import progress_bar
 from infra.kafka.parity import cluster_parity, recorded_parity, show_parity
 from infra.kafka.settings import connection_of
@@ -24,7 +24,6 @@ from schemas.topics import (
     MARKET_EVENTS,
     REFERENCE_ACTIONS,
     REFERENCE_INSTRUMENTS,
-    TOPIC_BY_NAME,
 )
 from streams.datasets.topics_folder import TOPICS
 from streams.kafka.connection import Connection
@@ -89,13 +88,7 @@ def check_folder(folder: Path) -> None:
 def _topics(text: str) -> list[str]:
     names = [part.strip() for part in text.split(",") if part.strip()]
     for name in names:
-        if name not in TOPIC_BY_NAME:
-            raise ConfigError(
-                "the catalogue has no such topic",
-                field="topics",
-                value=name,
-                remedy="`millrace topics list` shows the names",
-            )
+        check_topic(name)
     return names or [topic.name for topic in CATALOGUE]
 
 

@@ -18,7 +18,8 @@ from infra.display import progress_bar
 from infra.kafka.settings import addressed, connection_of
 from infra.settings import Settings, data_folder, load_settings
 from infra.times import parse_time
-from schemas.errors import ConflictError, InputError, MillraceError
+from schemas.errors import ConfigError, ConflictError, InputError, MillraceError
+from schemas.topics import TOPIC_BY_NAME
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -34,6 +35,17 @@ def kafka_settings(config: Path | None, bootstrap: str | None, run: str | None) 
     if run is not None:
         kafka = msgspec.structs.replace(kafka, run=run)
     return msgspec.structs.replace(settings, kafka=kafka)
+
+
+def check_topic(name: str) -> None:
+    """Raise ConfigError for a topic that the catalogue does not have."""
+    if name not in TOPIC_BY_NAME:
+        raise ConfigError(
+            "the catalogue has no such topic",
+            field="topic",
+            value=name,
+            remedy="`millrace topics list` shows the names",
+        )
 
 
 def add_worker_commands(app: App) -> None:

@@ -10,12 +10,10 @@ from infra.settings import SourceSettings
 from schemas.control import InputRange
 from schemas.errors import ConfigError, MillraceError
 from schemas.instruments import Instrument, Universe
-from schemas.market_data import INTERVALS
 from streams.datasets.base import select_ids
-from streams.feeds import FEEDS, FeedAdapter, make_adapter, one_line
+from streams.feeds import FEEDS, FeedAdapter, check_kinds, make_adapter, one_line
 
 GROUP = "millrace.feeds"
-_KINDS = ("trade", "quote", *(f"bar/{name}" for name in INTERVALS))
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 _PLUGINS: Plugins[FeedAdapter] = Plugins(
@@ -103,10 +101,12 @@ def open_feed(
             "its name cannot stand in a record", name, "use letters, digits and . _ - in `name`"
         )
     kinds = adapter.kinds
-    wrong = [kind for kind in kinds if kind not in _KINDS]
-    if wrong or not kinds:
-        raise _breach("it announces kinds of data that do not exist", list(kinds),
-                      f"choose from {', '.join(_KINDS)}")  # fmt: skip
+    try:
+        check_kinds("kinds", kinds)
+    except ConfigError as error:
+        raise _breach(
+            "it announces kinds of data that do not exist", list(kinds), error.remedy
+        ) from error
     try:
         instruments = list(adapter.instruments())
     except MillraceError:

@@ -1,8 +1,9 @@
 """What a worker shows over HTTP: ``/metrics``, ``/healthz`` and ``/readyz``, on a port of its own.
 
 Healthy means that every stage goes on: none has ended, and none stands still while records wait or
-Kafka does not answer. Ready means that all its parts are restored. So health is progress, not
-presence; a stage that stands still for longer ends with the reason, and the process with it.
+Kafka does not answer. Ready means that all its parts are restored, and that none has got nowhere
+for ten seconds. So health is progress, not presence; a stage that stands still for longer ends with
+the reason, and the process with it.
 """
 
 from __future__ import annotations
@@ -16,12 +17,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+_READY_STANDSTILL_S_MAX = 10.0
+
 
 class StageHealth(NamedTuple):
     """How a stage is: restored or not, and for how long it has got nowhere (s)."""
 
     is_ready: bool
     standstill_s: float
+
+
+def _is_at_work(health: StageHealth) -> bool:
+    return health.is_ready and health.standstill_s <= _READY_STANDSTILL_S_MAX
 
 
 Look = Callable[[], Mapping[str, StageHealth]]
@@ -47,7 +54,7 @@ def health_app(
 
     async def readyz(_: Request) -> Response:
         found = look()
-        waiting = sorted(s for s in stages if s not in found or not found[s].is_ready)
+        waiting = sorted(s for s in stages if s not in found or not _is_at_work(found[s]))
         body = {"status": "ready" if not waiting else "waiting", "waiting": waiting}
         return JSONResponse(body, 200 if not waiting else 503)
 

@@ -23,6 +23,7 @@ from infra.display import progress_bar
 from infra.kafka.node import Node, free_port
 from infra.kafka.publishing import publish_definitions, publish_recording
 from infra.kafka.serving import serve_web, stop_on_signals
+from infra.serve import check_port
 from infra.settings import data_folder, load_settings
 from schemas.errors import ConfigError
 from schemas.topics import CATALOGUE
@@ -71,9 +72,10 @@ parameters = { fast = 5, slow = 20, weight = 0.5 }
 async def run_live(speed: float, port: int, *, is_exiting: bool, console: Console) -> int:
     """Run everything until a signal, or with ``is_exiting`` until the recording is played.
 
-    Raises ConfigError for a speed that is none.
+    Raises ConfigError for a speed that is none, or a port that is none or taken.
     """
     check_speed(speed)
+    check_port(port)
     with only_one(data_folder()):
         return await _run_live(speed, port, is_exiting=is_exiting, console=console)
 

@@ -7,6 +7,7 @@ its data holds its process id and address, so that another command finds it.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -28,6 +29,7 @@ _STOP_TIMEOUT_S = 30.0
 _POLL_S = 0.05
 _LOGGING = Path(__file__).with_name("log4j2.properties")
 _LOG_TAIL_BYTES = 4000
+_HEAP = re.compile(r"([1-9][0-9]{2,5}m|[1-9][0-9]{0,3}g)", re.IGNORECASE)
 
 _SETTINGS = {
     # Topics are created from the catalogue; a misspelt name must fail, not make a topic.
@@ -127,6 +129,13 @@ class Node:
         known = self.running()
         if known is not None:
             return known
+        if not _HEAP.fullmatch(self._heap):
+            raise ConfigError(
+                "Java can do nothing with this much memory",
+                field="heap",
+                value=self._heap,
+                remedy="give megabytes or gigabytes, such as 512m or 2g",
+            )
         java = find_java()
         try:
             jars = jars_folder(self._jars, java)

@@ -14,6 +14,7 @@ from agents.runners.kafka.cluster_log import ClusterLog, RecordedLog
 from agents.runners.kafka.rerun import Mismatch, PartRerun, SessionLog, rerun_session
 from infra.display import progress_bar
 from infra.kafka.session import MODE, Session, manifests, session_of
+from infra.kafka.working import check_counts
 from infra.origin import load_classes
 from schemas.control import RunManifest
 from schemas.envelope import Header
@@ -31,6 +32,7 @@ async def cluster_parity(
     session = _session(known, run_id, strategies)
     async with PlaceReader(connection) as reader:
         counts = await reader.counts(topic.name for topic in CATALOGUE)
+    check_counts(counts)
     return await _rerun(ClusterLog(connection, session.instruments, counts), session, errors)
 
 

@@ -15,6 +15,7 @@ from infra.access import access_of
 from infra.backtest_agent import BacktestAgent
 from infra.database.service import StorageService
 from infra.kafka.letters import resend
+from infra.kafka.session import begun
 from infra.kafka.settings import connection_of
 from infra.kafka.working import wait_for_topics
 from infra.operating import Operating, operations
@@ -42,12 +43,14 @@ async def serve_web(
 ) -> None:
     """Serve the API over a cluster until ``stop``; raises MillraceError if it cannot.
 
-    ``storage`` answers what the topics kept in memory have forgotten; it is started and stopped.
+    The topics of another session are refused. ``storage`` answers what the topics kept in memory
+    have forgotten; it is started and stopped.
     """
     access = access_of(settings, settings.run.host)
     check_port(port)
     connection = connection_of(settings.kafka)
     await wait_for_topics(connection, settings, wait_s)
+    await begun(connection, settings.kafka.run)
     log = KafkaLog(connection, settings.kafka.run, time.time_ns)
     async with log:
         web_settings = WebSettings(

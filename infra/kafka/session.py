@@ -108,7 +108,7 @@ async def _all_manifests(connection: Connection) -> list[RunManifest]:
     return found
 
 
-async def _begun(connection: Connection, run_id: str) -> list[RunManifest]:
+async def begun(connection: Connection, run_id: str) -> list[RunManifest]:
     """Return the manifests of a session; raises ConflictError if the topics are of another one."""
     found = await _all_manifests(connection)
     if found and found[0].run_id != run_id:
@@ -133,7 +133,7 @@ async def join_session(
     ConfigError for a cluster that cannot be used.
     """
     run_id = settings.kafka.run
-    known = await _begun(connection, run_id)
+    known = await begun(connection, run_id)
     letters: list[DeadLetter] = []
     if known:
         instruments, offsets = known[0].instruments, known[0].reference_offsets
@@ -151,7 +151,7 @@ async def join_session(
         mine = msgspec.structs.replace(mine, event_id=name)
         await publisher.publish([outgoing(SYSTEM_DEAD_LETTERS, letter) for letter in letters])
         await publisher.publish([outgoing(SYSTEM_RUNS, mine)])
-    first = (await _begun(connection, run_id))[0]
+    first = (await begun(connection, run_id))[0]
     return _compose(settings, first.instruments, first.reference_offsets, first, now_ns)
 
 

@@ -7,16 +7,19 @@ MILLRACE_KAFKA_PASSWORD, never from the settings, which are hashed, recorded and
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import msgspec
 
 from schemas.errors import ConfigError
+from streams.feeds import check_kinds
 from streams.kafka.connection import Connection
 
 _TIMEOUT_MIN_S = 6.0
 """Brokers take no member of a group that promises signs of life more often than that."""
 
+_RUN = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _TIMEOUT_MAX_S = 300.0
 _STALL_MIN_S = 5.0
 
@@ -72,6 +75,16 @@ def connection_of(settings: KafkaSettings) -> Connection:
             value=settings.stall_timeout_s,
             remedy=f"give {_STALL_MIN_S:g} seconds or more",
         )
+    if not _RUN.fullmatch(settings.run):
+        raise ConfigError(
+            "a session cannot have this name, which its consumer groups bear too",
+            field="kafka.run",
+            value=settings.run,
+            remedy="use up to 100 letters, digits and . _ -",
+        )
+    check_kinds("kafka.kinds", settings.kinds)
+    for symbol, kinds in settings.kinds_of.items():
+        check_kinds(f"kafka.kinds_of.{symbol}", kinds)
     return Connection(
         bootstrap=settings.bootstrap,
         protocol=settings.protocol,

@@ -10,7 +10,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from rich.console import Console
 
@@ -23,12 +23,15 @@ from infra.kafka.watchdog import Watchdog
 from infra.serve import check_port
 from infra.settings import Settings
 from schemas.errors import ConfigError, StorageError
+from schemas.topics import CATALOGUE
 from streams.kafka.connection import Connection
+from streams.kafka.ranges import PlaceReader
 from streams.kafka.topics import ClusterTopics
 from web.health import StageHealth, health_app
 from web.server import WebServer
 
 _LOOP_S = 0.5
+_PARTITIONS_S = 10.0
 _COLLECT_EVERY = 50_000
 _FIRST_PAUSE_S = 0.25
 _LAST_PAUSE_S = 5.0
@@ -94,7 +97,8 @@ async def work(
         standstill_s_max = settings.kafka.stall_timeout_s * _UNHEALTHY_SHARE
         web = _web(workers, meters, standstill_s_max, host, port)
         with Watchdog(settings.kafka.stall_timeout_s) as watchdog:
-            await _run(workers, meters, stop, web, console, session.run_id, watchdog)
+            looking = asyncio.create_task(watch_partitions(connection))
+            await _run(workers, meters, stop, web, console, session.run_id, watchdog, looking)
 
 
 def _end_with(pipe: int) -> None:
@@ -159,12 +163,37 @@ async def check_topics(connection: Connection, settings: Settings) -> None:
     for item in await topics.differences():
         if item.property in ("topic", "partitions"):
             what = "is missing" if item.property == "topic" else f"has {item.found} partitions"
-            raise ConfigError(
-                f"a topic of the cluster {what}; the catalogue says {item.wanted}",
-                field="topic",
-                value=item.topic,
-                remedy="`millrace topics apply` makes what is missing; `topics diff` shows all",
-            )
+            raise _unlike(item.topic, what, item.wanted)
+
+
+def _unlike(topic: str, what: str, wanted: object) -> ConfigError:
+    return ConfigError(
+        f"a topic of the cluster {what}; the catalogue says {wanted}",
+        field="topic",
+        value=topic,
+        remedy="`millrace topics apply` makes what is missing; `topics diff` shows all",
+    )
+
+
+async def watch_partitions(connection: Connection, every_s: float = _PARTITIONS_S) -> NoReturn:
+    """Look now and then whether topics got more partitions; raises ConfigError if so.
+
+    Keys would go where no stage reads, and the order within a key be lost. Whether the cluster
+    answers at all is for the stages to tell.
+    """
+    async with PlaceReader(connection) as reader:
+        while True:
+            await asyncio.sleep(every_s)
+            with contextlib.suppress(StorageError):
+                check_counts(await reader.counts(topic.name for topic in CATALOGUE))
+
+
+def check_counts(counts: Mapping[str, int]) -> None:
+    """Raise ConfigError if a topic has another number of partitions than the catalogue says."""
+    for topic in CATALOGUE:
+        if counts[topic.name] != topic.partitions:
+            what = f"has {counts[topic.name]} partitions"
+            raise _unlike(topic.name, what, topic.partitions)
 
 
 async def wait_for_topics(connection: Connection, settings: Settings, wait_s: float) -> None:
@@ -216,6 +245,7 @@ async def _run(
     console: Console,
     run_id: str,
     watchdog: Watchdog,
+    looking: asyncio.Task[NoReturn],
 ) -> None:
     tasks = {name: asyncio.create_task(worker.run()) for name, worker in workers.items()}
     await web.start()
@@ -229,17 +259,20 @@ async def _run(
     first: set[asyncio.Task[Any]] = set()
     try:
         first, _ = await asyncio.wait(
-            {stopping, *tasks.values()}, return_when=asyncio.FIRST_COMPLETED
+            {stopping, looking, *tasks.values()}, return_when=asyncio.FIRST_COMPLETED
         )
     finally:
         for worker in workers.values():
             worker.stop()
         await asyncio.wait(set(tasks.values()))
-        for task in (stopping, beating, telling):
+        for task in (stopping, beating, telling, looking):
             task.cancel()
         await web.stop()
     # All are looked at, or the loop would tell of each that was not; what came first is the reason.
-    ended = sorted(tasks.values(), key=lambda task: task not in first)
+    everything: list[asyncio.Task[Any]] = [*tasks.values()]
+    if looking.done() and not looking.cancelled():
+        everything.append(looking)
+    ended = sorted(everything, key=lambda task: task not in first)
     failures = [error for task in ended if (error := task.exception()) is not None]
     if failures:
         raise failures[0]

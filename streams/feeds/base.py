@@ -12,7 +12,24 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from schemas.envelope import Header
+from schemas.errors import ConfigError
 from schemas.instruments import Instrument
+from schemas.market_data import INTERVALS
+
+KINDS = ("trade", "quote", *(f"bar/{name}" for name in INTERVALS))
+"""What market data may be."""
+
+
+def check_kinds(field: str, kinds: Sequence[str]) -> None:
+    """Raise ConfigError if there are no kinds of market data, or one that does not exist."""
+    wrong = [kind for kind in kinds if kind not in KINDS]
+    if wrong or not kinds:
+        raise ConfigError(
+            "there is no such kind of market data" if wrong else "no kind of market data is named",
+            field=field,
+            value=list(kinds),
+            remedy=f"choose from {', '.join(KINDS)}",
+        )
 
 
 class Emit(Protocol):

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 
 from infra.kafka.live import only_one
 from infra.kafka.node import Node, free_port
@@ -161,12 +161,32 @@ async def make_topics(address: str, partitions: int = 4) -> None:
         await publisher.publish([outgoing(REFERENCE_INSTRUMENTS, share)])
 
 
-def test_too_few_partitions_are_told(node: Node, config: Path) -> None:
+async def grow(address: str, partitions: int) -> None:
+    """Give the market data more partitions."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=address)
+    await admin.start()
+    try:
+        await admin.create_partitions({MARKET_EVENTS: NewPartitions(partitions)})
+    finally:
+        await admin.close()
+
+
+def test_other_partitions_than_the_catalogue_says_are_told(
+    node: Node, config: Path, tmp_path: Path
+) -> None:
     address = address_of(node)
     asyncio.run(make_topics(address, 2))
     line = refusal(*words(("worker",), address, config))
     assert "has 2 partitions; the catalogue says 4" in line
     assert "not changed without you" in refusal(*words(("topics", "apply"), address, config))
+    asyncio.run(grow(address, 4))
+    with Background(tmp_path / "worker.log", *words(("worker",), address, config)) as worker:
+        worker.until("ready")
+        # What goes to new ones nobody would read.
+        asyncio.run(grow(address, 5))
+        assert worker.wait() == 2
+        assert "has 5 partitions; the catalogue says 4" in worker.said().splitlines()[-1]
+    assert "has 5 partitions" in refusal(*words(("parity", "--from-kafka"), address, config))
 
 
 def test_broker_that_goes_away_ends_a_worker_with_its_reason(

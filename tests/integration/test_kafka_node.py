@@ -85,6 +85,13 @@ def test_port_in_use_is_told_before_anything_is_started(tmp_path: Path) -> None:
     assert node.running() is None
 
 
+@pytest.mark.parametrize("heap", ["", "1k", "-5", "1x", "64m", "0g"])
+def test_heap_that_java_cannot_live_with_is_told(tmp_path: Path, heap: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Node(tmp_path / "node", heap=heap).start()
+    assert caught.value.field == "heap"
+
+
 def test_stale_process_id_of_another_program_is_no_node(tmp_path: Path) -> None:
     node = Node(tmp_path / "node")
     node.folder.mkdir()

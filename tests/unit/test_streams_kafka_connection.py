@@ -105,3 +105,20 @@ def test_rich_shows_no_password() -> None:
     Console(file=said, width=200).print(Pretty(connection))
     assert "geheim" not in said.getvalue()
     assert "u@127.0.0.1" in said.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        (KafkaSettings(run=""), "kafka.run"),
+        (KafkaSettings(run="a b"), "kafka.run"),
+        (KafkaSettings(run="a" * 101), "kafka.run"),
+        (KafkaSettings(kinds=()), "kafka.kinds"),
+        (KafkaSettings(kinds=("nope",)), "kafka.kinds"),
+        (KafkaSettings(kinds_of={"SPY": ()}), "kafka.kinds_of.SPY"),
+    ],
+)
+def test_settings_that_no_session_can_have_are_refused(settings: KafkaSettings, field: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        connection_of(settings)
+    assert caught.value.field == field

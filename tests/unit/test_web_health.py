@@ -17,7 +17,8 @@ GOOD = StageHealth(is_ready=True, standstill_s=1.0)
     [
         ({"market": GOOD, "venue": GOOD}, 200, 200, "ok"),
         ({"market": GOOD, "venue": StageHealth(False, 1.0)}, 200, 503, "ok"),
-        ({"market": GOOD, "venue": StageHealth(True, 20.1)}, 503, 200, "stalled"),
+        ({"market": GOOD, "venue": StageHealth(True, 10.1)}, 200, 503, "ok"),
+        ({"market": GOOD, "venue": StageHealth(True, 20.1)}, 503, 503, "stalled"),
         ({"market": GOOD}, 503, 503, "failed"),
         ({"market": StageHealth(True, 99.0)}, 503, 503, "failed"),
     ],
@@ -38,4 +39,4 @@ def test_it_says_which_stages_and_for_how_long() -> None:
     body = TestClient(app).get("/healthz").json()
     assert body == {"status": "failed", "ended": ["venue"], "standstill_s": {"market": 33.3}}
     waiting = TestClient(app).get("/readyz").json()["waiting"]
-    assert waiting == ["venue"]
+    assert waiting == ["market", "venue"]

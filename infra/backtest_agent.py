@@ -26,7 +26,7 @@ from infra.backtest_process import (
     arguments_of,
     ended,
     parity_result,
-    refusal_of,
+    refused,
     told,
 )
 from infra.settings import data_folder
@@ -183,6 +183,10 @@ class BacktestAgent:
         if request.task_id in self._canceled:
             self._finish(request, _canceled(self._canceled[request.task_id]))
             return
+        if isinstance(request, BacktestRequest) and (failure := refused(request, data_folder())):
+            # At once: who asks for what cannot be had waits behind nobody.
+            self._finish(request, failure)
+            return
         try:
             self._queue.put_nowait(request)
         except asyncio.QueueFull:
@@ -233,9 +237,6 @@ class BacktestAgent:
             report = await self._run(request, ["parity", "--json", request.run])
             self._publish(BACKTEST_RESULTS, parity_result(request, report, self._runner.now_ns()))
             return
-        refusal = refusal_of(request, data_folder())
-        if refusal:
-            raise Failure(RunStatus.FAILED, "bad_request", refusal)
         report = await self._run(request, arguments_of(request))
         metrics = dict(report["metrics"])
         metrics["events"] = report["events"]

@@ -10,9 +10,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from infra.strategies import check_strategy
 from infra.times import format_time
 from schemas.control import BacktestRequest, ParityRequest, ParityResult
 from schemas.enums import RunStatus
+from schemas.errors import NotFoundError
 from schemas.identifiers import derived_id
 from streams.datasets import BUNDLED
 
@@ -28,6 +30,18 @@ class Failure(Exception):  # noqa: N818 - what became of a request, not a fault 
         self.status = status
         self.code = code
         self.detail = detail
+
+
+def refused(request: BacktestRequest, folder: Path) -> Failure | None:
+    """Return how a request ends that is not run, None if it may; see ``refusal_of``."""
+    refusal = refusal_of(request, folder)
+    if refusal:
+        return Failure(RunStatus.FAILED, "bad_request", refusal)
+    try:
+        check_strategy(request.strategy_name)
+    except NotFoundError as error:
+        return Failure(RunStatus.FAILED, "not_found", str(error))
+    return None
 
 
 def refusal_of(request: BacktestRequest, folder: Path) -> str:

@@ -61,14 +61,22 @@ class Plugins(Generic[Base]):
             return self._from_file(spec)
         if spec in self._built_in:
             return spec, self._built_in[spec], ""
+        return spec, self._loaded(self._entry(spec)), ""
+
+    def check(self, name: str) -> None:
+        """Raise NotFoundError if neither a built-in class nor an entry point has this name."""
+        if name not in self._built_in:
+            self._entry(name)
+
+    def _entry(self, name: str) -> EntryPoint:
         entries = {entry.name: entry for entry in reversed(entry_points(group=self._group))}
-        if spec in entries:
-            return spec, self._loaded(entries[spec]), ""
+        if name in entries:
+            return entries[name]
         names = ", ".join(sorted({*self._built_in, *entries}))
         raise NotFoundError(
-            f"{self._noun} {spec} not found",
+            f"{self._noun} {name} not found",
             field=self._field,
-            value=spec,
+            value=name,
             remedy=f"choose one of {names}, or path/to/file.py:Class",
         )
 

@@ -33,3 +33,8 @@ def resolve_strategy(spec: str) -> tuple[str, type[Strategy], str]:
     an entry point that does not load. Other entry points are not loaded.
     """
     return _PLUGINS.resolve(spec)
+
+
+def check_strategy(name: str) -> None:
+    """Raise NotFoundError for a name that no strategy has; none is loaded."""
+    _PLUGINS.check(name)

@@ -121,7 +121,8 @@ def replay(
             if on_outputs is not None:
                 on_outputs(outputs)
             if on_progress is not None:
-                on_progress(len(batch))
+                # Prices, as the inputs count them; corporate actions come beside.
+                on_progress(len(batch) - len(batch.records))
         outputs = engine.finish()
         _check_strategies(engine)
         recorder.write(outputs)

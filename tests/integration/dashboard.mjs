@@ -50,7 +50,7 @@ console.log(JSON.stringify({
   amounts: [format.amount("1234567.891"), format.amount(-0.001), format.amount(-12.5), format.amount(null), format.amount("abc"), format.amount(0)],
   signs: [format.signed(12), format.signed(-12), format.signed(0.001), format.signed(undefined)],
   quantities: [format.quantity("12000"), format.quantity("-0.12345678"), format.quantity("")],
-  places: [182.5, 182, "1.08345", "0.0000000001", 1e-9, null].map(format.placesOf),
+  places: [182.5, 182, "1.08345", "0.0000000001", 1e-9, null, 183.98999999999998].map(format.placesOf),
   spans: [8.9, 125, 7300].map(format.span),
   axes: [format.valueTicks(99744.36, 100009.48, 4), format.valueTicks(0.11, 0.14, 3), format.valueTicks(5, 5, 4)],
   times: [format.timeTicks(start, start + 6 * hour, 7), format.timeTicks(start, start + 90e9, 4), format.timeTicks(start, start + 24 * 5 * hour, 5)]

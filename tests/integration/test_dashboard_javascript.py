@@ -38,7 +38,7 @@ def test_figures_have_fixed_places_and_no_value_is_a_dash(answers: Any) -> None:
 
 
 def test_prices_of_an_instrument_keep_the_places_they_need(answers: Any) -> None:
-    assert answers["places"] == [2, 2, 5, 8, 2, 2]
+    assert answers["places"] == [2, 2, 5, 8, 2, 2, 2]
     assert answers["prices"]["places"] == 5
     assert answers["prices"]["tone"] == "down"
 

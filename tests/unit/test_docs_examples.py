@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from infra.backtests import BacktestSpec, run_backtest
 from infra.settings import parse_settings
 from infra.strategies import resolve_strategy
+from schemas.codec import decode
+from schemas.envelope import Header
+from schemas.instruments import Instrument, Universe
+from schemas.topics import MARKET_EVENTS, TOPIC_BY_NAME, key_of
 from tests.source_tree import ROOT
 
 DOCUMENTS = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
@@ -49,6 +55,33 @@ def test_strategy_of_the_readme_is_the_example() -> None:
     assert shown.split("class ", 1)[1] == example.split("class ", 1)[1], (
         "README.md and docs/examples/rsi_swing.py show one strategy: change both"
     )
+
+
+def test_producer_of_the_kafka_page_writes_what_stages_can_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[tuple[str, str, int, Header]] = []
+
+    class Producer:
+        def __init__(self, settings: dict[str, object]) -> None:
+            assert settings["partitioner"] == "murmur2_random"
+
+        def produce(self, topic: str, value: str, key: str, partition: int) -> None:
+            sent.append((topic, key, partition, decode(topic, value.encode())))
+
+        def flush(self) -> None:
+            """Do nothing: it was written at once."""
+
+    module = ModuleType("confluent_kafka")
+    module.__dict__["Producer"] = Producer
+    monkeypatch.setitem(sys.modules, "confluent_kafka", module)
+    (code,) = (code for code in blocks("docs/kafka.md", "python") if "produce(" in code)
+    exec(compile(code, "docs/kafka.md", "exec"), {})
+    (defined, traded, *marks) = sent
+    assert isinstance(defined[3], Instrument)
+    assert Universe([defined[3]]).index(traded[1]) == 0
+    assert [item[2] for item in marks] == list(range(TOPIC_BY_NAME[MARKET_EVENTS].partitions))
+    assert all(key in ("", key_of(topic, record)) for topic, key, _, record in sent)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

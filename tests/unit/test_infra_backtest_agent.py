@@ -187,6 +187,27 @@ async def test_failure_has_its_code_and_the_last_words_of_the_program() -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "code", "detail"),
+    [
+        ({"strategy_name": "nope"}, "not_found", "strategy nope not found"),
+        ({"data": "/etc/passwd"}, "bad_request", "lies outside of the data folder"),
+    ],
+)
+async def test_what_cannot_be_run_is_told_before_what_runs_has_ended(
+    fields: dict[str, Any], code: str, detail: str
+) -> None:
+    async with agents(HANGS) as side:
+        side.ask(request("long"))
+        await side.until(lambda: len(side.said(t.BACKTEST_PROGRESS)) > 1)
+        side.ask(request("odd", **fields))
+        await side.until(lambda: side.said(t.BACKTEST_RESULTS))
+        (result,) = side.said(t.BACKTEST_RESULTS)
+
+    assert (result.task_id, result.metrics["code"]) == ("odd", code)
+    assert detail in result.detail
+
+
+@pytest.mark.parametrize(
     ("program", "code", "detail"),
     [
         ("import os; os.kill(os.getpid(), 9)", "backtest_failed", "its process ended by signal 9"),

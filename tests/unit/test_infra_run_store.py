@@ -148,3 +148,12 @@ def test_rows_of_a_table_are_counted_anew_when_it_has_changed(root: Path, tmp_pa
     assert store.result_rows("copy", "trades.csv", 0, 1) == ([], [], None, 0)
     with pytest.raises(ConfigError):
         store.result_rows("copy", "trades.csv", 5, 1)
+
+
+def test_progress_ends_at_what_there_is_to_do(tmp_path: Path) -> None:
+    totals: list[int] = []
+    steps: list[int] = []
+    spec = BacktestSpec(strategy="buy_and_hold", symbols=("IBM",))
+    run_backtest(spec, out=tmp_path / "run", on_total=totals.append, on_progress=steps.append)
+    # Dividends come beside the prices, and are not counted.
+    assert [sum(steps)] == totals

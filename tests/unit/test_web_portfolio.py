@@ -59,6 +59,7 @@ def test_account_balances_and_exposure_agree(client: TestClient) -> None:
 
     assert account["cash"] == balances["cash"] == {"USD": "9007.65"}
     assert balances["buying_power"] == "5000"
+    assert balances["snapshot_at"] == account["snapshot_at"]
     assert exposure["instruments"][0]["quantity"] == "6"
     assert Decimal(exposure["instruments"][0]["value"]) == Decimal("990.6")
     assert float(exposure["leverage"]) == pytest.approx(990.6 / 9998.25)

@@ -157,7 +157,8 @@ class Exposure(msgspec.Struct):
 class Balances(msgspec.Struct):
     """The money of an account by currency, and what it may still buy.
 
-    Cash and equity are of ``as_of``, buying power is of the account's last hourly snapshot.
+    Cash and equity are of ``as_of``, buying power is of ``snapshot_at``, the account's last hourly
+    snapshot.
     """
 
     account_id: str
@@ -168,6 +169,7 @@ class Balances(msgspec.Struct):
     initial_equity: Decimal | None
     as_of: str | None
     as_of_ns: int | None
+    snapshot_at: str | None
 
 
 class PnlGroup(msgspec.Struct):

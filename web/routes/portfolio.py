@@ -107,6 +107,7 @@ async def get_balances(context: Context, call: Call[AccountQuery, None]) -> answ
         a.initial_equity,
         a.as_of,
         a.as_of_ns,
+        a.snapshot_at,
     )
 
 

@@ -32,9 +32,11 @@ export function quantity(value) {
   return Number(value) < 0 ? `−${text}` : text;
 }
 
-// How many places a price is written with, at least two, so that a column of one instrument lines up.
+// How many places a price is written with, at least two, so that a column of one instrument lines up. A
+// double holds 15 digits: those behind were left by arithmetic, as in 183.98999999999998.
 export function placesOf(price) {
-  const text = String(price ?? "");
+  const isLong = typeof price === "number" && Number.isFinite(price);
+  const text = String(isLong ? Number(price.toPrecision(15)) : price ?? "");
   const point = text.indexOf(".");
   return point < 0 || text.includes("e") ? 2 : Math.min(Math.max(text.length - point - 1, 2), 8);
 }

@@ -33,6 +33,8 @@ from schemas.topics import ACCOUNT_INPUTS
 from schemas.values import MONEY_CONTEXT, ZERO
 
 _BUY, _SELL = Side.BUY, Side.SELL
+_AGAIN = ".again"
+"""Ends the name of an order that was denied and placed once more."""
 
 
 class Instance:
@@ -367,44 +369,57 @@ class Instance:
             view.working[instrument_id] -= open_quantity
             del view.open_orders[event.client_order_id]
             if self.is_array and event.status in ("DENIED", "REJECTED"):
-                change = self._made_up(event, instrument_id, open_quantity)
-                if change:
-                    self._order_after(event, instrument_id, change, now_ns, out)
+                self._make_up(event, instrument_id, open_quantity, now_ns, out)
 
-    def _made_up(self, event: OrderEvent, instrument_id: str, missing: Decimal) -> Decimal:
-        """Return what to order after an order that did not come about, signed; 0 for nothing.
+    def _make_up(
+        self, event: OrderEvent, instrument_id: str, missing: Decimal, now_ns: int, out: Outbox
+    ) -> None:
+        """Order what is needed after an order that did not come about, if anything is.
 
         A later order was sized as if it had: where the position grows without it, it is ordered
-        again, once, for nothing is later than that order. Else the position that a denied order
+        again, under a name that tells so and is not repeated. Else the position that a denied order
         would have turned is closed; the old side is not kept.
         """
         view = self.view
+        order_id = event.client_order_id
         held, working = view.positions[instrument_id], view.working[instrument_id]
-        if self._is_followed(event.client_order_id, instrument_id):
+        if self._is_followed(order_id, instrument_id):
             is_larger = abs(held + working) > abs(held + working + missing)
-            return missing if is_larger else ZERO
+            if is_larger and not order_id.endswith(_AGAIN):
+                self._order_after(event, instrument_id, missing, f"{order_id}{_AGAIN}", now_ns, out)
+            return
         is_turn = held and (held > 0) != (missing > 0) and abs(missing) > abs(held)
-        if not is_turn or working or not isinstance(event, OrderDenied):
-            return ZERO
-        return -held
+        if is_turn and not working and isinstance(event, OrderDenied):
+            number = view.next_order + 1
+            if self._order_after(
+                event, instrument_id, -held, f"{view.prefix}{number}", now_ns, out
+            ):
+                view.next_order = number
 
     def _is_followed(self, order_id: str, instrument_id: str) -> bool:
         """Return whether an order is open that was placed behind another one."""
         prefix = self.view.prefix
-        number = int(order_id.removeprefix(prefix))
+
+        def number(name: str) -> int:
+            return int(name.removeprefix(prefix).removesuffix(_AGAIN))
+
         return any(
-            named == instrument_id and int(other.removeprefix(prefix)) > number
+            named == instrument_id and number(other) > number(order_id)
             for other, (named, _) in self.view.open_orders.items()
         )
 
     def _order_after(
-        self, event: OrderEvent, instrument_id: str, change: Decimal, now_ns: int, out: Outbox
-    ) -> None:
-        view = self.view
-        seen = view.prices.get(instrument_id)
+        self,
+        event: OrderEvent,
+        instrument_id: str,
+        change: Decimal,
+        order_id: str,
+        now_ns: int,
+        out: Outbox,
+    ) -> bool:
+        seen = self.view.prices.get(instrument_id)
         if seen is None:
-            return
-        view.next_order += 1
+            return False
         self._submit(
             derived_base(self.producer, event.event_id),
             0,
@@ -412,12 +427,13 @@ class Instance:
             instrument_id,
             _BUY if change > 0 else _SELL,
             abs(change),
-            f"{view.prefix}{view.next_order}",
+            order_id,
             now_ns,
             float(seen),
             now_ns,
             out,
         )
+        return True
 
     def on_split(self, instrument_id: str, ratio: Decimal) -> None:
         """Scale position, price and working orders, and let the strategy rescale its indicators."""

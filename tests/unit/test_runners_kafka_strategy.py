@@ -217,6 +217,11 @@ class Flipping:
         made = self.part.take(STRATEGY_INPUTS, self.part.partition, [(at, record)], at + 1)
         return self._orders(made)
 
+    @property
+    def open_orders(self) -> Any:
+        """The orders that have not ended."""
+        return strategy_of(self.part).view.open_orders
+
     @staticmethod
     def _orders(made: Any) -> list[SubmitOrder]:
         return [item.record for item in made if isinstance(item.record, SubmitOrder)]
@@ -233,8 +238,20 @@ def test_what_a_later_order_was_sized_on_is_ordered_again_once(kind: Any) -> Non
     # Without the turn the way back would end at 300 short.
     (again,) = session.hear(denied(turn, kind))
     assert (again.side, int(again.quantity)) == (Side.BUY, 200)
+    assert again.client_order_id == f"{turn.client_order_id}.again"
     assert session.hear(denied(again, kind)) == []  # not a third time
     assert session.hear(filled(back)) == []
+
+
+def test_orders_that_are_all_denied_end() -> None:
+    session = Flipping()
+    waiting = [order for price in (9.0, 11.0, 9.0, 11.0) for order in session.see(price)]
+    count = 0
+    while waiting:
+        waiting += session.hear(denied(waiting.pop(0)))
+        count += 1
+        assert count < 20
+    assert not session.open_orders
 
 
 def test_a_denied_order_that_nothing_was_sized_on_is_not_ordered_again() -> None:

@@ -18,6 +18,7 @@ from http import HTTPStatus
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from web.guards import harden
 from web.problems import ProblemError, problem_response
 
 HEAD_TIMEOUT_S = 10.0
@@ -76,6 +77,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _rest_deadline: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    _fields_bytes = 0
     _frame_bytes = 0
     _is_whole = True
 
@@ -100,9 +102,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().data_received(data)
         # What came may have been the end of the head, and much of a body behind it.
         if self._deadline is not None and self._head_bytes > HEAD_MAX_BYTES:
-            self._head_is_here()
-            detail = f"the head of the request is larger than {HEAD_MAX_BYTES} bytes; send less"
-            self._refuse(431, "head_too_large", detail)
+            self._refuse_head()
         elif not self._is_whole and self._frame_bytes > HEAD_MAX_BYTES:
             detail = f"more than {HEAD_MAX_BYTES} bytes of fields are behind the body; send less"
             self._refuse_rest(431, "trailers_too_large", detail)
@@ -113,13 +113,20 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Wait for the rest of the head."""
         super().on_message_begin()
+        self._fields_bytes = 0
         if self._deadline is None:
             self._expect_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a field of the head; those behind a chunked body are of no use to anybody here."""
-        if self._is_whole:
-            super().on_header(name, value)
+        if not self._is_whole:
+            return
+        self._fields_bytes += len(name) + len(value) + 4  # colon, space and the end of the line
+        if self._fields_bytes > HEAD_MAX_BYTES:
+            # The whole head came at once.
+            self._refuse_head()
+            raise ValueError("the head is too large")
+        super().on_header(name, value)
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body; what comes between parts is counted anew."""
@@ -188,6 +195,11 @@ class BoundedProtocol(HttpToolsProtocol):
         detail = "this is no request of HTTP/1.1; check its line, headers and length"
         self._refuse(400, "malformed_http", detail)
 
+    def _refuse_head(self) -> None:
+        self._head_is_here()
+        detail = f"the head of the request is larger than {HEAD_MAX_BYTES} bytes; send less"
+        self._refuse(431, "head_too_large", detail)
+
     def _refuse_rest(self, status: int, code: str, detail: str) -> None:
         """Refuse what is left of a request; behind its answer there is no place for one."""
         if self.cycle.response_complete:
@@ -213,6 +225,7 @@ class BoundedProtocol(HttpToolsProtocol):
 def last_words(status: int, code: str, detail: str) -> bytes:
     """Return a problem as it goes over the wire, the last answer of its connection."""
     response = problem_response(ProblemError(status, code, detail), "")
+    harden(response.headers, "")
     headers = [*response.raw_headers, (b"connection", b"close")]
     lines = b"".join(b"%b: %b\r\n" % header for header in headers)
     head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()

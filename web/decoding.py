@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import msgspec
@@ -12,6 +14,7 @@ from web.problems import FieldError, ProblemError, invalid
 
 T = TypeVar("T")
 
+_DIGITS_MAX, _PLACES_MAX = 38, 18
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$?(?P<path>[^`]*)`)?$", re.DOTALL)
 _NAMED = re.compile(r"^Object (?P<kind>missing required|contains unknown) field `(?P<name>[^`]*)`")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
@@ -20,11 +23,13 @@ _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 def decode_body(data: bytes, kind: type[T]) -> T:
     """Return a JSON body as ``kind``; raises ProblemError (400 no JSON, 422 wrong fields)."""
     try:
-        return msgspec.json.decode(data, type=kind)
+        found = msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
         raise invalid([_field_error(str(error), _plain(data), "body")]) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(error) from error
+    _check_decimals(found)
+    return found
 
 
 def decode_query(query: QueryParams, kind: type[T]) -> T:
@@ -36,9 +41,52 @@ def decode_query(query: QueryParams, kind: type[T]) -> T:
         twice = next(name for name in names if names.count(name) > 1)
         raise invalid([FieldError(f"/{twice}", "is given more than once", "give it once")])
     try:
-        return msgspec.convert(values, kind, strict=False)
+        found = msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         raise invalid([_field_error(str(error), values, "query")]) from error
+    _check_decimals(found)
+    return found
+
+
+def _check_decimals(found: Any) -> None:
+    """Raise ProblemError (422) for decimals of more digits than any amount has.
+
+    Written out as they are everywhere, the few bytes of 1E-999999999 would be a gigabyte.
+    """
+    errors = [
+        FieldError(
+            _pointer(steps),
+            "has too many digits",
+            f"give at most {_DIGITS_MAX} digits, {_PLACES_MAX} of them behind the point",
+            str(value)[:40],
+        )
+        for steps, value in _decimals(found, [])
+        if not _is_short(value)
+    ]
+    if errors:
+        raise invalid(errors)
+
+
+def _decimals(value: Any, steps: list[str]) -> Iterator[tuple[list[str], Decimal]]:
+    """Yield every decimal in what was decoded, with the steps that lead to it."""
+    if isinstance(value, Decimal):
+        yield steps, value
+    elif isinstance(value, msgspec.Struct):
+        for name, inner in msgspec.structs.asdict(value).items():
+            yield from _decimals(inner, [*steps, name])
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _decimals(inner, [*steps, str(name)])
+    elif isinstance(value, (list, tuple)):
+        for number, inner in enumerate(value):
+            yield from _decimals(inner, [*steps, str(number)])
+
+
+def _is_short(value: Decimal) -> bool:
+    _, digits, exponent = value.as_tuple()
+    if not isinstance(exponent, int):
+        return True  # NaN and infinities are refused with what they stand for
+    return len(digits) <= _DIGITS_MAX and -_PLACES_MAX <= exponent <= _DIGITS_MAX
 
 
 def _plain(data: bytes) -> Any:

@@ -51,7 +51,7 @@ class Guards:
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _harden(MutableHeaders(scope=message), path)
+                harden(MutableHeaders(scope=message), path)
             await send(message)
 
         if refusal is not None:
@@ -84,7 +84,8 @@ def denial(scope: Scope, problem: ProblemError) -> ASGIApp:
     return WebSocketClose(1008, problem.code)
 
 
-def _harden(headers: MutableHeaders, path: str) -> None:
+def harden(headers: MutableHeaders, path: str) -> None:
+    """Set the security headers of an answer to a request of ``path``."""
     for name, value in _HEADERS.items():
         headers[name] = value
     # Swagger UI writes style attributes; no other page needs to.

@@ -29,7 +29,8 @@ HEADER = Struct("<2sBxIII")
 HEADER_BYTES = HEADER.size
 _HEAD = Struct("<2sBxII")
 _CRC = Struct("<I")
-MAX_PAYLOAD_BYTES = (1 << 32) - 8
+MAX_PAYLOAD_BYTES = 1 << 30
+"""Far more than a batch comes to, and less than the two gigabytes that one read may bring."""
 
 _GROUP = Struct("<II")
 _SPAN = Struct("<IIQI")

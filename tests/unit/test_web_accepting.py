@@ -155,6 +155,16 @@ async def test_head_of_any_size_is_not_read() -> None:
         assert b" 431 " in await answer(stream)
 
 
+@pytest.mark.parametrize("fields", [b"X-Some: of many\r\n" * 3_900, b"X-Long: " + b"x" * 66_000])
+async def test_head_of_any_size_is_not_read_though_it_comes_at_once(fields: bytes) -> None:
+    async with serving() as door:
+        stream = await door.connect(REQUEST[:-2] + fields + b"X-Last: 1" * 500 + b"\r\n\r\n")
+        async with asyncio.timeout(3):
+            whole = await stream[0].read()
+    assert whole.startswith(b"HTTP/1.1 431 ")
+    assert b"x-content-type-options: nosniff" in whole.lower()
+
+
 @pytest.mark.parametrize(
     "trailers", [b"X-Some: of many\r\n" * 3_900, b"X-Long: " + b"x" * 66_000], ids=["many", "one"]
 )

@@ -26,6 +26,7 @@ from tests.unit.web_run import (
     instrument,
     problem,
     quote,
+    snapshot,
     strategy_records,
     submit,
     submitted,
@@ -209,6 +210,40 @@ def test_place_to_ask_is_that_of_the_account_which_was_meant() -> None:
         assert response.status_code == 202
         found = client.get(response.headers["location"]).json()
         assert (found["client_order_id"], found["account_id"]) == ("same", "first&1")
+
+
+def test_order_of_an_id_that_two_accounts_have_is_asked_for_by_its_account() -> None:
+    run = Run(has_stage=False)
+    for account_id in ("first", "second"):
+        order = submit("same", account_id=account_id)
+        run.log.append([(t.ACCOUNT_INPUTS, order), (t.ORDER_EVENTS, submitted(order))])
+        at = msgspec.structs.replace(snapshot(), account_id=account_id)
+        run.log.append([(t.PORTFOLIO_ACCOUNTS, at)])
+    with run.client() as client:
+        for answer in (
+            client.delete("/api/orders/same"),
+            client.patch("/api/orders/same", json={"quantity": 5}),
+        ):
+            found = problem(answer, 422)
+            assert found["code"] == "order_ambiguous"
+            assert found["candidates"] == ["first", "second"]
+
+
+@pytest.mark.parametrize("order_id", [".", "..", "a/b", "a b", ""])
+def test_id_that_cannot_stand_in_a_path_is_refused(client: TestClient, order_id: str) -> None:
+    answer = client.post("/api/orders", json=body(client_order_id=order_id))
+    assert problem(answer, 422)["errors"][0]["pointer"] == "/client_order_id"
+
+
+@pytest.mark.parametrize("quantity", ["1E-999999999", "1E+999999999", "0E-999999999", "1" * 39])
+def test_number_that_would_fill_the_memory_is_refused(client: TestClient, quantity: str) -> None:
+    for path, values in (
+        ("/api/orders", body(quantity=quantity)),
+        ("/api/risk/check", body(quantity=quantity)),
+    ):
+        found = problem(client.post(path, json=values), 422)["errors"]
+        assert [error["pointer"] for error in found] == ["/quantity"]
+        assert "digits" in found[0]["detail"]
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,9 @@ from web.views.orders import OrderRow
 from web.waiting import within
 
 Amount = Annotated[Decimal, Meta(extra_json_schema={"exclusiveMinimum": 0})]
-# Names stand in paths, so they hold no slash; ``$`` alone would let a line end pass behind them.
-_NAME = r"^[\x21-\x2e\x30-\x7e]+(?!\n)$"
+# Names stand in paths, so they hold no slash and are no ``.`` or ``..``, which clients leave out of
+# a path: DELETE of such an order would be one of all. ``$`` alone would let a line end pass.
+_NAME = r"^(?!\.{1,2}$)[\x21-\x2e\x30-\x7e]+(?!\n)$"
 Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=_NAME)]
 Seconds = Annotated[float, Meta(ge=0, le=30)]
 

@@ -78,9 +78,16 @@ async def known_order(context: Context, order_id: str, account_id: str) -> Targe
     """Return an order by its id, out of memory or, where that began late, out of the database.
 
     Where neither can say whether there is one, and its account is named, it is taken as it is
-    named: the account stage knows. Raises ProblemError (404; 503 without the account).
+    named: the account stage knows. Raises ProblemError (404; 422 where several accounts have an
+    order of this id and none is named; 503 without the account).
     """
     book = context.views.orders
+    if not account_id:
+        names = [a for a in context.views.portfolio.account_ids() if book.find(order_id, a)]
+        if len(names) > 1:
+            what = "is needed: several accounts have an order of this id"
+            error = FieldError("/account_id", what, f"name one of {', '.join(names[:10])}")
+            raise invalid([error], code="order_ambiguous", candidates=names[:10])
     found: Order | None = book.find(order_id, account_id)
     if found is None:
         try:

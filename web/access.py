@@ -39,12 +39,15 @@ class Client(NamedTuple):
 class Authenticator(Protocol):
     """Knows clients by what they show."""
 
-    async def by_headers(self, headers: Mapping[str, str]) -> Client | None:
+    async def by_headers(self, headers: Mapping[str, str], address: str) -> Client | None:
         """Return the client of a request to connect, None if it does not say who it is."""
         ...
 
-    async def by_secret(self, secret: str) -> Client | None:
-        """Return the client that a key or a ticket belongs to, None if nobody's."""
+    async def by_secret(self, secret: str, address: str) -> Client | None:
+        """Return the client that a key or a ticket belongs to, None if nobody's.
+
+        Raises ProblemError (429) for too many wrong ones of one address.
+        """
         ...
 
     async def is_good(self, client: Client) -> bool:
@@ -58,11 +61,11 @@ class OpenAccess:
     def __init__(self) -> None:
         self._everybody = Client("local", frozenset(SCOPES))
 
-    async def by_headers(self, headers: Mapping[str, str]) -> Client | None:
+    async def by_headers(self, headers: Mapping[str, str], address: str) -> Client | None:
         """Return the person at the machine."""
         return self._everybody
 
-    async def by_secret(self, secret: str) -> Client | None:
+    async def by_secret(self, secret: str, address: str) -> Client | None:
         """Return the person at the machine."""
         return self._everybody
 

@@ -23,6 +23,7 @@ from web.catching_up import CatchingUp, Expired
 from web.frames import REQUESTS, Auth, Cursor, Ping, Subscribe, Text, TopicPlace, Unsubscribe
 from web.links import Link
 from web.outbox import Outbox
+from web.problems import ProblemError
 from web.server_frames import (
     CLASSES,
     Authenticated,
@@ -320,7 +321,10 @@ class Connection:
         self._tell(Error(id=request_id, code=code, detail=detail))
 
     async def _authenticate(self, request: Auth) -> Ending | None:
-        found = await self._access.by_secret(request.secret)
+        try:
+            found = await self._access.by_secret(request.secret, self.address)
+        except ProblemError as problem:
+            return Ending(TRY_LATER, problem.code, problem.detail)
         if found is None:
             detail = "this key or ticket is not known; it may have been revoked or used"
             return Ending(UNKNOWN_CLIENT, "unknown_secret", detail)

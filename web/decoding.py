@@ -15,6 +15,7 @@ from web.problems import FieldError, ProblemError, invalid
 T = TypeVar("T")
 
 _DIGITS_MAX, _PLACES_MAX = 38, 18
+_INT64 = 2**63
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$?(?P<path>[^`]*)`)?$", re.DOTALL)
 _NAMED = re.compile(r"^Object (?P<kind>missing required|contains unknown) field `(?P<name>[^`]*)`")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
@@ -28,7 +29,7 @@ def decode_body(data: bytes, kind: type[T]) -> T:
         raise invalid([_field_error(str(error), _plain(data), "body")]) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(error) from error
-    _check_decimals(found)
+    _check_numbers(found)
     return found
 
 
@@ -44,49 +45,55 @@ def decode_query(query: QueryParams, kind: type[T]) -> T:
         found = msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         raise invalid([_field_error(str(error), values, "query")]) from error
-    _check_decimals(found)
+    _check_numbers(found)
     return found
 
 
-def _check_decimals(found: Any) -> None:
-    """Raise ProblemError (422) for decimals of more digits than any amount has.
+def _check_numbers(found: Any) -> None:
+    """Raise ProblemError (422) for numbers of more digits than any amount has.
 
-    Written out as they are everywhere, the few bytes of 1E-999999999 would be a gigabyte.
+    Written out as they are everywhere, the few bytes of 1E-999999999 would be a gigabyte; and no
+    record can hold a whole number beyond 64 bits.
     """
+    remedy = (
+        f"give at most {_DIGITS_MAX} digits, {_PLACES_MAX} of them behind the point; a whole number"
+        " fits in 64 bits"
+    )
     errors = [
-        FieldError(
-            _pointer(steps),
-            "has too many digits",
-            f"give at most {_DIGITS_MAX} digits, {_PLACES_MAX} of them behind the point",
-            str(value)[:40],
-        )
-        for steps, value in _decimals(found, [])
+        FieldError(_pointer(steps), "has too many digits", remedy, _digits(value)[:40])
+        for steps, value in _numbers(found, [])
         if not _is_short(value)
     ]
     if errors:
         raise invalid(errors)
 
 
-def _decimals(value: Any, steps: list[str]) -> Iterator[tuple[list[str], Decimal]]:
-    """Yield every decimal in what was decoded, with the steps that lead to it."""
-    if isinstance(value, Decimal):
+def _numbers(value: Any, steps: list[str]) -> Iterator[tuple[list[str], Decimal | int]]:
+    """Yield every decimal and whole number in what was decoded, with the steps that lead to it."""
+    if isinstance(value, (Decimal, int)):
         yield steps, value
     elif isinstance(value, msgspec.Struct):
         for name, inner in msgspec.structs.asdict(value).items():
-            yield from _decimals(inner, [*steps, name])
+            yield from _numbers(inner, [*steps, name])
     elif isinstance(value, dict):
         for name, inner in value.items():
-            yield from _decimals(inner, [*steps, str(name)])
+            yield from _numbers(inner, [*steps, str(name)])
     elif isinstance(value, (list, tuple)):
         for number, inner in enumerate(value):
-            yield from _decimals(inner, [*steps, str(number)])
+            yield from _numbers(inner, [*steps, str(number)])
 
 
-def _is_short(value: Decimal) -> bool:
+def _is_short(value: Decimal | int) -> bool:
+    if isinstance(value, int):
+        return -_INT64 <= value < _INT64
     _, digits, exponent = value.as_tuple()
     if not isinstance(exponent, int):
         return True  # NaN and infinities are refused with what they stand for
     return len(digits) <= _DIGITS_MAX and -_PLACES_MAX <= exponent <= _DIGITS_MAX
+
+
+def _digits(value: Decimal | int) -> str:
+    return hex(value) if isinstance(value, int) else str(value)
 
 
 def _plain(data: bytes) -> Any:

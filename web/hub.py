@@ -90,7 +90,7 @@ class Hub:
         if len(self._clients) >= self._settings.clients_max:
             await websocket.close(TRY_LATER, "too many clients")
             return
-        known = await self.access.by_headers(websocket.headers)
+        known = await self.access.by_headers(websocket.headers, address_of(websocket))
         if known is None and self._strangers_like(websocket) >= self._settings.strangers_max:
             await websocket.close(TRY_LATER, "too many of this address did not say who they are")
             return

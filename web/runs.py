@@ -124,7 +124,12 @@ def parse_place(text: str) -> Place:
         return END
     match = _OFFSET.fullmatch(text)
     if match is not None and match["topic"] in TOPIC_BY_NAME:
-        return Place(None, match["topic"], int(match["offset"]), int(match["partition"] or 0))
+        place = Place(None, match["topic"], int(match["offset"]), int(match["partition"] or 0))
+        partitions = TOPIC_BY_NAME[place.topic].partitions
+        if place.partition >= partitions:
+            remedy = f"{place.topic} has {partitions}, numbered from 0"
+            raise invalid([FieldError("/as_of", "names no partition", remedy, text[:80])])
+        return place
     ts_ns = parse_time(text, is_end=True)
     if ts_ns is None:
         remedy = "write 2013-10-07T14:00:00Z, or a topic and offset such as orders.events.v1:41"

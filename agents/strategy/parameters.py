@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 
 from schemas.errors import ConfigError
 
+_INT_MAX = 2**63
 ParameterValue = bool | int | float | str
 T = TypeVar("T", bool, int, float, str)
 
@@ -46,7 +47,8 @@ class Parameter:
         if isinstance(parsed, (int, float)) and not isinstance(parsed, bool):
             low, high = self.minimum, self.maximum
             if (
-                not math.isfinite(parsed)
+                (isinstance(parsed, int) and abs(parsed) >= _INT_MAX)
+                or not math.isfinite(parsed)
                 or (low is not None and parsed < low)
                 or (high is not None and parsed > high)
             ):

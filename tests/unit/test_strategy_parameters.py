@@ -115,6 +115,15 @@ def test_unbounded_number_that_is_not_finite_is_refused() -> None:
         resolve(Open.parameters, {"factor": "inf"}, "open")
 
 
+@pytest.mark.parametrize("value", [10**400, -(2**63), 2**63])
+def test_whole_number_that_no_record_can_hold_is_refused(value: int) -> None:
+    class Open(Strategy):
+        count: int = parameter(5)
+
+    with pytest.raises(ConfigError, match="cannot be used"):
+        resolve(Open.parameters, {"count": value}, "open")
+
+
 def test_unknown_parameter_is_refused_with_the_known_names() -> None:
     with pytest.raises(ConfigError) as caught:
         _resolved(lenght=30)

@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from tests.unit.web_gate import Gate, bearer
 from tests.unit.web_run import Run
+from web.problems import ProblemError
 from web.route_table import Route
 from web.routes import TABLE
 from web.scopes import ADMIN, BREAKER_TRIP, PUBLIC, READ, SCOPES, TRADE
@@ -112,6 +113,18 @@ def test_a_key_has_its_rate_and_an_address_its_wrong_keys(tmp_path: Path) -> Non
         assert get(key) == 200
         assert [get("mr_no_no") for _ in range(3)] == [401, 401, 429]
         assert get(other) == 200  # a good key is not held up by others' wrong ones
+
+
+async def test_an_address_has_its_wrong_keys_on_the_websocket_too(tmp_path: Path) -> None:
+    gate = Gate(tmp_path, limits=Limits(failures_per_s=0.1, failures_burst=2))
+    key = gate.key(READ)
+    keeper = gate.keeper
+    assert [await keeper.by_secret("mr_no_no", "1.2.3.4") for _ in range(2)] == [None, None]
+    with pytest.raises(ProblemError) as caught:
+        await keeper.by_secret("mr_no_no", "1.2.3.4")
+    assert caught.value.status == 429
+    assert await keeper.by_secret("mr_no_no", "5.6.7.8") is None  # another's are its own
+    assert await keeper.by_secret(key, "1.2.3.4") is not None
 
 
 def sign_in(client: TestClient, key: str) -> str:

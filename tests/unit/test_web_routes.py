@@ -528,6 +528,8 @@ def test_backtest_that_fails_says_why(
         ({"seed": -1}, "/seed"),
         ({"engine": "other"}, "/engine"),
         ({"parameters": {"fast": [1]}}, "/parameters"),
+        ({"parameters": {"fast": 10**400}}, "/parameters/fast"),
+        ({"initial_capital": "1E-999999999"}, "/initial_capital"),
     ],
 )
 @pytest.mark.parametrize("path", ["/api/backtest/run", "/api/backtest/run-async"])
@@ -557,6 +559,13 @@ def test_started_backtest_can_be_followed_by_its_task(client: TestClient) -> Non
     assert state["status"] == "COMPLETED"
     assert state["result"]["win_rate"] == 58.3
     problem(client.get("/api/backtest/nope"), 404)
+
+
+def test_backtest_that_cannot_be_started_is_refused_at_once(client: TestClient) -> None:
+    unknown = {**RUN_REQUEST, "strategy_name": "nope"}
+    assert (
+        "not found" in problem(client.post("/api/backtest/run-async", json=unknown), 404)["detail"]
+    )
 
 
 def test_history_is_newest_first_and_filtered(client: TestClient) -> None:

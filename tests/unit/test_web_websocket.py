@@ -435,11 +435,13 @@ def test_several_topics_keep_the_order_in_which_they_were_published(
 class Keys:
     """Knows two keys: one that may read, one that may do nothing."""
 
-    async def by_headers(self, headers: Mapping[str, str]) -> Client | None:
+    async def by_headers(self, headers: Mapping[str, str], address: str) -> Client | None:
         """Return the client of a key in the header."""
-        return await self.by_secret(headers.get("authorization", "").removeprefix("Bearer "))
+        return await self.by_secret(
+            headers.get("authorization", "").removeprefix("Bearer "), address
+        )
 
-    async def by_secret(self, secret: str) -> Client | None:
+    async def by_secret(self, secret: str, address: str) -> Client | None:
         """Return the client of a key."""
         known = {"reader": Client("ada", frozenset({READ})), "nothing": Client("bob", frozenset())}
         return known.get(secret)

@@ -34,6 +34,9 @@ from web.times import format_time, parse_time
 from web.views.backtests import BacktestRow, Said
 from web.waiting import within
 
+_REFUSAL_S = 0.25
+"""Whoever runs backtests has looked at a request by then."""
+
 _QUESTION = "backtests"
 """As the database calls it, so that one cursor holds for both."""
 
@@ -98,9 +101,17 @@ async def run_backtest(
 async def start_backtest(
     context: Context, call: Call[NoQuery, RunRequest]
 ) -> answers.BacktestStarted:
-    """Start a backtest; its end is announced on the WebSocket topic ``backtest.results.v1``."""
+    """Start a backtest; its end is announced on the WebSocket topic ``backtest.results.v1``.
+
+    What cannot be run is refused at once: 404 for a strategy that there is not, 422, 503 while too
+    many wait.
+    """
     request = _request(context, call.body, call.operator)
-    await context.publish(BACKTEST_REQUESTS, request, "nothing was started as far as is known")
+    with context.waiters.expect(BACKTEST_RESULTS, request.task_id) as answer:
+        await context.publish(BACKTEST_REQUESTS, request, "nothing was started as far as is known")
+        result = await within(answer, _REFUSAL_S)
+    if isinstance(result, BacktestResult) and result.status is RunStatus.FAILED:
+        raise _failure(result)
     return answers.BacktestStarted(request.task_id, "started")
 
 
@@ -390,7 +401,7 @@ ROUTES = (
         "Start a backtest",
         "backtests",
         body=RunRequest,
-        errors=_ASKED,
+        errors=(*_ASKED, 404),
         example_body=_EXAMPLE,
     ),
     Route(

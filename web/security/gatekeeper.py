@@ -147,10 +147,7 @@ class Gatekeeper:
         except StorageError as error:
             raise unavailable(error.message, code="keys_unavailable") from error
         if key is None:
-            # Whoever has a good key is not held up by others behind the same address.
-            wait_s = self._failures.take(address)
-            if wait_s:
-                raise _too_many("wrong keys from this address", wait_s)
+            self._count_failure(address)
             raise ProblemError(
                 401,
                 "key_refused",
@@ -158,6 +155,15 @@ class Gatekeeper:
                 headers=_CHALLENGE,
             )
         return _client(key), key.key_id
+
+    def _count_failure(self, address: str) -> None:
+        """Raise ProblemError (429) for too many wrong keys of one address.
+
+        Whoever has a good key is not held up by others behind the same address.
+        """
+        wait_s = self._failures.take(address)
+        if wait_s:
+            raise _too_many("wrong keys from this address", wait_s)
 
     def _known(self, key_id: str) -> ApiKey | None:
         try:
@@ -193,22 +199,28 @@ class Gatekeeper:
 
     # ---- WebSocket
 
-    async def by_headers(self, headers: Mapping[str, str]) -> Client | None:
+    async def by_headers(self, headers: Mapping[str, str], address: str) -> Client | None:
         """Return the client of a request to connect, None if it does not say who it is."""
         try:
-            caller = self.identify(headers, "")
+            caller = self.identify(headers, address)
         except ProblemError:
             return None
         return caller.client if caller.client.name else None
 
-    async def by_secret(self, secret: str) -> Client | None:
-        """Return the client that a key or a ticket belongs to, None if nobody's."""
+    async def by_secret(self, secret: str, address: str) -> Client | None:
+        """Return the client that a key or a ticket belongs to, None if nobody's.
+
+        Raises ProblemError (429) for too many wrong ones of one address.
+        """
         key_id = self.sessions.redeem(secret)
         try:
             key = self.keys.known(key_id) if key_id is not None else self.keys.find(secret)
         except StorageError:
             return None
-        return _client(key) if key is not None else None
+        if key is None:
+            self._count_failure(address)
+            return None
+        return _client(key)
 
     async def is_good(self, client: Client) -> bool:
         """Return whether the key of a client that was let in may still be used."""

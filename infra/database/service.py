@@ -8,6 +8,7 @@ nothing of it reaches the run.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -37,6 +38,7 @@ _log = logging.getLogger(__name__)
 
 _UPKEEP_S = 3600.0
 _WATCH_S = 2.0
+_SILENCE_S = 10.0
 _RETRY_FIRST_S = 0.5
 _RETRY_MAX_S = 15.0
 _STOP_TIMEOUT_S = 10.0
@@ -59,6 +61,7 @@ class StorageService:
         stored_by: str = "",
         runs: Path | None = None,
         wall_ns: Callable[[], int] = time.time_ns,
+        silence_s: float = _SILENCE_S,
     ) -> None:
         check_keep(settings.keep_days)
         self._settings = settings
@@ -72,6 +75,8 @@ class StorageService:
         self._wall_ns = wall_ns
         self._options: dict[str, Any] | None = {"dsn": self._dsn} if self._dsn else None
         self._server: Server | None = None
+        self._silence_s = silence_s
+        self._answered_s = 0.0
         self._status = "starting"
         self._error = ""
         self._failures = 0
@@ -98,9 +103,15 @@ class StorageService:
         """Return how the storage stands."""
         sink = self._sink.state if self._sink is not None else None
         running = sink is not None and self._status == "storing"
+        status = sink.status if sink is not None and running else self._status
+        error = (sink.last_error if sink is not None and running else "") or self._error
+        silent_s = time.monotonic() - self._answered_s
+        if sink is not None and running and sink.is_up and silent_s > self._silence_s:
+            # What hangs ends no statement by itself.
+            status, error = "away", f"the database has not answered for {silent_s:.0f} s"
         server = self._server
         return StorageState(
-            status=sink.status if sink is not None and running else self._status,
+            status=status,
             tier=server.tier.value if server is not None else "",
             postgres=server.postgres if server is not None else "",
             timescaledb=server.timescaledb if server is not None else "",
@@ -111,7 +122,7 @@ class StorageService:
             gaps=sink.gaps if sink is not None else 0,
             stored_ns=sink.stored_ns if sink is not None else 0,
             failures=self._failures + (sink.failures if sink is not None else 0),
-            last_error=(sink.last_error if sink is not None and running else "") or self._error,
+            last_error=error,
         )
 
     async def close(self) -> None:
@@ -224,7 +235,9 @@ class StorageService:
             )
             if self._runs is not None:
                 helpers.append(asyncio.create_task(self._store_backtests(database)))
+            self._answered_s = time.monotonic()
             self._status = "storing"
+            helpers.append(asyncio.create_task(self._ask(database)))
             await self._sink.run()
         finally:
             for helper in helpers:
@@ -246,6 +259,15 @@ class StorageService:
                 self._status, self._error = "away", str(error)
             await asyncio.sleep(_WATCH_S)
 
+    async def _ask(self, database: Database) -> None:
+        """Know when the database answered last, whether there is something to store or not."""
+        while True:
+            with contextlib.suppress(StorageError):
+                async with database.reading() as connection:
+                    await connection.fetchval("SELECT 1")
+                self._answered_s = time.monotonic()
+            await asyncio.sleep(_WATCH_S)
+
     async def _watch(self) -> None:
         """Start the embedded server again when it has died, unless somebody stopped it."""
         assert self._embedded is not None  # started only then
@@ -265,6 +287,7 @@ class StorageService:
             wait_s = _UPKEEP_S
             try:
                 await keep(database, self._settings.keep_days, self._wall_ns())
+                self._error = ""
             except StorageError as error:
                 self._error, wait_s = str(error), _RETRY_MAX_S
             await asyncio.sleep(wait_s)
@@ -282,6 +305,7 @@ class StorageService:
                 for folder in await self._finished(database):
                     await store_journal(database, folder / "journal", self._wall_ns)
                     self._stored.add(str(folder))
+                self._error = ""
             except PlaceMovedError:
                 pass  # another program stores the same journal
             except MillraceError as error:

@@ -54,7 +54,7 @@ class Source(Protocol):
 
 
 class SinkState(msgspec.Struct, kw_only=True):
-    """How a sink stands: is the database there, how far behind, what went wrong last.
+    """How a sink stands: is the database there, how far behind, what is wrong.
 
     ``status`` is starting, storing, standby (another sink of the name is at work), away or stopped.
     ``lag`` counts records of the source (of a journal, entries) that are not stored yet.
@@ -120,7 +120,7 @@ class Sink:
         while not self._stop.is_set():
             try:
                 await self._open()
-                wait_s = _WAIT_FIRST_S
+                wait_s, self.state.last_error = _WAIT_FIRST_S, ""
                 while not self._stop.is_set():
                     if not await self.step():
                         await self._pause(self._poll_s)

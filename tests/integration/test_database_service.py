@@ -91,6 +91,41 @@ async def test_run_and_its_backtests_are_stored_through_a_death_of_the_server(
     assert EmbeddedServer(folder / "database").running() is None
 
 
+async def test_database_that_hangs_is_told_and_not_for_ever(folder: Path) -> None:
+    runner = make_runner(folder / "run" / "journal", "live")
+    runner.turn()
+    service = StorageService(
+        DatabaseSettings(),
+        folder / "database",
+        lambda: JournalSource(folder / "run" / "journal"),
+        silence_s=3.0,
+    )
+    service.start()
+    await until(lambda: service.state().rows > 0, 120)
+    address = EmbeddedServer(folder / "database").running()
+    assert address is not None
+    try:
+        signal_all(address.pid, signal.SIGSTOP)
+        await until(lambda: not service.state().is_ready, 30)
+        state = service.state()
+    finally:
+        signal_all(address.pid, signal.SIGCONT)
+    assert state.status == "away"
+    assert "has not answered for" in state.last_error
+    await until(lambda: service.state().is_ready, 60)
+    assert service.state().last_error == ""
+    runner.close()
+    service.stop()
+    await service.close()
+
+
+def signal_all(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a server and to all that it has started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    for each in (pid, *map(int, children)):
+        os.kill(each, number)
+
+
 async def test_database_that_cannot_be_reached_is_said_and_waited_for(folder: Path) -> None:
     service = StorageService(
         DatabaseSettings(dsn="postgresql://nobody@127.0.0.1:1/none"),

@@ -9,7 +9,7 @@ from cyclopts import App
 from rich.console import Console
 
 from infra.kafka.node import Node
-from infra.serve import check_port
+from infra.ports import check_port
 from infra.settings import data_folder
 
 kafka_app = App(name="kafka", help="A Kafka node on this machine.")

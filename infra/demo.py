@@ -19,8 +19,9 @@ from agents.venue.config import Latency, PerShareFee
 from infra.demo_sessions import RUN_ID, SESSIONS_MAX, elsewhere, put_aside
 from infra.display import progress_bar
 from infra.parity import load_classes
+from infra.ports import check_port
 from infra.screen import Screen
-from infra.serve import LiveRun, check_port, open_run, serve
+from infra.serve import LiveRun, open_run, serve
 from infra.settings import (
     AccountSettings,
     MarketSettings,

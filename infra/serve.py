@@ -36,6 +36,7 @@ from infra.feeds import open_feed
 from infra.identity import identity
 from infra.operating import Operating, operations
 from infra.origin import with_origin
+from infra.ports import check_port
 from infra.run_store import JournalRuns
 from infra.settings import Settings, SourceSettings, data_folder
 from schemas.control import RunManifest, StrategyStateChanged
@@ -57,7 +58,6 @@ _TURN_EVENTS = 8_192
 """Most events of one turn: requests, commands and signals wait until it is over."""
 
 _ADAPTER_TIMEOUT_S = 0.5
-_PORT_MAX = 65_535
 _CALENDAR_NS = 365 * 86_400_000_000_000
 _WATCH_S = 0.2
 _TELL_S = 10.0
@@ -323,17 +323,6 @@ class _Refusals:
                 markup=False,
                 soft_wrap=True,
             )
-
-
-def check_port(port: int) -> None:
-    """Raise ConfigError for a number that is no port."""
-    if not 0 <= port <= _PORT_MAX:
-        raise ConfigError(
-            "there is no such port",
-            field="port",
-            value=port,
-            remedy=f"give one from 1 to {_PORT_MAX}, or 0 for a free one",
-        )
 
 
 async def serve(

@@ -12,7 +12,7 @@ from rich.console import Console
 from infra.database.service import StorageService, refuse_disabled
 from infra.kafka.serving import stop_on_signals
 from infra.kafka.settings import connection_of
-from infra.serve import check_port
+from infra.ports import check_port
 from infra.settings import Settings, data_folder
 from schemas.errors import StorageError
 from streams.database.topics import TopicsSource

@@ -23,7 +23,7 @@ from infra.display import progress_bar
 from infra.kafka.node import Node, free_port
 from infra.kafka.publishing import publish_definitions, publish_recording
 from infra.kafka.serving import serve_web, stop_on_signals
-from infra.serve import check_port
+from infra.ports import check_port
 from infra.settings import data_folder, load_settings
 from schemas.errors import ConfigError
 from schemas.topics import CATALOGUE

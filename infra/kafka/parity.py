@@ -14,7 +14,6 @@ from agents.runners.kafka.cluster_log import ClusterLog, RecordedLog
 from agents.runners.kafka.rerun import Mismatch, PartRerun, SessionLog, rerun_session
 from infra.display import progress_bar
 from infra.kafka.session import MODE, Session, manifests, session_of
-from infra.kafka.working import check_counts
 from infra.origin import load_classes
 from schemas.control import RunManifest
 from schemas.envelope import Header
@@ -22,6 +21,7 @@ from schemas.topics import CATALOGUE, SYSTEM_RUNS
 from streams.datasets.topics_folder import TopicsFolder
 from streams.kafka.connection import Connection
 from streams.kafka.ranges import PlaceReader
+from streams.kafka.topics import check_counts
 
 
 async def cluster_parity(

@@ -19,8 +19,8 @@ from infra.kafka.session import begun
 from infra.kafka.settings import connection_of
 from infra.kafka.working import wait_for_topics
 from infra.operating import Operating, operations
+from infra.ports import check_port
 from infra.run_store import JournalRuns
-from infra.serve import check_port
 from infra.settings import Settings, data_folder
 from schemas.topics import SYSTEM_AUDIT
 from streams.kafka.log import KafkaLog

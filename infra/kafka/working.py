@@ -20,13 +20,13 @@ from agents.runners.kafka.worker import StageWorker
 from infra.kafka.session import Session, join_session
 from infra.kafka.settings import connection_of
 from infra.kafka.watchdog import Watchdog
-from infra.serve import check_port
+from infra.ports import check_port
 from infra.settings import Settings
 from schemas.errors import ConfigError, StorageError
 from schemas.topics import CATALOGUE
 from streams.kafka.connection import Connection
 from streams.kafka.ranges import PlaceReader
-from streams.kafka.topics import ClusterTopics
+from streams.kafka.topics import ClusterTopics, check_counts, unlike
 from web.health import StageHealth, health_app
 from web.server import WebServer
 
@@ -163,16 +163,7 @@ async def check_topics(connection: Connection, settings: Settings) -> None:
     for item in await topics.differences():
         if item.property in ("topic", "partitions"):
             what = "is missing" if item.property == "topic" else f"has {item.found} partitions"
-            raise _unlike(item.topic, what, item.wanted)
-
-
-def _unlike(topic: str, what: str, wanted: object) -> ConfigError:
-    return ConfigError(
-        f"a topic of the cluster {what}; the catalogue says {wanted}",
-        field="topic",
-        value=topic,
-        remedy="`millrace topics apply` makes what is missing; `topics diff` shows all",
-    )
+            raise unlike(item.topic, what, item.wanted)
 
 
 async def watch_partitions(connection: Connection, every_s: float = _PARTITIONS_S) -> NoReturn:
@@ -186,14 +177,6 @@ async def watch_partitions(connection: Connection, every_s: float = _PARTITIONS_
             await asyncio.sleep(every_s)
             with contextlib.suppress(StorageError):
                 check_counts(await reader.counts(topic.name for topic in CATALOGUE))
-
-
-def check_counts(counts: Mapping[str, int]) -> None:
-    """Raise ConfigError if a topic has another number of partitions than the catalogue says."""
-    for topic in CATALOGUE:
-        if counts[topic.name] != topic.partitions:
-            what = f"has {counts[topic.name]} partitions"
-            raise _unlike(topic.name, what, topic.partitions)
 
 
 async def wait_for_topics(connection: Connection, settings: Settings, wait_s: float) -> None:

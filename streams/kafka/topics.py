@@ -8,7 +8,7 @@ another partition than those before, and the order of a key is what everything r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -236,3 +236,21 @@ async def _admin(connection: Connection) -> AsyncIterator[AIOKafkaAdminClient]:
         raise failed(connection, "Kafka does not answer", error) from error
     finally:
         await admin.close()
+
+
+def check_counts(counts: Mapping[str, int]) -> None:
+    """Raise ConfigError if a topic has another number of partitions than the catalogue says."""
+    for topic in CATALOGUE:
+        if counts[topic.name] != topic.partitions:
+            what = f"has {counts[topic.name]} partitions"
+            raise unlike(topic.name, what, topic.partitions)
+
+
+def unlike(topic: str, what: str, wanted: object) -> ConfigError:
+    """Return the error of a topic that is not as the catalogue has it."""
+    return ConfigError(
+        f"a topic of the cluster {what}; the catalogue says {wanted}",
+        field="topic",
+        value=topic,
+        remedy="`millrace topics apply` makes what is missing; `topics diff` shows all",
+    )

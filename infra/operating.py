@@ -47,7 +47,9 @@ def operations(settings: Settings, storage: Storage | None = None) -> Operations
 
 def _storage_state(storage: Storage) -> StorageState:
     state = storage.state()
-    detail = f"{state.status}, {state.lag:,} records not stored yet"
+    detail = state.status
+    if state.is_ready or state.lag:  # Else nobody has been able to count them.
+        detail += f", {state.lag:,} records not stored yet"
     if state.last_error:
         detail += f"; {state.last_error}"
     return StorageState(state.tier, state.is_ready, detail)

@@ -69,6 +69,8 @@ def create_app(
         middleware=[Middleware(Guards, allowed_hosts=settings.allowed_hosts)],
         exception_handlers={ProblemError: _problem, HTTPException: _http_error, Exception: _fault},
     )
+    # DELETE of an order whose name a client has left out of the path must not be one of all.
+    app.router.redirect_slashes = False
     app.state.context = context
     return app
 

@@ -8,7 +8,8 @@ record falls between, and none comes twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 from streams.log import Log, Published, page_of
@@ -36,20 +37,31 @@ class Receiver(Protocol):
         """Let a frame wait for the client."""
         ...
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the client has room."""
+        ...
+
     async def room(self) -> None:
         """Wait until the client has room."""
         ...
 
 
 class CatchingUp:
-    """One subscription on its way to the end of its topic."""
+    """One subscription on its way to the end of its topic; ``turns`` are shared by all of them."""
 
     def __init__(
-        self, client: Receiver, subscription: Subscription, log: Log, settings: WebSettings
+        self,
+        client: Receiver,
+        subscription: Subscription,
+        log: Log,
+        settings: WebSettings,
+        turns: asyncio.Semaphore,
     ) -> None:
         self._client = client
         self._subscription = subscription
         self._log = log
+        self._turns = turns
         self._topic = subscription.topic
         self._partitions = range(len(subscription.next_offsets))
         # A round over all partitions fits into the half of the outbox that is free.
@@ -65,13 +77,28 @@ class CatchingUp:
         for partition, first, last in self._subscription.skipped:
             self._tell_gap(partition, first, last)
         while self._is_wanted():
-            await self._client.room()
             far = [p for p in self._partitions if self._at(p) < self._log.at_hand(self._topic, p)]
             if far:
                 await self._fetch(far[0])
-            elif self._is_wanted() and self._read_round():
-                return
+            else:
+                async with self._turn():
+                    if self._is_wanted() and self._read_round():
+                        return
             await asyncio.sleep(0)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait until the client has room and few others read; nothing may be awaited within.
+
+        However many clients catch up, the event loop does little of it between other things.
+        """
+        while True:
+            await self._client.room()
+            async with self._turns:
+                # Another subscription of the client may have taken the room meanwhile.
+                if self._client.has_room:
+                    yield
+                    return
 
     def _at(self, partition: int) -> int:
         return self._subscription.next_offsets[partition]
@@ -88,18 +115,20 @@ class CatchingUp:
 
     async def _fetch(self, partition: int) -> None:
         at = self._at(partition)
-        page = await self._log.fetch(self._topic, partition, at, self._page_max)
+        async with self._turns:
+            page = await self._log.fetch(self._topic, partition, at, self._page_max)
         if self._is_wanted() and page.start > at:
             self._skip(partition, at, page.start)
         # Kafka gives as much as its blocks hold.
         for start in range(0, max(1, len(page.records)), self._page_max):
-            await self._client.room()
-            if not self._is_wanted():
-                return
-            records = page.records[start : start + self._page_max]
-            is_last = start + self._page_max >= len(page.records)
-            end = page.next_offset if is_last else records[-1].offset + 1
-            self._take(partition, records, end)
+            async with self._turn():
+                if not self._is_wanted():
+                    return
+                records = page.records[start : start + self._page_max]
+                is_last = start + self._page_max >= len(page.records)
+                end = page.next_offset if is_last else records[-1].offset + 1
+                self._take(partition, records, end)
+            await asyncio.sleep(0)
 
     def _take(self, partition: int, records: Sequence[Published], next_offset: int) -> None:
         epoch = self._log.epoch_of(self._topic)

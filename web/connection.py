@@ -71,6 +71,11 @@ class Ending(NamedTuple):
 class Groups(Protocol):
     """Who hands published records to the clients: the hub."""
 
+    @property
+    def turns(self) -> asyncio.Semaphore:
+        """Bounds how many clients are given snapshots and history at once."""
+        ...
+
     def flush(self) -> None:
         """Hand over everything that was published, now."""
         ...
@@ -216,9 +221,14 @@ class Connection:
         self._link.send(part)
         self._sent.update(part.ends)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether less than half of the outbox is full."""
+        return not self._outbox.is_half_full
+
     async def room(self) -> None:
         """Wait until less than half of the outbox is full."""
-        while self._outbox.is_half_full:
+        while not self.has_room:
             self._drained.clear()
             await self._drained.wait()
 
@@ -354,8 +364,12 @@ class Connection:
         except StorageError as error:
             self._error(request.id, "log_unavailable", f"{error.message}; try again")
             return
-        # From here on nothing is awaited: what was published before is handed over before, and
-        # nothing is published between the snapshot and the first update.
+        async with self._groups.turns:
+            self._open(request, opened)
+
+    def _open(self, request: Subscribe, opened: list[Subscription]) -> None:
+        # Nothing is awaited here: what was published before is handed over before, and nothing is
+        # published between the snapshot and the first update.
         self._groups.flush()
         self.is_batched = self.is_batched or request.batch
         for subscription in opened:
@@ -426,7 +440,10 @@ class Connection:
     async def _read_history(self, subscription: Subscription) -> None:
         """Send what was written since the cursor, then let the subscription go on live."""
         try:
-            await CatchingUp(self, subscription, self._log, self._settings).run()
+            catching_up = CatchingUp(
+                self, subscription, self._log, self._settings, self._groups.turns
+            )
+            await catching_up.run()
             if self.subscriptions.get(subscription.topic) is subscription:
                 # Others have what was published up to here, this client has read it.
                 self._groups.flush()

@@ -23,6 +23,7 @@ from web.links import link_of
 from web.settings import WebSettings
 from web.views.models import Views
 
+_TURNS = 2
 _GOING_AWAY = 1001
 
 Wants = tuple[bool, frozenset[tuple[str, Matcher]]]
@@ -62,6 +63,7 @@ class Hub:
         self._settings = settings
         self._ids = ids
         self._views = views
+        self.turns = asyncio.Semaphore(_TURNS)
         self._clients: set[Connection] = set()
         self._groups: dict[Wants, dict[Connection, None]] = {}
         self._wants: dict[Connection, Wants] = {}

@@ -19,6 +19,7 @@ from agents.strategy import attributes
 from agents.strategy.api import Series, Strategy, View, Wish
 from agents.strategy.config import StrategyConfig
 from agents.strategy.failures import problem_of, told
+from agents.strategy.making_up import order_after
 from agents.strategy.parameters import ParameterValue
 from agents.strategy.saved import InstanceState
 from schemas.columns import Floats
@@ -28,13 +29,11 @@ from schemas.envelope import Header
 from schemas.errors import MillraceError
 from schemas.identifiers import derived_base
 from schemas.instruments import Instrument, Universe
-from schemas.order_events import Fill, OrderDenied, OrderEvent
+from schemas.order_events import Fill, OrderEvent
 from schemas.topics import ACCOUNT_INPUTS
 from schemas.values import MONEY_CONTEXT, ZERO
 
 _BUY, _SELL = Side.BUY, Side.SELL
-_AGAIN = ".again"
-"""Ends the name of an order that was denied and placed once more."""
 
 
 class Instance:
@@ -374,52 +373,13 @@ class Instance:
     def _make_up(
         self, event: OrderEvent, instrument_id: str, missing: Decimal, now_ns: int, out: Outbox
     ) -> None:
-        """Order what is needed after an order that did not come about, if anything is.
-
-        A later order was sized as if it had: where the position grows without it, it is ordered
-        again, under a name that tells so and is not repeated. Else the position that a denied order
-        would have turned is closed; the old side is not kept.
-        """
-        view = self.view
-        order_id = event.client_order_id
-        held, working = view.positions[instrument_id], view.working[instrument_id]
-        if self._is_followed(order_id, instrument_id):
-            is_larger = abs(held + working) > abs(held + working + missing)
-            if is_larger and not order_id.endswith(_AGAIN):
-                self._order_after(event, instrument_id, missing, f"{order_id}{_AGAIN}", now_ns, out)
-            return
-        is_turn = held and (held > 0) != (missing > 0) and abs(missing) > abs(held)
-        if is_turn and not working and isinstance(event, OrderDenied):
-            number = view.next_order + 1
-            if self._order_after(
-                event, instrument_id, -held, f"{view.prefix}{number}", now_ns, out
-            ):
-                view.next_order = number
-
-    def _is_followed(self, order_id: str, instrument_id: str) -> bool:
-        """Return whether an order is open that was placed behind another one."""
-        prefix = self.view.prefix
-
-        def number(name: str) -> int:
-            return int(name.removeprefix(prefix).removesuffix(_AGAIN))
-
-        return any(
-            named == instrument_id and number(other) > number(order_id)
-            for other, (named, _) in self.view.open_orders.items()
-        )
-
-    def _order_after(
-        self,
-        event: OrderEvent,
-        instrument_id: str,
-        change: Decimal,
-        order_id: str,
-        now_ns: int,
-        out: Outbox,
-    ) -> bool:
+        change, order_id = order_after(self.view, event, instrument_id, missing)
         seen = self.view.prices.get(instrument_id)
-        if seen is None:
-            return False
+        if not change or seen is None:
+            return
+        if not order_id:
+            self.view.next_order += 1
+            order_id = f"{self.view.prefix}{self.view.next_order}"
         self._submit(
             derived_base(self.producer, event.event_id),
             0,
@@ -433,7 +393,6 @@ class Instance:
             now_ns,
             out,
         )
-        return True
 
     def on_split(self, instrument_id: str, ratio: Decimal) -> None:
         """Scale position, price and working orders, and let the strategy rescale its indicators."""

@@ -343,6 +343,14 @@ class StorageService:
         ]
 
     def _known_options(self) -> Mapping[str, Any]:
+        if self._status == "failed":
+            # Such as the rows of another journal of this name, which are not this run's history.
+            raise StorageError(
+                f"the storage has ended: {self._error}",
+                field="database",
+                value="" if self._options is None else address_of(self._options),
+                remedy="mend that and start again",
+            )
         if self._options is None:
             raise StorageError(
                 "the database is being started",

@@ -39,8 +39,8 @@ DEFAULTS = PoolSettings()
 class Database:
     """One database; ``options`` are those of ``asyncpg.connect``, a ``dsn`` among them.
 
-    They may be given by a function, which is asked when a pool is made, and raises StorageError
-    while it does not know them.
+    They may be given by a function, which is asked at every use, and raises StorageError while it
+    does not know them, or when the database may not be used any more.
 
     Belongs to the event loop that first uses it. ``str`` never shows a password.
     """
@@ -114,13 +114,14 @@ class Database:
                 yield connection
 
     async def _pool(self, *, is_reader: bool) -> Any:
+        options = self._options
         async with self._lock:
             pool = self._pools.get(is_reader)
             if pool is None:
                 settings = self.settings
                 limit_s = settings.statement_timeout_s if is_reader else settings.write_timeout_s
                 pool = await asyncpg.create_pool(
-                    **self._options,
+                    **options,
                     min_size=0,
                     max_size=settings.readers_max if is_reader else settings.writers_max,
                     timeout=settings.connect_timeout_s,

@@ -29,6 +29,9 @@ from streams.journal.entry import Entry
 PLACE: Place = ("journal", 0)
 _TOPICS = frozenset(STORED_TOPICS)
 _MANIFEST = "manifest"
+_EPOCH = "epoch"
+_NAME = "journal:"
+"""Begins the name of a journal among the offsets that stand beside a sink's place."""
 
 
 def sink_of(run_id: str) -> str:
@@ -58,16 +61,20 @@ class JournalSource:
     async def seek(self, known: Mapping[Place, Stored]) -> dict[Place, int]:
         """Go to the place that the database knows; nothing of a journal is ever gone."""
         stored = known[PLACE]
-        if stored.next_offset > self._reader.next_entry:
+        # Rows that were stored before there were names are taken for this journal's.
+        names = {name for name in stored.state if name.startswith(_NAME)}
+        mine = self._name()
+        is_other = bool(names and mine) and mine not in names
+        if is_other or stored.next_offset > self._reader.next_entry:
             raise InvariantError(
-                f"more of run {self.run_id} is stored than its journal has",
+                f"what is stored of run {self.run_id} is not of its journal",
                 field="entry",
                 value=stored.next_offset,
                 remedy=f"this is another journal of that name; `millrace db forget {self.run_id}`"
                 " removes the stored run",
             )
         self._next = stored.next_offset
-        self._offsets = Counter(stored.state)
+        self._offsets = Counter({t: n for t, n in stored.state.items() if t not in names})
         self._universe = Universe()
         return {}
 
@@ -81,8 +88,17 @@ class JournalSource:
                 break
         if not batch:
             return None
-        batch.states[PLACE] = dict(self._offsets)
+        mine = self._name()
+        batch.states[PLACE] = dict(self._offsets) | ({mine: 1} if mine else {})
         return batch
+
+    def _name(self) -> str:
+        """Return what tells a live run's journal from others, empty for a backtest's.
+
+        Its epoch comes before everything else, so whoever has read an entry has it.
+        """
+        found = self._reader.last_mark(_EPOCH)
+        return "" if found is None else _NAME + found[1].decode()
 
     async def lag(self) -> int:
         """Return how many entries the journal has that are not read yet."""

@@ -8,6 +8,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,27 @@ async def test_database_that_hangs_is_told_and_not_for_ever(folder: Path) -> Non
     runner.close()
     service.stop()
     await service.close()
+
+
+async def test_rows_of_another_run_of_the_same_name_are_no_history(folder: Path) -> None:
+    for name in ("first", "second"):
+        record_run(folder / name / "journal", "live", seed=len(name))
+    services = [
+        StorageService(
+            DatabaseSettings(), folder / "database", partial(JournalSource, folder / n / "journal")
+        )
+        for n in ("first", "second")
+    ]
+    services[0].start()
+    await until(lambda: services[0].state().rows > 0, 120)
+    services[1].start()
+    await until(lambda: services[1].state().status == "failed", 120)
+    assert (await services[0].history.runs()).items
+    with pytest.raises(StorageError, match="another journal of that name"):
+        await services[1].history.runs()
+    for service in services:
+        service.stop()
+        await service.close()
 
 
 def signal_all(pid: int, number: signal.Signals) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import tomllib
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
@@ -58,7 +59,7 @@ def test_strategy_of_the_readme_is_the_example() -> None:
 
 
 def test_producer_of_the_kafka_page_writes_what_stages_can_use(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[tuple[str, str, int, Header]] = []
 
@@ -76,7 +77,12 @@ def test_producer_of_the_kafka_page_writes_what_stages_can_use(
     module.__dict__["Producer"] = Producer
     monkeypatch.setitem(sys.modules, "confluent_kafka", module)
     (code,) = (code for code in blocks("docs/kafka.md", "python") if "produce(" in code)
-    exec(compile(code, "docs/kafka.md", "exec"), {})
+    file = tmp_path / "shown.py"
+    file.write_text(code)
+    spec = spec_from_file_location("shown", file)
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(module_from_spec(spec))
     (defined, traded, *marks) = sent
     assert isinstance(defined[3], Instrument)
     assert Universe([defined[3]]).index(traded[1]) == 0

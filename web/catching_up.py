@@ -8,14 +8,15 @@ record falls between, and none comes twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from streams.log import Log, Published, page_of
-from web.frames import FrameMaker, Text, control
+from streams.log import Log
+from web.frames import Text, control
 from web.server_frames import Gap
 from web.settings import WebSettings
+from web.shared_pages import SharedPage, SharedPages
 from web.subscription import Subscription, expired
 
 _PAGE = 500
@@ -37,6 +38,10 @@ class Receiver(Protocol):
         """Let a frame wait for the client."""
         ...
 
+    def offer_all(self, items: Iterable[Text]) -> None:
+        """Let frames wait for the client."""
+        ...
+
     @property
     def has_room(self) -> bool:
         """Whether the client has room."""
@@ -48,7 +53,7 @@ class Receiver(Protocol):
 
 
 class CatchingUp:
-    """One subscription on its way to the end of its topic; ``turns`` are shared by all of them."""
+    """One subscription on its way to the end of its topic; all share ``turns`` and ``pages``."""
 
     def __init__(
         self,
@@ -57,17 +62,18 @@ class CatchingUp:
         log: Log,
         settings: WebSettings,
         turns: asyncio.Semaphore,
+        pages: SharedPages,
     ) -> None:
         self._client = client
         self._subscription = subscription
         self._log = log
         self._turns = turns
+        self._pages = pages
         self._topic = subscription.topic
         self._partitions = range(len(subscription.next_offsets))
         # A round over all partitions fits into the half of the outbox that is free.
         share = settings.outbox_max_frames // (4 * len(self._partitions))
         self._page_max = max(1, min(_PAGE, share))
-        self._frames = FrameMaker()
 
     async def run(self) -> None:
         """Return when the client has everything, or a newer subscription took this one's place.
@@ -95,6 +101,8 @@ class CatchingUp:
         while True:
             await self._client.room()
             async with self._turns:
+                # Held over a pass of the event loop, so that few take their turn in each.
+                await asyncio.sleep(0)
                 # Another subscription of the client may have taken the room meanwhile.
                 if self._client.has_room:
                     yield
@@ -109,8 +117,8 @@ class CatchingUp:
     def _read_round(self) -> bool:
         """Take a page of each partition; return whether that was all."""
         for partition in self._partitions:
-            page = page_of(self._log, self._topic, partition, self._at(partition), self._page_max)
-            self._take(partition, page.records, page.next_offset)
+            at = self._at(partition)
+            self._take(partition, self._pages.read(self._topic, partition, at, self._page_max))
         return all(self._at(p) == self._log.end_offset(self._topic, p) for p in self._partitions)
 
     async def _fetch(self, partition: int) -> None:
@@ -127,15 +135,15 @@ class CatchingUp:
                 records = page.records[start : start + self._page_max]
                 is_last = start + self._page_max >= len(page.records)
                 end = page.next_offset if is_last else records[-1].offset + 1
-                self._take(partition, records, end)
+                self._take(partition, self._pages.shared(self._topic, records, end))
             await asyncio.sleep(0)
 
-    def _take(self, partition: int, records: Sequence[Published], next_offset: int) -> None:
-        epoch = self._log.epoch_of(self._topic)
-        for item in records:
-            if self._subscription.matcher.matches(item.record):
-                self._client.offer(self._frames.frame(item, epoch))
-        self._subscription.next_offsets[partition] = next_offset
+    def _take(self, partition: int, page: SharedPage) -> None:
+        matches = self._subscription.matcher.matches
+        self._client.offer_all(
+            page.frame(index) for index, item in enumerate(page.records) if matches(item.record)
+        )
+        self._subscription.next_offsets[partition] = page.next_offset
 
     def _skip(self, partition: int, at: int, start: int) -> None:
         """Say that what was to come next has gone while older records were being sent."""

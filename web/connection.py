@@ -7,7 +7,7 @@ cursor.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -40,6 +40,7 @@ from web.server_frames import (
     Unsubscribed,
 )
 from web.settings import WebSettings
+from web.shared_pages import SharedPages
 from web.subscription import Subscription, SubscriptionError, open_subscriptions
 from web.times import format_time
 from web.views.models import Views
@@ -74,6 +75,11 @@ class Groups(Protocol):
     @property
     def turns(self) -> asyncio.Semaphore:
         """Bounds how many clients are given snapshots and history at once."""
+        ...
+
+    @property
+    def pages(self) -> SharedPages:
+        """The history that clients read, once for all who read the same."""
         ...
 
     def flush(self) -> None:
@@ -199,6 +205,12 @@ class Connection:
     def offer(self, item: Text) -> None:
         """Let a frame wait for the client; cuts the client off if that is one too many."""
         self._put(item)
+        self._pump()
+
+    def offer_all(self, items: Iterable[Text]) -> None:
+        """Let frames wait for the client, and send them together."""
+        for item in items:
+            self._put(item)
         self._pump()
 
     def _put(self, item: Text) -> None:
@@ -365,6 +377,7 @@ class Connection:
             self._error(request.id, "log_unavailable", f"{error.message}; try again")
             return
         async with self._groups.turns:
+            await asyncio.sleep(0)  # few snapshots in one pass of the event loop
             self._open(request, opened)
 
     def _open(self, request: Subscribe, opened: list[Subscription]) -> None:
@@ -441,7 +454,12 @@ class Connection:
         """Send what was written since the cursor, then let the subscription go on live."""
         try:
             catching_up = CatchingUp(
-                self, subscription, self._log, self._settings, self._groups.turns
+                self,
+                subscription,
+                self._log,
+                self._settings,
+                self._groups.turns,
+                self._groups.pages,
             )
             await catching_up.run()
             if self.subscriptions.get(subscription.topic) is subscription:

@@ -21,6 +21,7 @@ from web.filters import Matcher
 from web.frames import Frame, FrameMaker
 from web.links import link_of
 from web.settings import WebSettings
+from web.shared_pages import SharedPages
 from web.views.models import Views
 
 _TURNS = 2
@@ -64,6 +65,7 @@ class Hub:
         self._ids = ids
         self._views = views
         self.turns = asyncio.Semaphore(_TURNS)
+        self.pages = SharedPages(log)
         self._clients: set[Connection] = set()
         self._groups: dict[Wants, dict[Connection, None]] = {}
         self._wants: dict[Connection, Wants] = {}

@@ -24,7 +24,8 @@ OpenAPI 3.1 document. The examples need nothing but curl; put the address of the
 
 - **Amounts** of money and quantities are JSON numbers with their exact decimal text (`8349.00`),
   never with an exponent, and to 12 decimal places where a division leaves more. In a request they
-  may be numbers or texts, and a text keeps its digits in any language.
+  may be numbers or texts, and a text keeps its digits in any language: up to 38, 18 of them behind
+  the point.
 - **Accounts are the sum of their positions**, closed ones included, at the last prices: `equity` is
   `initial_equity` + `realized_pnl` + `dividends` + `unrealized_pnl` - `fees`, and `as_of` is the
   newest change, price or mark in it. `buying_power` and the start of `daily_pnl` are of the last
@@ -64,8 +65,9 @@ OpenAPI 3.1 document. The examples need nothing but curl; put the address of the
   that order, with another one 409 `conflict`. The account stage alone decides, so several web
   processes agree. A position that is closed with an id is closed once, too: repeated, the request
   gives the order of that id, whatever is held by then. Ids are remembered for a day after the
-  order closed. An id is 1 to 64 printable
-  ASCII characters, no blank and no `/` among them.
+  order closed. An id is 1 to 64 printable ASCII characters, no blank and no `/` among them, and
+  neither `.` nor `..`. The paper venue takes an id once, whatever account it is of; whoever asks
+  for an order of an id that several accounts have names `account_id`.
 - **Problems** are `application/problem+json` (RFC 9457) with a `detail` for people, a stable
   `code`, and for wrong fields `errors` with JSON pointers. 400 no JSON; 401, 403 not allowed;
   404; 408 the body is late; 409 contradicts what stands; 413, 431 too large; 422 wrong values; 429

@@ -51,14 +51,11 @@ def new_app(
     data_folder: str,
     positions: Positions | None = None,
     revoked: Revoked | None = None,
-    *,
-    fetch_min_bytes: int = 1,
 ) -> faust.App:
     """Return an app whose consumer group is ``group``; nothing is connected yet.
 
     With ``positions`` every assigned partition goes on where that says, and nothing is committed
-    but what is allowed. ``revoked`` is awaited before partitions go to others. A fetch waits for
-    ``fetch_min_bytes`` as long as for the first record where there is none.
+    but what is allowed. ``revoked`` is awaited before partitions go to others.
     """
     register()
     timeout_s = connection.request_timeout_s
@@ -101,7 +98,6 @@ def new_app(
     assert isinstance(transport, Transport)
     transport.positions = positions
     transport.revoked = revoked
-    transport.fetch_min_bytes = fetch_min_bytes
     return app
 
 

@@ -23,10 +23,6 @@ from schemas.topics import (
     VENUE_COMMANDS,
 )
 
-_MARKET_FETCH_MIN_BYTES = 64 * 1024
-"""Some hundred trades. A bar may wait a moment for them: a batch of one costs nearly as much as one
-of fifty, and that time would be taken from the stages that an order passes through."""
-
 Maker = Callable[[int, Universe, Mapping[str, int]], Part]
 
 
@@ -34,15 +30,13 @@ class StageSpec(NamedTuple):
     """One stage as a worker runs it.
 
     ``topics`` are shared out by partition to the workers of the group. ``is_recorded``: the order
-    of its inputs is written to the order log. ``fetch_min_bytes``: the broker keeps a fetch until
-    it has so much for it, at most FETCH_WAIT_MS.
+    of its inputs is written to the order log.
     """
 
     name: str
     topics: tuple[str, ...]
     make: Maker
     is_recorded: bool
-    fetch_min_bytes: int = 1
 
 
 def stage_specs(
@@ -67,7 +61,6 @@ def stage_specs(
             (MARKET_EVENTS,),
             lambda p, u, counts: MarketPart(p, u, counts, config.market, sessions),
             False,
-            _MARKET_FETCH_MIN_BYTES,
         ),
         StageSpec(
             "venue",

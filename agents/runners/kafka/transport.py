@@ -121,7 +121,6 @@ class _Client(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         consumer._partition_assignment_strategy = [RangePartitionAssignor]
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
-        consumer._fetch_min_bytes = transport.fetch_min_bytes
         return consumer
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
@@ -364,4 +363,3 @@ class Transport(driver.Transport):
     Consumer: ClassVar[Any] = Consumer
     positions: Positions | None = None
     revoked: Revoked | None = None
-    fetch_min_bytes: int = 1

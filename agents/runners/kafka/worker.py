@@ -86,9 +86,8 @@ class StageWorker:
         self._now_ns = now_ns
         self._stall_timeout_s = stall_timeout_s
         self._progress = Progress(spec.name, self.meters)
-        name, hooks = f"{group}-{spec.name}", (self._positions, self._revoked)
         self.app = new_app(
-            name, connection, data_folder, *hooks, fetch_min_bytes=spec.fetch_min_bytes
+            f"{group}-{spec.name}", connection, data_folder, self._positions, self._revoked
         )
         self.parts: dict[int, Part] = {}
         self._connection = connection

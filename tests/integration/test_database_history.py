@@ -50,10 +50,15 @@ class Asked:
         ]
 
 
+@pytest.fixture(scope="module")
+def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the journal of a run; one that is recorded anew is another run."""
+    return record_run(tmp_path_factory.mktemp("asked") / "j", RUN)
+
+
 @pytest.fixture
-async def asked(database: Database, tmp_path: Path) -> Asked:
+async def asked(database: Database, journal: Path) -> Asked:
     """Give a stored run; the tests of one tier store it once."""
-    journal = record_run(tmp_path / "j", RUN)
     await Sink(database, JournalSource(journal), time.time_ns).drain()
     return Asked(StoredHistory(database), journal)
 

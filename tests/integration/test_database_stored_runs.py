@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -94,6 +95,9 @@ TOLD: dict[int, list[tuple[str, Header]]] = {
 }
 
 
+KINDS = ("live", "backtest")
+
+
 class Scene(NamedTuple):
     """One run asked of two apps: one that has its journal, one that has the database alone."""
 
@@ -103,17 +107,23 @@ class Scene(NamedTuple):
     run_id: str
 
 
-@pytest.fixture(params=["live", "backtest"])
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a data folder with two runs; a run that is recorded anew is another one."""
+    folder = tmp_path_factory.mktemp("stored")
+    live, backtest = (folder / "runs" / f"stored-{kind}" / "journal" for kind in KINDS)
+    asyncio.run(record_told_run(live, "stored-live", TOLD))
+    backtest_run(backtest, "stored-backtest")
+    return folder
+
+
+@pytest.fixture(params=KINDS)
 async def scene(
-    database: Database, tmp_path: Path, request: pytest.FixtureRequest
+    database: Database, root: Path, request: pytest.FixtureRequest
 ) -> AsyncIterator[Scene]:
     """Give a run, stored and removed from one of two apps."""
     run_id = f"stored-{request.param}"
-    folder = tmp_path / "runs" / run_id / "journal"
-    if request.param == "live":
-        await record_told_run(folder, run_id, TOLD)
-    else:
-        backtest_run(folder, run_id)
+    folder = root / "runs" / run_id / "journal"
     await Sink(database, JournalSource(folder), time.time_ns).drain()
     reader = JournalReader(folder)
     marks = [
@@ -127,7 +137,7 @@ async def scene(
             await stack.enter_async_context(
                 app_of(MemoryLog("running", lambda: 0), runs, history, asked)
             )
-            for runs, history in ((JournalRuns(tmp_path), None), (None, StoredHistory(database)))
+            for runs, history in ((JournalRuns(root), None), (None, StoredHistory(database)))
         ]
         yield Scene(clients[0], clients[1], [marks[0] - 1, *steps], run_id)
 

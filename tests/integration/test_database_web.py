@@ -117,12 +117,20 @@ def partly(journal: Path, run_id: str, history_max: int) -> MemoryLog:
     return log
 
 
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a data folder with a recorded run; a run that is recorded anew is another one."""
+    folder = tmp_path_factory.mktemp("asked")
+    record_run(folder / "runs" / RUN / "journal", RUN)
+    return folder
+
+
 @pytest.fixture
-async def scene(database: Database, tmp_path: Path) -> AsyncIterator[Scene]:
+async def scene(database: Database, root: Path) -> AsyncIterator[Scene]:
     """Give a stored run and the apps that know it in different ways."""
-    journal = record_run(tmp_path / "runs" / RUN / "journal", RUN)
+    journal = root / "runs" / RUN / "journal"
     await Sink(database, JournalSource(journal), time.time_ns).drain()
-    history, runs = StoredHistory(database), JournalRuns(tmp_path)
+    history, runs = StoredHistory(database), JournalRuns(root)
     asked = f"run_id={RUN}"
 
     def empty() -> MemoryLog:

@@ -52,6 +52,14 @@ class Receiver(Protocol):
         ...
 
 
+@asynccontextmanager
+async def in_turn(turns: asyncio.Semaphore) -> AsyncIterator[None]:
+    """Take one of ``turns`` over a pass of the event loop, so that few take theirs in each."""
+    async with turns:
+        await asyncio.sleep(0)
+        yield
+
+
 class CatchingUp:
     """One subscription on its way to the end of its topic; all share ``turns`` and ``pages``."""
 
@@ -90,7 +98,6 @@ class CatchingUp:
                 async with self._turn():
                     if self._is_wanted() and self._read_round():
                         return
-            await asyncio.sleep(0)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -100,9 +107,7 @@ class CatchingUp:
         """
         while True:
             await self._client.room()
-            async with self._turns:
-                # Held over a pass of the event loop, so that few take their turn in each.
-                await asyncio.sleep(0)
+            async with in_turn(self._turns):
                 # Another subscription of the client may have taken the room meanwhile.
                 if self._client.has_room:
                     yield
@@ -136,7 +141,6 @@ class CatchingUp:
                 is_last = start + self._page_max >= len(page.records)
                 end = page.next_offset if is_last else records[-1].offset + 1
                 self._take(partition, self._pages.shared(self._topic, records, end))
-            await asyncio.sleep(0)
 
     def _take(self, partition: int, page: SharedPage) -> None:
         matches = self._subscription.matcher.matches

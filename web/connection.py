@@ -19,7 +19,7 @@ from streams.log import Log
 from web import frames
 from web.access import Authenticator, Client
 from web.bundle import PART_BYTES, PART_FRAMES, Part, part_of
-from web.catching_up import CatchingUp, Expired
+from web.catching_up import CatchingUp, Expired, in_turn
 from web.frames import REQUESTS, Auth, Cursor, Ping, Subscribe, Text, TopicPlace, Unsubscribe
 from web.links import Link
 from web.outbox import Outbox
@@ -376,8 +376,7 @@ class Connection:
         except StorageError as error:
             self._error(request.id, "log_unavailable", f"{error.message}; try again")
             return
-        async with self._groups.turns:
-            await asyncio.sleep(0)  # few snapshots in one pass of the event loop
+        async with in_turn(self._groups.turns):
             self._open(request, opened)
 
     def _open(self, request: Subscribe, opened: list[Subscription]) -> None:

@@ -32,14 +32,13 @@ from schemas.topics import (
     REFERENCE_INSTRUMENTS,
     SYSTEM_RUNS,
 )
-from streams.journal import JournalReader, JournalWriter, events_of
+from streams.journal import EPOCH_MARK, JournalReader, JournalWriter, events_of
 from streams.log import Listener, Page, Published, page_of
 
 _TURN_S = 0.02
 _QUEUE_MAX = 10_000
 _PUBLISH_TIMEOUT_S = 5.0
 _SLICE_EVENTS = 4096
-_EPOCH = "epoch"
 """The mark with the name of the journal's offsets, which no other journal has."""
 
 
@@ -106,7 +105,7 @@ class LocalRunner:
         self.torn_tail = self._writer.recovered
         self._reader: JournalReader | None = None
         self._recover()
-        found = self._journal().last_mark(_EPOCH)
+        found = self._journal().last_mark(EPOCH_MARK)
         # Journals from before there were epochs have the run's name.
         self.epoch = found[1].decode() if found is not None else manifest.run_id
 
@@ -114,7 +113,7 @@ class LocalRunner:
         if not self._writer.next_entry or MANIFEST not in self._writer.marks:
             # The manifest comes last: a run that has one has its instruments too.
             instruments = self.engine.universe.instruments
-            self._writer.append_mark(_EPOCH, uuid.uuid4().hex.encode())
+            self._writer.append_mark(EPOCH_MARK, uuid.uuid4().hex.encode())
             self.recorder.write_side([(REFERENCE_INSTRUMENTS, item) for item in instruments])
             self.recorder.write_side([(SYSTEM_RUNS, self._manifest)])
             self._writer.append_mark(MANIFEST, msgspec.json.encode(self._manifest))

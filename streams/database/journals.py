@@ -23,13 +23,12 @@ from schemas.topics import MARKET_EVENTS, SYSTEM_RUNS
 from streams.database.batches import Batch, Place
 from streams.database.tables import STORED_TOPICS
 from streams.database.writing import Stored
-from streams.journal import JournalReader, Kind
+from streams.journal import EPOCH_MARK, JournalReader, Kind
 from streams.journal.entry import Entry
 
 PLACE: Place = ("journal", 0)
 _TOPICS = frozenset(STORED_TOPICS)
 _MANIFEST = "manifest"
-_EPOCH = "epoch"
 _NAME = "journal:"
 """Begins the name of a journal among the offsets that stand beside a sink's place."""
 
@@ -97,7 +96,7 @@ class JournalSource:
 
         Its epoch comes before everything else, so whoever has read an entry has it.
         """
-        found = self._reader.last_mark(_EPOCH)
+        found = self._reader.last_mark(EPOCH_MARK)
         return "" if found is None else _NAME + found[1].decode()
 
     async def lag(self) -> int:

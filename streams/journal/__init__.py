@@ -17,7 +17,7 @@ published  a journal as the records that its run published
 """
 
 from streams.journal.compare import Comparison, Difference, compare
-from streams.journal.encoding import EncodedGroup, Kind, encode_group
+from streams.journal.encoding import EPOCH_MARK, EncodedGroup, Kind, encode_group
 from streams.journal.entry import Entry
 from streams.journal.hashing import OutputHasher
 from streams.journal.published import events_of, published
@@ -27,6 +27,7 @@ from streams.journal.sealing import seal_folder
 from streams.journal.writer import JournalWriter
 
 __all__ = [
+    "EPOCH_MARK",
     "Comparison",
     "Difference",
     "EncodedGroup",

@@ -41,6 +41,9 @@ _MARK = Struct("<II")
 _PADS = tuple(bytes(-n % 8) for n in range(8))
 _crc = google_crc32c.value
 
+EPOCH_MARK = "epoch"
+"""The mark that comes first in the journal of a live run: what tells it from all others."""
+
 Part = bytes | npt.NDArray[np.generic]
 """A piece of a payload; columns are written as they lie in memory."""
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from pathlib import Path
 
 from cyclopts import App
 from rich.console import Console
 
+from infra.cli_worker import kafka_settings
 from infra.docs import topics_markdown
-from infra.kafka.settings import addressed, connection_of
-from infra.settings import Settings, load_settings
+from infra.kafka.settings import connection_of
 from schemas.errors import ConfigError
 from schemas.topics import CATALOGUE
 from streams.kafka.topics import ClusterTopics, Difference
@@ -44,11 +43,9 @@ def topics_docs() -> None:
 
 
 def _cluster(config: Path | None, bootstrap: str | None) -> ClusterTopics:
-    # What the client logs on its way to an error is in the error.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    settings = (Settings() if config is None else load_settings(config)).kafka
+    settings = kafka_settings(config, bootstrap, None).kafka
     return ClusterTopics(
-        connection_of(addressed(settings, bootstrap)),
+        connection_of(settings),
         replication=settings.replication,
         min_in_sync_replicas=settings.min_in_sync_replicas,
     )

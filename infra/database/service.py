@@ -102,11 +102,11 @@ class StorageService:
     def state(self) -> StorageState:
         """Return how the storage stands."""
         sink = self._sink.state if self._sink is not None else None
-        running = sink is not None and self._status == "storing"
-        status = sink.status if sink is not None and running else self._status
-        error = (sink.last_error if sink is not None and running else "") or self._error
+        running = sink if self._status == "storing" else None
+        status = running.status if running is not None else self._status
+        error = (running.last_error if running is not None else "") or self._error
         silent_s = time.monotonic() - self._answered_s
-        if sink is not None and running and sink.is_up and silent_s > self._silence_s:
+        if running is not None and running.is_up and silent_s > self._silence_s:
             # What hangs ends no statement by itself.
             status, error = "away", f"the database has not answered for {silent_s:.0f} s"
         server = self._server

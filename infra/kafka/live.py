@@ -23,6 +23,7 @@ from infra.display import progress_bar
 from infra.kafka.node import Node, free_port
 from infra.kafka.publishing import publish_definitions, publish_recording
 from infra.kafka.serving import serve_web, stop_on_signals
+from infra.kafka.settings import addressed
 from infra.ports import check_port
 from infra.settings import data_folder, load_settings
 from schemas.errors import ConfigError
@@ -159,8 +160,7 @@ async def _play(
     is_exiting: bool,
 ) -> None:
     settings = load_settings(config)
-    kafka = msgspec.structs.replace(settings.kafka, bootstrap=address)
-    settings = msgspec.structs.replace(settings, kafka=kafka)
+    settings = msgspec.structs.replace(settings, kafka=addressed(settings.kafka, address))
     serving = asyncio.create_task(serve_web(settings, port, stop, console))
     pace = f"{speed:g} x real time" if speed else "full speed"
     console.print(

@@ -97,8 +97,7 @@ async def work(
         standstill_s_max = settings.kafka.stall_timeout_s * _UNHEALTHY_SHARE
         web = _web(workers, meters, standstill_s_max, host, port)
         with Watchdog(settings.kafka.stall_timeout_s) as watchdog:
-            looking = asyncio.create_task(watch_partitions(connection))
-            await _run(workers, meters, stop, web, console, session.run_id, watchdog, looking)
+            await _run(workers, meters, stop, web, console, session.run_id, watchdog, connection)
 
 
 def _end_with(pipe: int) -> None:
@@ -228,7 +227,7 @@ async def _run(
     console: Console,
     run_id: str,
     watchdog: Watchdog,
-    looking: asyncio.Task[NoReturn],
+    connection: Connection,
 ) -> None:
     tasks = {name: asyncio.create_task(worker.run()) for name, worker in workers.items()}
     await web.start()
@@ -239,6 +238,7 @@ async def _run(
     stopping = asyncio.create_task(stop.wait())
     beating = asyncio.create_task(_measure_loop(meters, watchdog))
     telling = asyncio.create_task(_tell_ready(workers, console))
+    looking = asyncio.create_task(watch_partitions(connection))
     first: set[asyncio.Task[Any]] = set()
     try:
         first, _ = await asyncio.wait(
@@ -252,10 +252,7 @@ async def _run(
             task.cancel()
         await web.stop()
     # All are looked at, or the loop would tell of each that was not; what came first is the reason.
-    everything: list[asyncio.Task[Any]] = [*tasks.values()]
-    if looking.done() and not looking.cancelled():
-        everything.append(looking)
-    ended = sorted(everything, key=lambda task: task not in first)
+    ended = sorted([*tasks.values(), *(first & {looking})], key=lambda task: task not in first)
     failures = [error for task in ended if (error := task.exception()) is not None]
     if failures:
         raise failures[0]

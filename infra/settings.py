@@ -226,7 +226,7 @@ seed = 0                       # [0] feeds models that draw numbers (latency jit
 
 [run]
 port = 8000                    # [8000] HTTP and WebSocket; loopback only
-snapshot_interval_s = 10       # [10] how often the state is saved for a quick restart
+snapshot_interval_s = 10       # [10] how often the state is saved at most, for a quick restart
 sync_interval_s = 1            # [1] what a power cut may lose; a killed process loses nothing
 retention_days = 0             # [0] how long finished backtests are kept; 0 for ever
 

@@ -23,10 +23,16 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
 class EngineState(msgspec.Struct):
     """The snapshot of an engine: those of its stages, and how far it came."""
 
-    market: str
-    venue: str
-    account: str
-    strategy: str
+    market: msgspec.Raw
+    venue: msgspec.Raw
+    account: msgspec.Raw
+    strategy: msgspec.Raw
     events: int
     clock_ns: int
     is_started: bool
+
+
+def nested(state: msgspec.Raw) -> bytes:
+    """Return a state that is part of another; older journals have it as a text within the text."""
+    value = bytes(state)
+    return msgspec.json.decode(value, type=str).encode() if value.startswith(b'"') else value

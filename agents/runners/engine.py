@@ -21,7 +21,7 @@ import numpy as np
 from agents.account.stage import AccountStage
 from agents.market.stage import MarketOutput, MarketStage
 from agents.processor import Outbox
-from agents.runners.config import EngineConfig, EngineState
+from agents.runners.config import EngineConfig, EngineState, nested
 from agents.strategy.api import Strategy
 from agents.strategy.stage import StrategyStage
 from agents.venue.paper_venue import PaperVenue
@@ -205,10 +205,10 @@ class Engine:
         """Return the state of all stages; equal states give equal bytes."""
         return msgspec.json.encode(
             EngineState(
-                self.market.snapshot().decode(),
-                self.venue.snapshot().decode(),
-                self.account.snapshot().decode(),
-                self.strategies.snapshot().decode(),
+                msgspec.Raw(self.market.snapshot()),
+                msgspec.Raw(self.venue.snapshot()),
+                msgspec.Raw(self.account.snapshot()),
+                msgspec.Raw(self.strategies.snapshot()),
                 self.events,
                 self.clock_ns,
                 self._is_started,
@@ -219,10 +219,10 @@ class Engine:
         """Take over a state that ``snapshot`` gave."""
         decimal.setcontext(self._context)
         known = msgspec.json.decode(state, type=EngineState)
-        self.market.restore(known.market.encode())
-        self.venue.restore(known.venue.encode())
-        self.account.restore(known.account.encode())
-        self.strategies.restore(known.strategy.encode())
+        self.market.restore(nested(known.market))
+        self.venue.restore(nested(known.venue))
+        self.account.restore(nested(known.account))
+        self.strategies.restore(nested(known.strategy))
         self.events, self.clock_ns, self._is_started = (
             known.events,
             known.clock_ns,

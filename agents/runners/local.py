@@ -39,6 +39,8 @@ _TURN_S = 0.02
 _QUEUE_MAX = 10_000
 _PUBLISH_TIMEOUT_S = 5.0
 _SLICE_EVENTS = 4096
+_JOURNAL_PER_SNAPSHOT = 2
+"""So many bytes of everything else for one of snapshots; a restart goes through them again."""
 """The mark with the name of the journal's offsets, which no other journal has."""
 
 
@@ -92,6 +94,8 @@ class LocalRunner:
         self._manifest = manifest
         self._snapshot_interval_s = snapshot_interval_s
         self._snapshot_at_s = 0.0
+        self._snapshot_bytes = 0
+        self._saved_at_bytes = 0
         self._listeners: list[Listener] = []
         self._queue: deque[_Command] = deque()
         self._stop = asyncio.Event()
@@ -208,7 +212,8 @@ class LocalRunner:
                 self._wake.clear()
                 worked = self.turn()
                 if loop.time() >= self._snapshot_at_s:
-                    self.save()
+                    if self._is_worth_a_snapshot():
+                        self.save()
                     self._snapshot_at_s = loop.time() + self._snapshot_interval_s
                 if not worked:
                     try:
@@ -322,8 +327,20 @@ class LocalRunner:
 
     def save(self) -> None:
         """Append a snapshot, from which a restart goes on."""
+        begin = self._writer.appended_bytes
         self.recorder.snapshot(self.engine.snapshot())
         self._writer.flush()
+        self._saved_at_bytes = self._writer.appended_bytes
+        self._snapshot_bytes = self._saved_at_bytes - begin
+
+    def _is_worth_a_snapshot(self) -> bool:
+        """Return whether so much was journaled since the last one that another is a small part.
+
+        A day's orders make a state of tens of megabytes: written every few seconds beside a quiet
+        market it would be nearly all of the journal, and hold the engine up each time.
+        """
+        since_bytes = self._writer.appended_bytes - self._saved_at_bytes
+        return since_bytes > _JOURNAL_PER_SNAPSHOT * self._snapshot_bytes
 
     def finish(self) -> str:
         """End the run: open bars leave, accounts are valued. Return the hash of all outputs.

@@ -6,12 +6,14 @@ it is the same, to the byte, and writes only what is missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+from agents.runners.config import nested
 from agents.runners.engine import Outputs
 from schemas.codec import encode
 from schemas.columns import Columns, MarketBatch
@@ -31,7 +33,7 @@ class RunSnapshot(msgspec.Struct):
     ``offsets`` are those of the next records, ``events`` the market events consumed so far.
     """
 
-    engine: str
+    engine: msgspec.Raw
     hasher: str
     offsets: dict[str, int]
     events: int
@@ -115,14 +117,19 @@ class Recorder:
 
     def _check_recorded(self, records: list[tuple[str, Header]]) -> list[tuple[str, Header]]:
         """Compare records that the journal holds already, and return the rest."""
+        assert self._reader is not None  # recorded offsets come from a reader
+        held: dict[str, Iterator[tuple[int, Header]]] = {}
+        for topic, count in Counter(topic for topic, _ in records).items():
+            known_count = self._known(topic, count)
+            offset = self.offsets.get(topic, 0)
+            held[topic] = iter(self._reader.read(topic, offset, known_count) if known_count else ())
         rest: list[tuple[str, Header]] = []
         for topic, record in records:
-            if not self._known(topic, 1):
+            found = next(held[topic], None)
+            if found is None:
                 rest.append((topic, record))
                 continue
-            offset = self.offsets.get(topic, 0)
-            assert self._reader is not None  # recorded offsets come from a reader
-            ((_, known),) = self._reader.read(topic, offset, 1)
+            offset, known = found
             if encode(known) != encode(record):
                 raise InvariantError(
                     f"recovery made another record than the journal holds at {topic}/{offset}",
@@ -145,7 +152,7 @@ class Recorder:
         self.writer.append_mark(
             SNAPSHOT,
             msgspec.json.encode(
-                RunSnapshot(engine.decode(), hasher, self.offsets, self.market_events)
+                RunSnapshot(msgspec.Raw(engine), hasher, self.offsets, self.market_events)
             ),
         )
 
@@ -183,7 +190,7 @@ class Recorder:
         if mark is not None:
             first = mark[0] + 1
             saved = msgspec.json.decode(mark[1], type=RunSnapshot)
-            restore(saved.engine.encode())
+            restore(nested(saved.engine))
             if self.hasher is not None:
                 self.hasher.restore(saved.hasher.encode())
             self.offsets = saved.offsets

@@ -75,6 +75,7 @@ class JournalWriter:
         self._is_sealing = is_sealing
         self._monotonic_s = monotonic_s
         self._synced_at_s = monotonic_s()
+        self.appended_bytes = 0
         self._failure: StorageError | None = None
         self._sealer: threading.Thread | None = None
         self._log: LogFile | None = None
@@ -309,7 +310,9 @@ class JournalWriter:
         """Put an entry into the log and count it, before anything that may begin a segment."""
         entry = frame(kind, parts)
         log = self._check()
+        held_bytes = log.buffered_bytes
         log.put(entry)
+        self.appended_bytes += log.buffered_bytes - held_bytes
         for topic, count in counts:
             self.next_offsets[topic] = self.next_offsets.get(topic, 0) + count
         if kind is Kind.MARK:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from agents.runners.config import nested
 from agents.runners.engine import Engine
 from agents.runners.feeds import RecordingFeed
 from agents.runners.local import LocalRunner
+from agents.runners.recorder import SNAPSHOT
 from agents.runners.replay import Identity, manifest_of
 from agents.strategy.builtin import BUILTIN
-from streams.journal import JournalReader, compare
+from streams.journal import JournalReader, Kind, compare
 from streams.log import Published
 from tests.generated import cut, session, universe
 from tests.simulation.live_process import engine_config
@@ -19,12 +24,13 @@ from tests.simulation.live_process import engine_config
 EVENTS = 602  # 300 trades, 300 quotes, a split at position 299, a dividend at 443
 
 
-def runner_of(folder: Path, size: int = 1) -> LocalRunner:
+def runner_of(folder: Path, size: int = 1, *, snapshot_interval_s: float = 10.0) -> LocalRunner:
     """Return a runner over a recording with corporate actions, ``size`` events a batch."""
     instruments, config = universe(), engine_config()
     feed = RecordingFeed(iter(cut(session(instruments, 300), size)), speed=0, first_ns=0)
     manifest = manifest_of(config, [], Identity("test", "test"), "run", "paper")
-    return LocalRunner(Engine(config, instruments, {}, BUILTIN), feed, folder, manifest)
+    engine = Engine(config, instruments, {}, BUILTIN)
+    return LocalRunner(engine, feed, folder, manifest, snapshot_interval_s=snapshot_interval_s)
 
 
 def play(runner: LocalRunner, turns: int) -> LocalRunner:
@@ -114,3 +120,28 @@ def test_time_never_passes_an_event_that_was_not_taken() -> None:
         assert feed.now_ns() <= clock[min(feed.played_events, len(clock) - 1)]
     assert feed.is_done
     assert feed.now_ns() == clock[-1]
+
+
+async def test_snapshots_come_more_seldom_as_the_state_grows(tmp_path: Path, whole: Path) -> None:
+    runner, is_played = runner_of(tmp_path, snapshot_interval_s=0.0), asyncio.Event()
+
+    def hear(_: Sequence[Published]) -> None:
+        if runner.engine.events == EVENTS:
+            is_played.set()
+
+    runner.listen(hear)
+    working = asyncio.create_task(runner.run())
+    await is_played.wait()
+    runner.stop()
+    await working
+    journal = JournalReader(tmp_path)
+    marks = [entry.mark() for entry in journal.entries() if entry.kind is Kind.MARK]
+    # After each of 602 turns there was time for one.
+    assert 3 < len([name for name, _ in marks if name == SNAPSHOT]) < 12
+    assert compare(JournalReader(whole), journal, sorted(journal.next_offsets)).differences == 0
+
+
+def test_states_within_the_state_of_an_older_journal_are_read() -> None:
+    runner_state = Engine(engine_config(), universe(), {}, BUILTIN).snapshot()
+    assert nested(msgspec.Raw(runner_state)) == runner_state
+    assert nested(msgspec.Raw(msgspec.json.encode(runner_state.decode()))) == runner_state

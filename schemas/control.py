@@ -197,13 +197,17 @@ class OrderLogEntry(Incoming, gc=False, omit_defaults=True, tag="order_log_entry
 
 
 class StageSnapshot(Incoming, gc=False, omit_defaults=True, tag="stage_snapshot", kw_only=True):
-    """State of one stage instance with the input offsets it has applied."""
+    """State of one stage instance with the input offsets it has applied.
+
+    ``topic_ids`` are the cluster's ids of the topics that it has read; empty in older ones.
+    """
 
     stage: str
     instance: str
     processor_version: str
     offsets: dict[str, int]
     states: dict[str, msgspec.Raw]
+    topic_ids: dict[str, str] = {}
 
 
 class DeadLetter(Incoming, gc=False, omit_defaults=True, tag="dead_letter", kw_only=True):

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from schemas.errors import StorageError
 from streams.kafka.connection import FETCH_WAIT_MS, Connection, missing_topic
@@ -23,6 +23,7 @@ _POLL_RECORDS = 4000
 _FETCH_BYTES = 4 * 1024 * 1024
 _DEADLINE_S = 60.0
 _REMEDY = "start it (`millrace kafka start`); if retention took the records, rebuild"
+_GONE = "start again: it is then told what is missing, and whether the work can go on"
 
 Place = tuple[str, int]
 
@@ -148,5 +149,6 @@ class PlaceReader:
         return self._consumer
 
     def _failed(self, error: BaseException) -> StorageError:
+        is_gone = isinstance(error, OffsetOutOfRangeError)
         what = "records cannot be read from Kafka"
-        return failed(self._connection, what, error, _REMEDY)
+        return failed(self._connection, what, error, _GONE if is_gone else _REMEDY)

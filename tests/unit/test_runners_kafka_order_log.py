@@ -6,12 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
+import pytest
+
 from agents.runners.kafka.order_log import Note, OrderLog
 from agents.runners.kafka.parts.part import Part
 from agents.runners.kafka.stages import stage_specs
 from agents.runners.kafka.worker import StageWorker
 from schemas.codec import decode
 from schemas.control import OrderLogEntry
+from schemas.errors import ConfigError
 from schemas.instruments import Universe
 from schemas.topics import CATALOGUE, MARKET_EVENTS, SYSTEM_ORDER_LOG, VENUE_COMMANDS
 from streams.kafka.connection import Connection
@@ -34,6 +37,7 @@ class FakeLog:
 
     def __init__(self) -> None:
         self.partitions: dict[int, list[bytes]] = {}
+        self.first = 0
         self.published = 0
 
     async def publish(self, records: Sequence[Outgoing]) -> list[int]:
@@ -56,12 +60,17 @@ class FakeReader:
     """One reader of it, with its own places."""
 
     def __init__(self, log: FakeLog) -> None:
+        self._log = log
         self._partitions = log.partitions
         self._at: dict[Place, int] = {}
 
     async def put(self, places: Mapping[Place, int]) -> None:
         """Stand at these offsets."""
         self._at = dict(places)
+
+    async def beginnings(self, places: Iterable[Place]) -> dict[Place, int]:
+        """Return the first offset that is left of each partition."""
+        return dict.fromkeys(places, self._log.first)
 
     async def ends(self, places: Iterable[Place]) -> dict[Place, int]:
         """Return where the partitions end."""
@@ -157,3 +166,16 @@ async def test_no_part_that_was_taken_over_is_saved_however_late_that_is_seen(
     await worker._revoked()
     assert log.published == claimed + 1, "the state of a part of another worker was published"
     assert [part for part in parts if not worker._order_log.is_lost(part)] == []
+
+
+async def test_notes_that_were_deleted_are_missed_and_not_passed_over() -> None:
+    log, part = FakeLog(), venue_part(0)
+    notes = order_log(log)
+    await notes.claim([part])
+    notes.note([Note(part, MARKET_EVENTS, 0, 0, 3)], 1.0)
+    await notes.write()
+    log.first = part.log_offset
+    await notes.claim([part])
+    log.first = part.log_offset + 1
+    with pytest.raises(ConfigError, match="needs records 3 to 3 of system"):
+        await notes.claim([part])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
 import msgspec
 import pytest
@@ -22,9 +23,11 @@ from schemas.codec import encode
 from schemas.control import StageSnapshot
 from schemas.envelope import SCHEMA_VERSION
 from schemas.errors import ConfigError, RecordError, StorageError
-from schemas.topics import MARKET_EVENTS, SYSTEM_SNAPSHOTS, key_of
+from schemas.topics import CATALOGUE, MARKET_EVENTS, SYSTEM_SNAPSHOTS, key_of
 from tests.kafka_bus import Bus, Consumer, Makers, consumers, drain, makers
 from tests.kafka_case import CONFIG, Run, one_process_run
+
+IDS = {topic.name: f"id of {topic.name}" for topic in CATALOGUE}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,13 @@ def everyone(run: Run, make: Makers) -> list[Consumer]:
     return everyone
 
 
-def saved(part: Part, version: str = "", state: bytes | None = None, schema: int = 1) -> Saved:
+def saved(
+    part: Part,
+    version: str = "",
+    state: bytes | None = None,
+    schema: int = 1,
+    ids: Mapping[str, str] = IDS,
+) -> Saved:
     """Return a snapshot of a part as a program of ``version`` would have written it."""
     version = version or part.VERSION
     record = StageSnapshot(
@@ -59,6 +68,7 @@ def saved(part: Part, version: str = "", state: bytes | None = None, schema: int
         processor_version=version,
         offsets=dict(part.offsets),
         states={part.STAGE: msgspec.Raw(part.snapshot() if state is None else state)},
+        topic_ids=dict(ids),
     )
     return Saved(key_of(SYSTEM_SNAPSHOTS, record).encode(), encode(record))
 
@@ -74,7 +84,7 @@ def test_part_goes_on_from_its_own_version_whatever_others_wrote(
         part = part_of(everyone, stage).part
         fresh = make[stage](part.partition)
         found = [saved(part), saved(part, "later-9", b'{"other":"form"}')]
-        assert restore_newest(found, [fresh]) == {part.instance}
+        assert restore_newest(found, [fresh], IDS) == {part.instance}
         assert fresh.snapshot() == part.snapshot()
 
 
@@ -85,7 +95,7 @@ def test_part_of_another_version_is_rebuilt_word_for_word(
         consumer = part_of(everyone, stage)
         fresh = make[stage](consumer.part.partition)
         found = [saved(consumer.part, "earlier-1", b'{"other":"form"}')]
-        assert restore_newest(found, [fresh]) == {fresh.instance}
+        assert restore_newest(found, [fresh], IDS) == {fresh.instance}
         assert fresh.offsets == {}
         assert f"{fresh.instance} has snapshots of earlier-1 only" in caplog.text
         for consumed, made in zip(consumer.consumed, consumer.made, strict=True):
@@ -99,7 +109,7 @@ def test_snapshot_of_a_newer_schema_is_that_of_another_version(
 ) -> None:
     part = part_of(everyone, "market").part
     fresh = make["market"](part.partition)
-    assert restore_newest([saved(part, schema=SCHEMA_VERSION + 1)], [fresh]) == {part.instance}
+    assert restore_newest([saved(part, schema=SCHEMA_VERSION + 1)], [fresh], IDS) == {part.instance}
     assert fresh.offsets == {}
 
 
@@ -108,13 +118,27 @@ def test_changed_state_under_an_unchanged_version_is_told(
 ) -> None:
     part = part_of(everyone, "venue").part
     with pytest.raises(RecordError, match="change VERSION"):
-        restore_newest([saved(part, state=b'{"other":"form"}')], [make["venue"](part.partition)])
+        restore_newest(
+            [saved(part, state=b'{"other":"form"}')], [make["venue"](part.partition)], IDS
+        )
+
+
+def test_state_of_a_topic_that_was_deleted_and_made_anew_is_refused(
+    everyone: list[Consumer], make: Makers
+) -> None:
+    part = part_of(everyone, "market").part
+    remade = {**IDS, MARKET_EVENTS: "another id"}
+    with pytest.raises(ConfigError, match=r"market/. cannot go on: market\.events\.v1 was deleted"):
+        restore_newest([saved(part)], [make["market"](part.partition)], remade)
+    # Programs of before wrote no ids.
+    fresh = make["market"](part.partition)
+    assert restore_newest([saved(part, ids={})], [fresh], remade) == {part.instance}
 
 
 def test_part_without_snapshots_has_not_begun(everyone: list[Consumer], make: Makers) -> None:
     other = part_of(everyone, "market").part
     fresh = make["market"]((other.partition + 1) % 4)
-    assert restore_newest([saved(other)], [fresh]) == set()
+    assert restore_newest([saved(other)], [fresh], IDS) == set()
 
 
 def test_new_part_begins_where_records_are_and_one_that_had_begun_misses_none(
@@ -158,4 +182,6 @@ def test_large_state_is_packed_and_comes_back_to_the_byte() -> None:
 def test_packed_state_that_cannot_be_read_is_told(everyone: list[Consumer], make: Makers) -> None:
     part = part_of(everyone, "venue").part
     with pytest.raises(RecordError, match="change VERSION"):
-        restore_newest([saved(part, state=b'"bm90IHBhY2tlZA=="')], [make["venue"](part.partition)])
+        restore_newest(
+            [saved(part, state=b'"bm90IHBhY2tlZA=="')], [make["venue"](part.partition)], IDS
+        )

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from agents.runners.kafka.parts.part import Part
+from agents.runners.kafka.restoring import taken
 from schemas.codec import decode
 from schemas.control import OrderLogEntry
 from schemas.errors import MillraceError
@@ -94,7 +95,8 @@ class OrderLog:
     async def claim(self, parts: Sequence[Part]) -> dict[str, list[OrderLogEntry]]:
         """Take parts over; return what each has consumed behind its snapshot, in order.
 
-        A part's ``epoch`` and ``log_offset`` say what its snapshot knows.
+        A part's ``epoch`` and ``log_offset`` say what its snapshot knows. Raises ConfigError if
+        notes behind it are gone: what was published then cannot be repeated.
         """
         starts: dict[Place, int] = {}
         self._kept = []
@@ -104,6 +106,11 @@ class OrderLog:
             starts[place] = min(starts.get(place, part.log_offset), part.log_offset)
         self._tails = {place: [] for place in starts}
         self._read_to = dict(starts)
+        beginnings = await self._reader.beginnings(starts)
+        for part in parts:
+            if part.log_offset < (first := beginnings[self.place(part)]):
+                source = "{}/{}".format(*self.place(part))
+                raise taken(part.instance, source, part.log_offset, first)
         await self._reader.put(starts)
         for place, end in (await self._reader.ends(starts)).items():
             await self._read(place, end)

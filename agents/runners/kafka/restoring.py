@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -19,10 +19,11 @@ from agents.runners.kafka.parts.part import Part
 from schemas.codec import decode
 from schemas.control import OrderLogEntry, StageSnapshot
 from schemas.errors import ConfigError, NewerSchemaError, RecordError, StorageError
-from schemas.topics import SYSTEM_SNAPSHOTS
+from schemas.topics import CATALOGUE, SYSTEM_ORDER_LOG, SYSTEM_SNAPSHOTS
 from streams.kafka.connection import Connection
 from streams.kafka.ranges import Place, PlaceReader
 from streams.kafka.reading import read_to_end
+from streams.kafka.topic_ids import topic_ids
 
 _PLAIN_MAX_BYTES = 65_536
 _log = logging.getLogger(__name__)
@@ -50,17 +51,55 @@ class Saved(NamedTuple):
     value: bytes
 
 
-def snapshot_of(part: Part) -> StageSnapshot:
-    """Return the state of a part as it goes on its topic."""
-    return StageSnapshot(
-        event_id=f"snapshot:{part.instance}:{sum(part.offsets.values())}",
-        ts_event_ns=max(part.clock_ns, 0),
-        stage=part.STAGE,
-        instance=part.instance,
-        processor_version=part.VERSION,
-        offsets=dict(part.offsets),
-        states={part.STAGE: packed(part.snapshot())},
-    )
+class Snapshots:
+    """The states of a worker's parts on the cluster, tied to the topics that they were made from.
+
+    An offset says nothing about a topic that was deleted and made anew: its records would be passed
+    over up to where the old one had been read.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._topic_ids: dict[str, str] = {}
+
+    async def restore(self, parts: Collection[Part]) -> set[str]:
+        """Restore parts as ``restore_newest`` does; return the instances that had begun.
+
+        Raises ConfigError if a topic is another one than before.
+        """
+        names = [topic.name for topic in CATALOGUE]
+        found = await topic_ids(self._connection, names)
+        check_same("this worker", self._topic_ids, found)
+        self._topic_ids = found
+        return restore_newest(await read_snapshots(self._connection), parts, found)
+
+    def of(self, part: Part) -> StageSnapshot:
+        """Return the state of a part as it goes on its topic."""
+        read = {source.rpartition("/")[0] for source in part.offsets}
+        if part.log_offset:
+            read.add(SYSTEM_ORDER_LOG)
+        return StageSnapshot(
+            event_id=f"snapshot:{part.instance}:{sum(part.offsets.values())}",
+            ts_event_ns=max(part.clock_ns, 0),
+            stage=part.STAGE,
+            instance=part.instance,
+            processor_version=part.VERSION,
+            offsets=dict(part.offsets),
+            states={part.STAGE: packed(part.snapshot())},
+            topic_ids={name: self._topic_ids[name] for name in sorted(read)},
+        )
+
+
+def check_same(reader: str, known: Mapping[str, str], found: Mapping[str, str]) -> None:
+    """Raise ConfigError if a topic that somebody has read has another id now."""
+    for topic, topic_id in known.items():
+        if found[topic] != topic_id:
+            raise ConfigError(
+                f"{reader} cannot go on: {topic} was deleted and made anew since it was read",
+                field="topic_id",
+                value=found[topic],
+                remedy="begin a new session (kafka.run) on empty topics",
+            )
 
 
 async def read_snapshots(connection: Connection) -> list[Saved]:
@@ -74,10 +113,13 @@ async def read_snapshots(connection: Connection) -> list[Saved]:
     return list(newest.values())
 
 
-def restore_newest(saved: Iterable[Saved], parts: Iterable[Part]) -> set[str]:
+def restore_newest(
+    saved: Iterable[Saved], parts: Iterable[Part], ids: Mapping[str, str]
+) -> set[str]:
     """Restore parts from snapshots of their own version; return the instances that had begun.
 
-    A part that had begun and has no such snapshot stays as it is new, to be rebuilt.
+    A part that had begun and has no such snapshot stays as it is new, to be rebuilt. Raises
+    ConfigError if a snapshot is of topics with other ids.
     """
     by_instance = {part.instance: part for part in parts}
     mine: set[str] = set()
@@ -94,6 +136,7 @@ def restore_newest(saved: Iterable[Saved], parts: Iterable[Part]) -> set[str]:
             others[part.instance] = f"schema version {error.value}"
             continue
         assert isinstance(record, StageSnapshot)  # the topic's only type
+        check_same(part.instance, record.topic_ids, ids)
         if record.processor_version == part.VERSION:
             _restore(part, record)
             mine.add(part.instance)

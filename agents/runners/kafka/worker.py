@@ -30,13 +30,11 @@ from agents.runners.kafka.order_log import Note, OrderLog, SupersededError, supe
 from agents.runners.kafka.parts.part import Part
 from agents.runners.kafka.progress import Progress, stalled, stuck
 from agents.runners.kafka.restoring import (
+    Snapshots,
     check_places,
     check_tail,
     first_offsets,
     followed_from,
-    read_snapshots,
-    restore_newest,
-    snapshot_of,
 )
 from agents.runners.kafka.stages import StageSpec
 from schemas.control import OrderLogEntry
@@ -51,6 +49,7 @@ from streams.kafka.starting import ended, has_ended
 _SNAPSHOT_INTERVAL_S = 10.0
 _STALL_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 15.0
+_FAILED_STOP_TIMEOUT_S = 5.0
 _WATCH_S = 1.0
 _SILENCE_S = 5.0
 
@@ -98,6 +97,7 @@ class StageWorker:
         self._follower = PlaceReader(connection)
         self._counts: dict[str, int] = {}
         self._order_log = OrderLog(self._reader, self._publisher, self._counts)
+        self._snapshots = Snapshots(connection)
         self._saved_at_s: dict[int, float] = {}
         self._following: asyncio.Task[None] | None = None
         self._followed: Set[Place] = frozenset()
@@ -171,9 +171,11 @@ class StageWorker:
         for task in (working, starting):
             task.cancel()
         await asyncio.gather(working, starting, return_exceptions=True)
+        # After a failure there is nothing to save, and somebody waits for its reason.
+        timeout_s = _STOP_TIMEOUT_S if self._failure is None else _FAILED_STOP_TIMEOUT_S
         for step in (self._unfollow, self.app.stop):
-            if not await has_ended(step(), _STOP_TIMEOUT_S):
-                self._fail(stuck(self.spec.name, _STOP_TIMEOUT_S))
+            if not await has_ended(step(), timeout_s):
+                self._fail(stuck(self.spec.name, timeout_s))
 
     def _fail(self, error: BaseException) -> None:
         if self._failure is None:
@@ -408,7 +410,7 @@ class StageWorker:
         await self._write_notes()
         if self._order_log.is_lost(part):
             return
-        snapshot = snapshot_of(part)
+        snapshot = self._snapshots.of(part)
         value = outgoing(SYSTEM_SNAPSHOTS, snapshot)
         await self._publisher.publish([value])
         self.meters.snapshots.labels(self.spec.name).inc()
@@ -466,7 +468,7 @@ class StageWorker:
             p: self.spec.make(p, Universe(self._instruments), self._counts)
             for p in sorted(partitions)
         }
-        begun = restore_newest(await read_snapshots(self._connection), parts.values())
+        begun = await self._snapshots.restore(parts.values())
         self._saved_at_s = {}
         tails: dict[str, list[OrderLogEntry]] = {}
         if self.spec.is_recorded and parts:

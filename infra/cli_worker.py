@@ -23,6 +23,8 @@ from schemas.topics import TOPIC_BY_NAME
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
+_END_S = 10.0
+"""How long the event loop may take to close."""
 
 
 def kafka_settings(config: Path | None, bootstrap: str | None, run: str | None) -> Settings:
@@ -93,6 +95,7 @@ def worker(
     """
     from infra.kafka.supervising import FAILED
     from infra.kafka.supervising import supervise as run_supervisor
+    from infra.kafka.watchdog import end_within
     from infra.kafka.working import chosen_stages, work
 
     names = chosen_stages(stages)
@@ -101,25 +104,30 @@ def worker(
         arguments = [item for item in sys.argv[1:] if item != "--supervise"]
         sys.exit(run_supervisor([*arguments, "--supervised"], errors))
     joined: list[str] = []
-    working = work(
-        settings,
-        names,
-        host,
-        port,
-        console,
-        wait_s=wait,
-        on_join=joined.append,
-        leash=sys.stdin.fileno() if supervised else None,
-    )
-    try:
-        uvloop.run(working)
-    except (InputError, ConflictError):
-        raise  # no restart mends it
-    except MillraceError as error:
-        if not joined and not supervised:
-            raise  # nothing had begun: whoever started it looks at it
-        errors.print(f"error: {error}", markup=False, soft_wrap=True)
-        sys.exit(FAILED)
+
+    async def status() -> int:
+        """Work, tell what ended it, and return the exit status."""
+        found = 0
+        try:
+            await work(
+                settings,
+                names,
+                host,
+                port,
+                console,
+                wait_s=wait,
+                on_join=joined.append,
+                leash=sys.stdin.fileno() if supervised else None,
+            )
+        except MillraceError as error:
+            errors.print(f"error: {error}", markup=False, soft_wrap=True)
+            # No restart mends an input; and whoever started what never began looks at it.
+            is_lasting = isinstance(error, InputError | ConflictError)
+            found = 2 if is_lasting or not (joined or supervised) else FAILED
+        end_within(_END_S, found)
+        return found
+
+    sys.exit(uvloop.run(status()))
 
 
 def publish(

@@ -1,4 +1,4 @@
-"""Ends a worker whose event loop does not turn any more.
+"""Ends a worker whose event loop does not turn any more, or does not come to its end.
 
 Everything that tells of a stall runs on the loop itself: the watch over offsets, ``/healthz``, the
 heartbeats. A strategy that never returns stops them all, so a thread looks on from beside. It
@@ -16,6 +16,26 @@ import threading
 from infra.kafka.supervising import FAILED
 
 _LOOK_S = 0.5
+
+
+def end_within(timeout_s: float, status: int) -> None:
+    """End the process with an exit status if it has not ended by itself by then.
+
+    A loop that closes waits for every task to take its cancellation, and clients of Kafka can lose
+    one while the broker goes away.
+    """
+
+    def end() -> None:
+        sys.stderr.write(
+            f"what holds connections to Kafka has not ended within {timeout_s:g} s; the process"
+            " ends without it\n"
+        )
+        sys.stderr.flush()
+        os._exit(status)
+
+    timer = threading.Timer(timeout_s, end)
+    timer.daemon = True
+    timer.start()
 
 
 class Watchdog:

@@ -26,7 +26,7 @@ from schemas.errors import ConfigError, StorageError
 from schemas.topics import CATALOGUE
 from streams.kafka.connection import Connection
 from streams.kafka.ranges import PlaceReader
-from streams.kafka.topics import ClusterTopics, check_counts, unlike
+from streams.kafka.topics import TIME_SETTING, ClusterTopics, check_counts, unlike
 from web.health import StageHealth, health_app
 from web.server import WebServer
 
@@ -153,16 +153,20 @@ def _worker(
 
 
 async def check_topics(connection: Connection, settings: Settings) -> None:
-    """Raise ConfigError if topics of the catalogue are missing or too small."""
+    """Raise ConfigError if topics of the catalogue are missing, or cannot be worked with."""
     topics = ClusterTopics(
         connection,
         replication=settings.kafka.replication,
         min_in_sync_replicas=settings.kafka.min_in_sync_replicas,
     )
     for item in await topics.differences():
-        if item.property in ("topic", "partitions"):
-            what = "is missing" if item.property == "topic" else f"has {item.found} partitions"
-            raise unlike(item.topic, what, item.wanted)
+        whats = {
+            "topic": "is missing",
+            "partitions": f"has {item.found} partitions",
+            TIME_SETTING: f"has the {TIME_SETTING} {item.found}",
+        }
+        if item.property in whats:
+            raise unlike(item.topic, whats[item.property], item.wanted)
 
 
 async def watch_partitions(connection: Connection, every_s: float = _PARTITIONS_S) -> NoReturn:

@@ -27,6 +27,9 @@ _POLL_S = 0.1
 _TOPIC_EXISTS = 36
 
 
+TIME_SETTING = "message.timestamp.type"
+"""Who gives a record its stamp, by which stages judge event times and Kafka retention."""
+
 SNAPSHOT_MAX_BYTES = 33_554_432
 """A state is one record: with a day's orders it is larger than the 1 MB that Kafka takes else."""
 
@@ -50,6 +53,9 @@ def settings_of(topic: Topic, min_in_sync_replicas: int = 1) -> dict[str, str]:
     settings = {
         "cleanup.policy": "compact" if topic.is_compacted else "delete",
         "min.insync.replicas": str(min_in_sync_replicas),
+        # By the broker's clock: a writer whose own is wrong may neither have its records refused
+        # nor deleted early.
+        TIME_SETTING: "LogAppendTime",
     }
     if not topic.is_compacted:
         # -1 keeps for ever; the size bound must not delete what the time bound keeps.

@@ -16,12 +16,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from infra.kafka.live import only_one
 from infra.kafka.node import Node, free_port
 from schemas.errors import ConfigError
-from schemas.topics import CATALOGUE, MARKET_EVENTS, REFERENCE_INSTRUMENTS
+from schemas.topics import CATALOGUE, MARKET_EVENTS, REFERENCE_INSTRUMENTS, TOPIC_BY_NAME
 from streams.kafka.connection import Connection
 from streams.kafka.publisher import Publisher, outgoing
 from streams.kafka.topics import ClusterTopics
 from tests.generated import universe
-from tests.integration.command_line import BOUND_S, Background, refusal
+from tests.integration.command_line import BOUND_S, Background, millrace, refusal
 from tests.integration.conftest import JARS
 
 COMMANDS = (
@@ -156,6 +156,8 @@ async def make_topics(address: str, partitions: int = 4) -> None:
         )
     finally:
         await admin.close()
+    if partitions == TOPIC_BY_NAME[MARKET_EVENTS].partitions:
+        await ClusterTopics(Connection(bootstrap=address)).apply()
     async with Publisher(Connection(bootstrap=address)) as publisher:
         (share,) = universe(("AA",)).instruments
         await publisher.publish([outgoing(REFERENCE_INSTRUMENTS, share)])
@@ -171,15 +173,17 @@ async def grow(address: str, partitions: int) -> None:
         await admin.close()
 
 
-def test_other_partitions_than_the_catalogue_says_are_told(
+def test_other_topics_than_the_catalogue_says_are_told(
     node: Node, config: Path, tmp_path: Path
 ) -> None:
     address = address_of(node)
     asyncio.run(make_topics(address, 2))
     line = refusal(*words(("worker",), address, config))
     assert "has 2 partitions; the catalogue says 4" in line
-    assert "not changed without you" in refusal(*words(("topics", "apply"), address, config))
     asyncio.run(grow(address, 4))
+    line = refusal(*words(("worker",), address, config))
+    assert "message.timestamp.type CreateTime; the catalogue says LogAppendTime" in line
+    assert millrace(*words(("topics", "apply"), address, config)).returncode == 0
     with Background(tmp_path / "worker.log", *words(("worker",), address, config)) as worker:
         worker.until("ready")
         # What goes to new ones nobody would read.
@@ -187,6 +191,7 @@ def test_other_partitions_than_the_catalogue_says_are_told(
         assert worker.wait() == 2
         assert "has 5 partitions; the catalogue says 4" in worker.said().splitlines()[-1]
     assert "has 5 partitions" in refusal(*words(("parity", "--from-kafka"), address, config))
+    assert "not changed without you" in refusal(*words(("topics", "apply"), address, config))
 
 
 def test_broker_that_goes_away_ends_a_worker_with_its_reason(
@@ -202,6 +207,32 @@ def test_broker_that_goes_away_ends_a_worker_with_its_reason(
     assert [line for line in said if line.startswith("error: ")] == said[-1:]
     assert "Kafka" in said[-1]
     assert "Traceback" not in worker.said()
+
+
+async def make_anew(address: str, topic: str) -> None:
+    """Delete a topic and make it again."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=address)
+    await admin.start()
+    try:
+        await admin.delete_topics([topic])
+        async with asyncio.timeout(BOUND_S):
+            while topic in await admin.list_topics():  # noqa: ASYNC110 - Kafka tells askers alone
+                await asyncio.sleep(0.1)
+    finally:
+        await admin.close()
+    await ClusterTopics(Connection(bootstrap=address)).apply()
+
+
+def test_topic_that_was_made_anew_is_not_read_on(node: Node, config: Path, tmp_path: Path) -> None:
+    address = address_of(node)
+    asyncio.run(make_topics(address))
+    with Background(tmp_path / "worker.log", *words(("worker",), address, config)) as worker:
+        worker.until("ready")
+        assert worker.stop() == 0
+    asyncio.run(make_anew(address, REFERENCE_INSTRUMENTS))
+    with Background(tmp_path / "again.log", *words(("worker",), address, config)) as worker:
+        assert worker.wait() == 2
+    assert f"{REFERENCE_INSTRUMENTS} was deleted and made anew" in worker.said().splitlines()[-1]
 
 
 def test_supervised_worker_waits_for_its_broker(node: Node, config: Path, tmp_path: Path) -> None:

@@ -29,7 +29,9 @@ OPENING_NS = 1_700_000_040_000_000_000
 EVENTS, BARS = "market.events.v1", "market.bars.v1"
 INPUTS, ORDERS = "account.inputs.v1", "orders.events.v1"
 INSTRUMENTS, LETTERS = "reference.instruments.v1", "system.dead-letters.v1"
-NAMES = ("KCAT.XXXX", "CONF.XXXX", *(f"CRC{i}.XXXX" for i in range(8)))
+CODECS = {"gzip": "GZIP.XXXX", "snappy": "SNAP.XXXX", "lz4": "LZFO.XXXX", "zstd": "ZSTD.XXXX"}
+NAMES = ("KCAT.XXXX", "CONF.XXXX", *CODECS.values(), *(f"CRC{i}.XXXX" for i in range(8)))
+YEAR_2000_MS = 946_684_800_000
 
 
 class Message(NamedTuple):
@@ -74,9 +76,15 @@ class Strangers:
         else:
             self.confluent(messages, partitioner="murmur2_random")
 
-    def confluent(self, messages: Sequence[Message], **settings: str) -> list[int]:
-        """Write with confluent-kafka; return the partition of each."""
-        producer = Producer({"bootstrap.servers": self.bootstrap, **settings})
+    def confluent(
+        self, messages: Sequence[Message], *, stamp_ms: int = 0, **settings: str
+    ) -> list[int]:
+        """Write with confluent-kafka, stamped by the writer's clock; return the partition of each.
+
+        Underscores in names of settings stand for dots.
+        """
+        named = {key.replace("_", "."): value for key, value in settings.items()}
+        producer = Producer({"bootstrap.servers": self.bootstrap, **named})
         placed: dict[int, int] = {}
 
         def delivered(index: int, error: object, message: Any) -> None:
@@ -86,7 +94,7 @@ class Strangers:
         for index, item in enumerate(messages):
             producer.produce(
                 item.topic, json.dumps(item.value).encode(), self.key(item), item.partition,
-                on_delivery=partial(delivered, index),
+                on_delivery=partial(delivered, index), timestamp=stamp_ms,
             )  # fmt: skip
         assert producer.flush(BOUND_S) == 0
         return [placed[index] for index in range(len(messages))]
@@ -231,8 +239,25 @@ def test_trades_of_strangers_become_bars_and_their_orders_are_filled(
     assert mine(events) == ["order_submitted", "order_accepted", "order_filled"]
 
 
+def test_every_codec_is_read_and_a_wrong_clock_of_the_writer_does_no_harm(
+    strangers: Strangers,
+) -> None:
+    start_ns = OPENING_NS + 50 * MINUTE_NS
+    made: list[Message] = []
+    for codec, name in CODECS.items():
+        mine = trades(strangers, [name], start_ns)
+        strangers.confluent(
+            mine, stamp_ms=YEAR_2000_MS, compression_type=codec, partitioner="murmur2_random"
+        )
+        made += mine
+    strangers.write("confluent-kafka", time_goes_on(strangers, start_ns + 2 * MINUTE_NS))
+    for bar in bars_read(strangers, list(CODECS.values()), start_ns + MINUTE_NS):
+        expected = bar_of(made, bar["instrument_id"], start_ns)
+        assert {field: bar[field] for field in expected} == expected
+
+
 def test_wrong_partitioner_is_told_and_mended(strangers: Strangers) -> None:
-    names, start_ns = NAMES[2:], OPENING_NS + 100 * MINUTE_NS
+    names, start_ns = NAMES[-8:], OPENING_NS + 100 * MINUTE_NS
     made = trades(strangers, names, start_ns)
     # Without a setting librdkafka partitions by CRC32.
     placed = strangers.confluent(made)

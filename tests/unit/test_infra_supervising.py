@@ -61,6 +61,40 @@ def test_a_loop_that_turns_and_one_that_is_done_are_left_alone() -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+def test_a_loop_that_cannot_close_ends_all_the_same() -> None:
+    ended = program("""
+        import asyncio
+        from infra.kafka.watchdog import end_within
+
+        async def loses_its_cancellation():
+            while True:
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    pass
+
+        async def main():
+            task = asyncio.create_task(loses_its_cancellation())
+            await asyncio.sleep(0)
+            end_within(0.5, 3)
+
+        asyncio.run(main())
+    """)
+    assert ended.returncode == FAILED
+    assert "has not ended within 0.5 s" in ended.stderr
+
+
+def test_a_loop_that_closes_keeps_its_own_exit_status() -> None:
+    ended = program("""
+        import sys
+        from infra.kafka.watchdog import end_within
+
+        end_within(60.0, 3)
+        sys.exit(5)
+    """)
+    assert (ended.returncode, ended.stderr) == (5, "")
+
+
 def test_a_process_that_was_stopped_is_not_taken_for_one_that_hangs() -> None:
     process = subprocess.Popen(
         [

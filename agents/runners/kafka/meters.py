@@ -112,7 +112,7 @@ class Meters:
                 if not record.is_approved:
                     self.denials.labels(record.code).inc()
             elif isinstance(record, SubmitOrder | VenueSubmit):
-                waited_s = (wall_ns - record.ts_event_ns) / _NS
+                waited_s = max(wall_ns - record.ts_event_ns, 0) / _NS
                 self.tick_to_order_seconds.labels(stage).observe(waited_s)
         for topic, count in by_topic.items():
             self.produced.labels(stage, topic).inc(count)

@@ -42,7 +42,8 @@ class Progress:
         meters.batch_records.labels(stage).observe(len(arrived))
         meters.handler_seconds.labels(stage).observe(self._made_at_s - began_s)
         if part.clock_ns > 0:
-            meters.event_seconds.labels(stage).observe((now_ns - part.clock_ns) / 1e9)
+            # A wall clock that was set back must not let the sum fall.
+            meters.event_seconds.labels(stage).observe(max(now_ns - part.clock_ns, 0) / 1e9)
 
     def show_lag(self, place: Place, waiting: int, now_ns: int) -> None:
         """Tell the meters how many records of a partition are waiting, and since when."""

@@ -47,6 +47,8 @@ Positions = Callable[[frozenset[TP]], Awaitable[Mapping[TP, int]]]
 Revoked = Callable[[], Awaitable[None]]
 """Is awaited before partitions are taken away."""
 
+_COMMIT_TIMEOUT_S = 5.0
+
 _log = logging.getLogger(__name__)
 
 
@@ -134,8 +136,10 @@ class _Client(driver.AIOKafkaConsumerThread):
         if not wanted:
             return False
         try:
-            await consumer.commit(wanted)
-        except (KafkaError, OSError) as error:
+            # Where nobody knows the group's coordinator the client waits for it without an end.
+            async with asyncio.timeout(_COMMIT_TIMEOUT_S):
+                await consumer.commit(wanted)
+        except (KafkaError, OSError) as error:  # a late one is an OSError
             _log.warning("offsets were not committed, and will be again: %r", error)
             return False
         return True

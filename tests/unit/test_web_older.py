@@ -12,6 +12,7 @@ from schemas import topics as t
 from schemas.enums import OrderStatus
 from schemas.envelope import Header
 from schemas.errors import StorageError
+from schemas.order_events import OrderSubmitted
 from streams.cursors import RecordPlace, place_of, read_place, write_cursor
 from streams.history import Filters, Moment, Page, StoredOrder, StoredRun, Window
 from streams.log import Published
@@ -182,6 +183,24 @@ def test_only_history_is_unavailable_while_the_database_is_away(
     run.context.history.is_away = False
     assert client.get("/api/fills?limit=50").json()["count"] == 18
     problem(client.get("/api/orders?run_id=other"), 404)
+
+
+def test_open_orders_below_memory_are_listed_without_a_database() -> None:
+    run, open_ones = Run(fast(history_max=8)), EVERYTHING[-2:]
+    kept = [
+        (topic, record)
+        for topic, record in session()
+        if topic not in (t.ORDER_EVENTS, t.ORDER_FILLS)
+        or isinstance(record, OrderSubmitted)
+        or getattr(record, "client_order_id", "") not in open_ones
+    ]
+    with run.client() as client:
+        run.append(client, kept)
+
+        found = names(client, "/api/orders", "orders")
+        assert (found[:2], found[-2:]) == (EVERYTHING[:2], open_ones)
+        assert len(found) < len(EVERYTHING)
+        assert client.get("/api/orders?limit=50").json()["is_complete"] is False
 
 
 def test_cursor_below_memory_without_a_database_is_refused(run: Run, client: TestClient) -> None:

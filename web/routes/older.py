@@ -139,8 +139,8 @@ async def merged(
             older = await stored(ask(context.history, page.window(context, floor)))
             rows = _joined(zip(older.places, older.items, strict=True), rows)
             is_more = bool(older.cursor)
-        elif page.before is not None and page.before <= floor:
-            # An empty page would look like the end.
+        elif not rows and page.before is not None and page.before <= floor:
+            # An empty page would look like the end. Of orders, the open ones are kept below.
             raise bad_cursor(write_cursor(page.question, page.before))
     shown = rows[: page.limit]
     is_more = is_more or len(rows) > page.limit

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from agents.runners.live_feed import LiveFeed
 from agents.runners.local import LocalRunner
 from infra.backtest_agent import Asked, BacktestAgent
 from infra.identity import identity
@@ -90,6 +91,7 @@ class Operating:
         context.operations.components.append(lambda: _agent(agent))
         if runner is not None:
             context.operations.components.append(lambda: _engine(runner))
+            context.operations.feed = lambda: market_fault(runner)
 
     def start(self) -> None:
         """Begin to run jobs, and end the backtests that a process before this one has left."""
@@ -132,3 +134,15 @@ def _engine(runner: LocalRunner) -> Component:
     if runner.is_stopped:
         return Component("engine", "fail", "has stopped", is_required=True)
     return Component("engine", "pass", f"{runner.engine.events:,} events", is_required=True)
+
+
+def market_fault(runner: LocalRunner) -> Component | None:
+    """Return what is wrong with the market data of a run, None if nothing is."""
+    feed = runner.feed
+    if not isinstance(feed, LiveFeed):
+        return None
+    if fault := feed.fault(runner.engine.clock_ns):
+        return Component("market data", "fail", fault)
+    if jump := feed.jump():
+        return Component("market data", "warn", f"{jump}, which is not followed")
+    return None

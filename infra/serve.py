@@ -26,6 +26,7 @@ from agents.runners.live_feed import LiveFeed
 from agents.runners.local import LocalRunner
 from agents.runners.parity import engine_config, read_manifest
 from agents.runners.replay import MANIFEST, manifest_of
+from agents.runners.steady_clock import since_boot_ns
 from infra.access import access_of
 from infra.backtest_agent import BacktestAgent
 from infra.composition import Setup, compose
@@ -74,18 +75,23 @@ class LiveRun(NamedTuple):
 
 
 def open_run(
-    settings: Settings, folder: Path, run_id: str, *, now_ns: Callable[[], int] = time.time_ns
+    settings: Settings,
+    folder: Path,
+    run_id: str,
+    *,
+    now_ns: Callable[[], int] = time.time_ns,
+    steady_ns: Callable[[], int] = since_boot_ns,
 ) -> LiveRun:
     """Compose a run over the source of the settings, continuing the session that is in ``folder``.
 
-    ``now_ns`` is the wall clock of a live feed. Raises InputError for what does not fit,
-    StorageError for the folder, ConflictError if the session in the folder was begun with another
-    configuration or source.
+    ``now_ns`` is the wall clock of a live feed, ``steady_ns`` one that does not jump. Raises
+    InputError for what does not fit, StorageError for the folder, ConflictError if the session in
+    the folder was begun with another configuration or source.
     """
     check_source(settings.source)
     known = _manifest_in(folder)
     if settings.source.feed:
-        return _open_live(settings, folder, run_id, known, now_ns)
+        return _open_live(settings, folder, run_id, known, now_ns, steady_ns)
     source = settings.source
     data = open_whole(source.data or "demo", symbols=source.symbols or None)
     symbols = list(source.symbols) or None
@@ -105,6 +111,7 @@ def _open_live(
     run_id: str,
     known: RunManifest | None,
     now_ns: Callable[[], int],
+    steady_ns: Callable[[], int],
 ) -> LiveRun:
     first_ns = now_ns()
     until_ns = first_ns + _CALENDAR_NS
@@ -121,6 +128,7 @@ def _open_live(
         source.name,
         source.kinds,
         now_ns=now_ns,
+        steady_ns=steady_ns,
         until_ns=until_ns,
         unselected=source.unselected,
         lateness_s=settings.source.lateness_s,

@@ -73,7 +73,8 @@ class Version(msgspec.Struct):
 class Operations:
     """All of it; ``settings`` are those of the process, secrets masked.
 
-    ``holds_run`` tells whether the running run is stored, as far as is known.
+    ``holds_run`` tells whether the running run is stored, as far as is known. ``feed`` returns what
+    is wrong with the source of market data, or None.
     ``resend`` writes the record of a dead letter again, where that takes more than the log's port:
     it returns why the record still cannot be used, empty once it is written, and raises
     ConflictError where the record is kept no more, StorageError where nothing answers in time.
@@ -86,6 +87,7 @@ class Operations:
         jobs: Jobs | None = None,
         storage: Callable[[], StorageState] = StorageState,
         holds_run: Callable[[], bool] = lambda: True,
+        feed: Callable[[], Component | None] = lambda: None,
         settings: dict[str, Any] | None = None,
         version: Version | None = None,
         resend: Callable[[DeadLetter], Awaitable[str]] | None = None,
@@ -94,6 +96,7 @@ class Operations:
         self.jobs = jobs
         self.storage = storage
         self.holds_run = holds_run
+        self.feed = feed
         self.settings = settings or {}
         self.version = version or Version()
         self.resend = resend

@@ -1,10 +1,10 @@
 """The live feed of the one-process runner: what an adapter pushes, as the runner takes it.
 
-The one place where the wall clock enters. The time of the feed is the wall clock less a lateness:
-how long a record may be on its way. When nothing newer arrives, a watermark says that nothing older
-will follow, so that bars close, orders expire and data goes stale in a quiet market too. A record
-that comes later all the same keeps its event time and does not turn the clock back: the market
-stage corrects the bar and reports it, as it does in a replay.
+The one place where the wall clock enters, and without its jumps (``steady_clock``). The time of the
+feed is that clock less a lateness: how long a record may be on its way. When nothing newer arrives,
+a watermark says that nothing older will follow, so that bars close, orders expire and data goes
+stale in a quiet market too. A record that comes later all the same keeps its event time and does
+not turn the clock back: the market stage corrects the bar and reports it, as it does in a replay.
 
 Whatever enters is an input of the run and is journaled in the order in which it was taken:
 watermarks, and dead letters too. So a replay of the journal, which asks no clock and no adapter,
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agents.runners.admission import Admission, shown
+from agents.runners.steady_clock import SteadyClock, since_boot_ns
 from schemas.columns import MarketBatch
 from schemas.control import DeadLetter
 from schemas.envelope import Header
@@ -38,6 +39,7 @@ LATENESS_S = 1.0
 _WATERMARK_INTERVAL_S = 1.0
 _AHEAD_S = 5.0
 _BEHIND_S = 86_400.0
+_REFUSED_IN_A_ROW = 3
 
 
 class LiveFeed:
@@ -45,8 +47,9 @@ class LiveFeed:
 
     ``source`` stands in the records, ``kinds`` are those the adapter announced, ``unselected`` the
     ids of instruments that it serves but the run does not use. ``now_ns`` is the wall clock (int64
-    ns UTC), ``until_ns`` the end of the run's session calendars. ``on_arrival`` is called when
-    there is something to poll, ``on_note`` with what the adapter tells the operator.
+    ns UTC), ``steady_ns`` one that does not jump, ``until_ns`` the end of the session calendars.
+    ``on_arrival`` is called when there is something to poll, ``on_note`` with what the operator
+    should know.
 
     ``emit`` waits while ``queue_events`` wait to be taken: the source is held back, nothing is
     dropped. Records may lie ``ahead_s`` before and ``behind_s`` behind the wall clock.
@@ -59,6 +62,7 @@ class LiveFeed:
         kinds: frozenset[str],
         *,
         now_ns: Callable[[], int],
+        steady_ns: Callable[[], int] = since_boot_ns,
         until_ns: int,
         unselected: frozenset[str] = frozenset(),
         lateness_s: float = LATENESS_S,
@@ -76,11 +80,13 @@ class LiveFeed:
             )
         self._universe = universe
         self._source = source
-        self._wall_ns = now_ns
+        self._wall_ns = SteadyClock(now_ns, steady_ns)
+        self._wall_ns.on_note = self.note
         self._until_ns = until_ns
         self._unselected = unselected
         self._lateness_ns = round(lateness_s * _NS)
         self._interval_ns = round(watermark_interval_s * _NS)
+        self._ahead_ns = round(ahead_s * _NS)
         self._admission = Admission(universe, kinds, ahead_s=ahead_s, behind_s=behind_s)
         self._queue: asyncio.Queue[tuple[str, Any]] = asyncio.Queue(queue_events)
         self._clock_ns = 0
@@ -90,6 +96,7 @@ class LiveFeed:
         self._minute = 0
         self._letters = 0
         self._withheld = 0
+        self._refused_in_a_row = 0
         self.on_arrival: Callable[[], None] = lambda: None
         self.on_note: Callable[[str], None] = lambda _: None
         self.played_events = 0
@@ -111,6 +118,9 @@ class LiveFeed:
         except RecordError as error:
             await self.refuse(shown(record, _LETTER_BYTES), str(error))
             return
+        self._refused_in_a_row = 0
+        if taken.ts_event_ns >= now_ns - self._lateness_ns - self._ahead_ns:
+            self._wall_ns.confirm()
         taken.ts_received_ns = now_ns
         await self._put(MARKET_EVENTS, taken)
 
@@ -121,6 +131,7 @@ class LiveFeed:
         own: a source gone wrong shall not fill the disk.
         """
         self.refused += 1
+        self._refused_in_a_row += 1
         self.last_reason = reason
         if self._letters >= _LETTERS_A_MINUTE:
             self._withheld += 1
@@ -165,6 +176,25 @@ class LiveFeed:
         """Return the feed's time (int64 ns UTC), which never falls."""
         self._shown_ns = max(self._shown_ns, self._clock_ns, self._wall_ns() - self._lateness_ns)
         return self._shown_ns
+
+    def jump(self) -> str:
+        """Return how far the wall clock has jumped if that is not followed, else an empty text."""
+        return self._wall_ns.jump()
+
+    def fault(self, engine_ns: int) -> str:
+        """Return why the data cannot be relied upon, an empty text if they can.
+
+        ``engine_ns`` is the time that the engine has come to.
+        """
+        if self._refused_in_a_row >= _REFUSED_IN_A_ROW:
+            return f"the last {self._refused_in_a_row:,} records were refused: {self.last_reason}"
+        ahead_ns = engine_ns - self._wall_ns()
+        if ahead_ns > self._ahead_ns:
+            return (
+                f"the engine's time is {ahead_ns / _NS:,.0f} s ahead of the clock and stands until"
+                " then: the clock was wrong; wait, or begin a new session in another folder"
+            )
+        return ""
 
     def skip(self, events: int) -> None:
         """Number on behind ``events`` that the journal holds; what was missed does not come."""

@@ -19,14 +19,24 @@ class Clock:
 
     def __init__(self) -> None:
         self.ns = START_NS
+        self._steady_ns = 0
 
     def __call__(self) -> int:
         """Return the time in ns."""
         return self.ns
 
     def go(self, seconds: float) -> None:
-        """Move on by ``seconds``, which may be negative."""
+        """Let ``seconds`` pass."""
         self.ns += round(seconds * S)
+        self._steady_ns += round(seconds * S)
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock ahead by ``seconds``, or back; no time passes."""
+        self.ns += round(seconds * S)
+
+    def steady(self) -> int:
+        """Return the ns that have passed."""
+        return self._steady_ns
 
 
 class Collected:

@@ -161,7 +161,7 @@ def test_kinds_of_the_feed_choose_what_fills_and_what_drives(
 
 def open_and_close(folder: Path, clock: Clock, settings: Settings) -> Any:
     """Open a run, leave it, and return its manifest."""
-    live = open_run(settings, folder, "run", now_ns=clock)
+    live = open_run(settings, folder, "run", now_ns=clock, steady_ns=clock.steady)
     live.runner.close()
     return live.manifest
 

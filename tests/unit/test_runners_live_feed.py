@@ -16,12 +16,13 @@ from agents.runners.local import LocalRunner
 from agents.runners.parity import rerun
 from agents.runners.replay import Identity, manifest_of
 from agents.strategy.builtin import BUILTIN
+from infra.operating import market_fault
 from schemas.columns import MarketBatch
 from schemas.control import DeadLetter
 from schemas.enums import InstrumentState
 from schemas.envelope import Header
 from schemas.errors import ConfigError
-from schemas.instruments import Instrument
+from schemas.instruments import Instrument, Universe
 from schemas.market_data import Bar, BookSnapshot, InstrumentStatus, Watermark
 from schemas.topics import MARKET_EVENTS, ORDER_FILLS, SYSTEM_DEAD_LETTERS
 from streams.calendars import session_tables
@@ -33,9 +34,10 @@ KINDS = frozenset({"trade", "quote", "bar/1m"})
 UNTIL_NS = START_NS + 10**17
 
 
-def feed_of(clock: Clock, **changes: Any) -> LiveFeed:
+def feed_of(clock: Clock, instruments: Universe | None = None, **changes: Any) -> LiveFeed:
     """Return a feed over one instrument with a lateness and an interval of one second."""
-    return LiveFeed(universe(), "feed/test", KINDS, now_ns=clock, until_ns=UNTIL_NS, **changes)
+    changes |= {"now_ns": clock, "steady_ns": clock.steady, "until_ns": UNTIL_NS}
+    return LiveFeed(instruments or universe(), "feed/test", KINDS, **changes)
 
 
 def bar(**changes: Any) -> Bar:
@@ -320,19 +322,131 @@ async def test_time_of_the_feed_is_the_wall_clock_less_lateness_and_never_falls(
     await feed(trade())
     feed.poll()
     assert feed.now_ns() == START_NS
-    clock.go(-100)
+    clock.jump(-100)
     assert feed.now_ns() == START_NS
     assert feed.poll() is None
-    clock.go(110)
+    clock.jump(100)
+    clock.go(10)
     assert feed.now_ns() == START_NS + 8 * S
 
 
 async def test_end_of_the_calendars_ends_the_run() -> None:
     clock = Clock()
     feed = feed_of(clock)
-    clock.ns = UNTIL_NS
+    clock.go(10**8)
     with pytest.raises(ConfigError, match="begin a new session"):
         feed.poll()
+
+
+DAY_S = 86_400
+
+
+@pytest.mark.parametrize("jump_s", [DAY_S, 3600, 3, -3600])
+async def test_wall_clock_that_jumps_for_a_moment_counts_no_time(jump_s: float) -> None:
+    clock = Clock()
+    feed = feed_of(clock)
+    notes: list[str] = []
+    feed.on_note = notes.append
+    await feed(trade())
+    feed.poll()
+    clock.go(10)
+    clock.jump(jump_s)
+    for second in range(5):
+        assert watermarks(feed.poll()) == [9 + second]
+        assert feed.now_ns() == START_NS + (9 + second) * S
+        clock.go(1)
+    assert "the wall clock has jumped" in feed.jump()
+    clock.jump(-jump_s)
+    assert watermarks(feed.poll()) == [14]
+    assert feed.jump() == ""
+    assert [f"jumped {abs(jump_s):,} s" in note for note in notes] == [True, False]
+
+
+async def test_records_are_held_to_the_time_without_the_jump() -> None:
+    clock = Clock()
+    feed = feed_of(clock)
+    await feed(trade())
+    clock.jump(DAY_S + 60)
+    await feed(trade(START_NS + S))  # by the clock of the venue
+    await feed(trade(clock.ns))  # by that of this machine
+    batch = feed.poll()
+    assert batch is not None
+    assert batch.trades.ts.tolist() == [START_NS, START_NS + S]
+    assert batch.clock[-1] == START_NS + S
+    (letter,) = letters(batch)
+    assert "ahead of the clock" in letter.reason
+
+
+async def test_clock_that_was_set_right_for_good_is_followed_after_a_minute() -> None:
+    clock = Clock()
+    feed = feed_of(clock)
+    await feed(trade())
+    feed.poll()
+    clock.jump(3600)
+    feed.poll()
+    clock.go(59)
+    assert watermarks(feed.poll()) == [58]
+    clock.go(1)
+    assert watermarks(feed.poll()) == [3600 + 59]
+    await feed(trade(clock.ns))
+    assert (feed.refused, feed.jump()) == (0, "")
+
+
+async def test_market_data_with_times_of_before_keep_a_jump_out() -> None:
+    clock = Clock()
+    feed = feed_of(clock)
+    await feed(trade())
+    feed.poll()
+    clock.jump(DAY_S)
+    for second in range(10, 200, 10):
+        clock.go(10)
+        await feed(trade(START_NS + second * S))
+        batch = feed.poll()
+        assert batch is not None
+        assert batch.clock[-1] == START_NS + second * S
+
+
+async def test_wall_clock_that_is_slewed_is_followed() -> None:
+    clock = Clock()
+    feed = feed_of(clock)
+    await feed(trade())
+    for _ in range(10):
+        clock.go(1)
+        clock.jump(1.5)
+        feed.poll()
+    assert feed.now_ns() == START_NS + 24 * S
+
+
+async def test_feed_says_when_its_data_cannot_be_relied_upon() -> None:
+    clock = Clock()
+    feed = feed_of(clock)
+    assert feed.fault(START_NS + 5 * S) == ""
+    assert "3,600 s ahead of the clock" in feed.fault(START_NS + 3600 * S)
+    for _ in range(3):
+        assert feed.fault(START_NS) == ""
+        await feed(trade(START_NS + 3600 * S))
+    assert "the last 3 records were refused: an event time lies" in feed.fault(START_NS)
+    await feed(trade())
+    assert feed.fault(START_NS) == ""
+
+
+async def test_health_of_market_data_is_that_of_the_feed(tmp_path: Path) -> None:
+    clock = Clock()
+    runner, feed = runner_of(tmp_path, clock)
+    await feed(trade())
+    runner.turn()
+    assert market_fault(runner) is None
+    clock.jump(3600)
+    runner.turn()
+    found = market_fault(runner)
+    assert found is not None
+    assert (found.name, found.status) == ("market data", "warn")
+    for _ in range(3):
+        await feed(trade(START_NS + 3600 * S))
+    found = market_fault(runner)
+    assert found is not None
+    assert found.status == "fail"
+    runner.close()
 
 
 def test_impossible_lateness_is_refused() -> None:
@@ -346,7 +460,7 @@ def test_impossible_lateness_is_refused() -> None:
 def runner_of(folder: Path, clock: Clock) -> tuple[LocalRunner, LiveFeed]:
     """Return a runner over a live feed, continuing what ``folder`` holds."""
     config, instruments = engine_config(), universe()
-    feed = LiveFeed(instruments, "feed/test", KINDS, now_ns=clock, until_ns=UNTIL_NS)
+    feed = feed_of(clock, instruments)
     manifest = manifest_of(config, [], Identity("test", "test"), "live", "paper")
     return LocalRunner(Engine(config, instruments, {}, BUILTIN), feed, folder, manifest), feed
 

@@ -119,6 +119,18 @@ def test_required_part_that_fails_makes_the_app_not_ready(run: Run, client: Test
     assert (content["code"], content["detail"]) == ("not_ready", detail)
 
 
+def test_market_data_do_not_pass_while_their_source_says_what_is_wrong(
+    run: Run, client: TestClient
+) -> None:
+    assert component(client, "market data")["status"] == "pass"
+    run.context.operations.feed = lambda: Component("market data", "fail", "all are refused")
+
+    names = [item["name"] for item in client.get("/api/system/health").json()["components"]]
+    assert names.count("market data") == 1
+    assert component(client, "market data")["detail"] == "all are refused"
+    assert client.get("/readyz").json()["reasons"] == ["market data: fail"]
+
+
 class LateLog(MemoryLog):
     """A log that has more than it has told."""
 

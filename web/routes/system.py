@@ -76,10 +76,10 @@ def _components(context: Context) -> Iterator[Component]:
         f"failed: {', '.join(sorted(failed))}" if failed else f"{len(views.strategies.states)}",
     )
     newest_ns = views.newest_ns.get(MARKET_EVENTS)
-    yield Component(
+    yield context.operations.feed() or Component(
         "market data",
         "pass" if newest_ns else "warn",
-        f"newest event {format_time(newest_ns)}" if newest_ns else "no event yet",
+        f"newest event or watermark {format_time(newest_ns)}" if newest_ns else "no event yet",
     )
     letters = views.system.dead_letter_count
     yield Component("dead letters", "warn" if letters else "pass", str(letters))

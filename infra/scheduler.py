@@ -1,7 +1,8 @@
 """A small scheduler: jobs that run at an interval or at a time of day, one at a time.
 
-It follows the wall clock and writes no record by itself; what its jobs say is kept and shown. A job
-that fails or hangs is told of and tried again at its next time.
+Intervals go by a clock that does not jump, times of day by the wall clock. It writes no record by
+itself; what its jobs say is kept and shown. A job that fails or hangs is told of and tried again at
+its next time.
 """
 
 from __future__ import annotations
@@ -49,17 +50,27 @@ class Job(NamedTuple):
 
 
 class Scheduler:
-    """Runs jobs at their times; ``wall_ns`` is the wall clock (int64 ns UTC)."""
+    """Runs jobs at their times; ``wall_ns`` is the wall clock (int64 ns UTC).
 
-    def __init__(self, jobs: Sequence[Job], wall_ns: Callable[[], int] = time.time_ns) -> None:
+    ``steady_ns`` never jumps: a wall clock that is set anew stops no job at an interval.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        wall_ns: Callable[[], int] = time.time_ns,
+        steady_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         for job in jobs:
             if job.at_s < 0 and job.every_s <= 0:
                 raise ConfigError(
                     "a job has no time", field=job.name, value=job.every_s, remedy="give it one"
                 )
         self._wall_ns = wall_ns
+        self._steady_ns = steady_ns
         self._jobs = {job.name: job for job in jobs}
         now_ns = wall_ns()
+        self._due_ns = {job.name: steady_ns() + int(job.every_s * NS) for job in jobs}
         self._states = {
             job.name: JobState(
                 job.name,
@@ -89,7 +100,18 @@ class Scheduler:
 
     def states(self) -> list[JobState]:
         """Return all jobs, by name."""
+        for name, job in self._jobs.items():
+            if job.at_s < 0:
+                self._states[name].next_run_ns = self._wall_ns() + self._left_ns(job)
         return [self._states[name] for name in sorted(self._states)]
+
+    def _left_ns(self, job: Job) -> int:
+        """Return the ns until the next time of a job, negative when that has passed."""
+        if job.at_s < 0:
+            return self._due_ns[job.name] - self._steady_ns()
+        next_ns = self._states[job.name].next_run_ns
+        assert next_ns is not None  # every job has a next time
+        return next_ns - self._wall_ns()
 
     async def run_now(self, name: str) -> JobState:
         """Run a job to its end.
@@ -105,7 +127,7 @@ class Scheduler:
                 "the job is running", field="name", value=name, remedy="wait for its end"
             )
         state.is_running = True
-        state.last_started_ns = self._wall_ns()
+        state.last_started_ns, began_ns = self._wall_ns(), self._steady_ns()
         try:
             async with asyncio.timeout(job.timeout_s):
                 state.last_result, state.last_status = await job.work(), "ok"
@@ -115,19 +137,21 @@ class Scheduler:
             state.last_result, state.last_status = str(error), "failed"
         finally:
             state.is_running = False
-            now_ns = self._wall_ns()
-            state.last_duration_s = (now_ns - state.last_started_ns) / NS
-            state.next_run_ns = job.next_ns(now_ns)
+            ended_ns = self._steady_ns()
+            state.last_duration_s = (ended_ns - began_ns) / NS
+            self._due_ns[name] = ended_ns + int(job.every_s * NS)
+            state.next_run_ns = job.next_ns(self._wall_ns())
         return state
+
+    async def run_due(self) -> float:
+        """Run the jobs whose time has come; return the s until the next one's."""
+        for name, job in sorted(self._jobs.items()):
+            if self._left_ns(job) <= 0 and not self._states[name].is_running:
+                await self.run_now(name)
+        return min((self._left_ns(job) / NS for job in self._jobs.values()), default=_SLEEP_MAX_S)
 
     async def _run(self) -> None:
         while True:
-            now_ns = self._wall_ns()
-            for state in self.states():
-                is_due = state.next_run_ns is not None and state.next_run_ns <= now_ns
-                if is_due and not state.is_running:
-                    await self.run_now(state.name)
-            times = [s.next_run_ns for s in self._states.values() if s.next_run_ns is not None]
-            wait_s = (min(times) - self._wall_ns()) / NS if times else _SLEEP_MAX_S
+            wait_s = await self.run_due()
             # A wall clock that was set anew is noticed within a minute.
             await asyncio.sleep(min(max(wait_s, 0.0), _SLEEP_MAX_S))

@@ -85,6 +85,34 @@ async def test_job_that_fails_or_hangs_is_told_of_and_has_a_next_time() -> None:
         await scheduler.run_now("c")
 
 
+@pytest.mark.parametrize("jump_s", [DAY_S, -DAY_S])
+async def test_jobs_at_an_interval_go_on_when_the_wall_clock_jumps(jump_s: int) -> None:
+    wall_ns, steady_ns = [1000 * DAY_S * NS], [0]
+    often = Job("often", "", nothing, every_s=300)
+    scheduler = Scheduler([often], lambda: wall_ns[0], lambda: steady_ns[0])
+    wall_ns[0] += jump_s * NS
+    (state,) = scheduler.states()
+    assert await scheduler.run_due() == 300
+    assert (state.last_status, state.next_run_ns) == ("", wall_ns[0] + 300 * NS)
+
+    steady_ns[0] += 300 * NS
+    wall_ns[0] += (300 - jump_s) * NS
+    assert await scheduler.run_due() == 300
+    (state,) = scheduler.states()
+    assert (state.last_status, state.last_duration_s) == ("ok", 0.0)
+    assert state.next_run_ns == wall_ns[0] + 300 * NS
+
+
+async def test_job_at_a_time_of_day_goes_by_the_wall_clock() -> None:
+    wall_ns = [0]
+    daily = Job("daily", "", nothing, at_s=3600)
+    scheduler = Scheduler([daily], lambda: wall_ns[0], lambda: 0)
+    assert await scheduler.run_due() == 3600
+    wall_ns[0] = 3600 * NS
+    assert await scheduler.run_due() == DAY_S
+    assert scheduler.states()[0].last_status == "ok"
+
+
 async def test_job_does_not_run_twice_at_once() -> None:
     gate = asyncio.Event()
 

@@ -25,7 +25,7 @@ from agents.runners.replay import MANIFEST
 from schemas.columns import MarketBatch
 from schemas.control import RunManifest
 from schemas.envelope import Header
-from schemas.errors import MillraceError, StorageError
+from schemas.errors import MillraceError, StorageError, UnconfirmedError
 from schemas.rows import records_from_table
 from schemas.topics import (
     REFERENCE_ACTIONS,
@@ -138,10 +138,10 @@ class LocalRunner:
     async def publish(self, topic: str, record: Header) -> None:
         """Put a record into the run's input; returns when it is journaled and handled.
 
-        Raises StorageError when the queue is full or the journal cannot take it, TimeoutError after
-        the deadline.
+        Raises StorageError when the queue is full, the run is over or the journal cannot take it,
+        UnconfirmedError if it failed with this record under way, TimeoutError after the deadline.
         """
-        if len(self._queue) >= _QUEUE_MAX or self._stop.is_set():
+        if len(self._queue) >= _QUEUE_MAX or self.is_stopped:
             raise StorageError(
                 "the run takes no more commands",
                 field="topic",
@@ -250,24 +250,27 @@ class LocalRunner:
         """Take what is due through the pipeline; return whether there was anything."""
         batch = None if self._is_held else self.feed.poll()
         commands = [self._queue.popleft() for _ in range(len(self._queue))]
-        self._write_side()
-        if batch is None and not commands:
-            return False
+        refusal: MillraceError = StorageError(
+            "the run has ended before it took the command", remedy="try again after it started"
+        )
         try:
+            self._write_side()
             if batch is not None:
                 for start in range(0, len(batch), _SLICE_EVENTS):
                     self._take(batch.slice(start, min(start + _SLICE_EVENTS, len(batch))))
             if commands:
+                refusal = UnconfirmedError("the run has ended while it took the command")
                 self._take(self._batch_of(commands))
-        except MillraceError as error:
+        except Exception:
+            # Whatever ends the run, nobody waits for it: their commands are in no queue any more.
             for command in commands:
                 if not command.done.done():
-                    command.done.set_exception(error)
+                    command.done.set_exception(refusal)
             raise
         for command in commands:
             if not command.done.done():
                 command.done.set_result(None)
-        return True
+        return batch is not None or bool(commands)
 
     def _write_side(self) -> None:
         if self._side:

@@ -16,6 +16,11 @@ from agents.runners.local import LocalRunner
 from agents.runners.recorder import SNAPSHOT
 from agents.runners.replay import Identity, manifest_of
 from agents.strategy.builtin import BUILTIN
+from schemas.control import ApiWrite
+from schemas.enums import BreakerState, Scope
+from schemas.errors import RecordError, StorageError, UnconfirmedError
+from schemas.risk import SetBreaker
+from schemas.topics import ACCOUNT_INPUTS, SYSTEM_AUDIT
 from streams.journal import JournalReader, Kind, compare
 from streams.log import Published
 from tests.generated import cut, session, universe
@@ -31,6 +36,28 @@ def runner_of(folder: Path, size: int = 1, *, snapshot_interval_s: float = 10.0)
     manifest = manifest_of(config, [], Identity("test", "test"), "run", "paper")
     engine = Engine(config, instruments, {}, BUILTIN)
     return LocalRunner(engine, feed, folder, manifest, snapshot_interval_s=snapshot_interval_s)
+
+
+def command() -> SetBreaker:
+    """Return a command of a client."""
+    return SetBreaker(
+        event_id="web:1",
+        ts_event_ns=1,
+        correlation_id="",
+        causation_id="",
+        scope=Scope.ACCOUNT,
+        scope_id="paper",
+        state=BreakerState.HALTED,
+        operator="ada",
+        reason="",
+    )
+
+
+def audit() -> ApiWrite:
+    """Return a record of the audit."""
+    return ApiWrite(
+        event_id="audit:1", ts_event_ns=1, operator="ada", method="POST", path="/", status=200
+    )
 
 
 def play(runner: LocalRunner, turns: int) -> LocalRunner:
@@ -145,3 +172,35 @@ def test_states_within_the_state_of_an_older_journal_are_read() -> None:
     runner_state = Engine(engine_config(), universe(), {}, BUILTIN).snapshot()
     assert nested(msgspec.Raw(runner_state)) == runner_state
     assert nested(msgspec.Raw(msgspec.json.encode(runner_state.decode()))) == runner_state
+
+
+@pytest.mark.parametrize("has_audit", [True, False])
+async def test_command_under_way_when_the_journal_fails_is_ended_at_once(
+    tmp_path: Path, has_audit: bool
+) -> None:
+    runner = runner_of(tmp_path, size=1)
+    runner.hold()
+    waiting = [asyncio.create_task(runner.publish(ACCOUNT_INPUTS, command())) for _ in range(2)]
+    await asyncio.sleep(0)
+    if has_audit:
+        runner.publish_side(SYSTEM_AUDIT, audit())
+    runner.close()  # what a full disk brings about: the journal takes no more
+
+    with pytest.raises(StorageError):
+        runner.turn()
+    async with asyncio.timeout(1):
+        ended = await asyncio.gather(*waiting, return_exceptions=True)
+
+    # What was not begun is refused; of what was, the journal may hold a part.
+    expected = StorageError if has_audit else UnconfirmedError
+    assert [type(error) for error in ended] == [expected] * 2
+
+
+async def test_command_after_the_run_has_ended_is_refused_at_once(tmp_path: Path) -> None:
+    runner = runner_of(tmp_path, size=1)
+    runner.publish_side("no.topic.v1", audit())
+    with pytest.raises(RecordError):
+        await runner.run()
+    async with asyncio.timeout(1):
+        with pytest.raises(StorageError, match="takes no more commands"):
+            await runner.publish(ACCOUNT_INPUTS, command())

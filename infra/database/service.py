@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -42,6 +43,7 @@ _SILENCE_S = 10.0
 _RETRY_FIRST_S = 0.5
 _RETRY_MAX_S = 15.0
 _STOP_TIMEOUT_S = 10.0
+_PATH = re.compile(r"(?<![\w:/])/[^\s/'\"]+/")
 
 
 class StorageService:
@@ -79,6 +81,8 @@ class StorageService:
         self._answered_s = 0.0
         self._status = "starting"
         self._error = ""
+        self._faults: dict[str, str] = {}
+        self._logged = ""
         self._failures = 0
         self._sink: Sink | None = None
         self._thread: threading.Thread | None = None
@@ -99,12 +103,18 @@ class StorageService:
         """Whether the run that is asked for is stored; it may be until the database answers."""
         return self._holds_run
 
+    @property
+    def faults(self) -> dict[str, str]:
+        """What went wrong beside the storing itself and stands so, by the part it happened in."""
+        return dict(self._faults)
+
     def state(self) -> StorageState:
         """Return how the storage stands."""
         sink = self._sink.state if self._sink is not None else None
         running = sink if self._status == "storing" else None
         status = running.status if running is not None else self._status
         error = (running.last_error if running is not None else "") or self._error
+        error = error or "; ".join(self._faults.values())
         silent_s = time.monotonic() - self._answered_s
         if running is not None and running.is_up and silent_s > self._silence_s:
             # What hangs ends no statement by itself.
@@ -181,9 +191,10 @@ class StorageService:
             self._status = "stopped"
         except MillraceError as error:
             # Waiting does not mend it: a person must.
-            self._status, self._error = "failed", str(error)
+            self._status, self._error = "failed", self._in_short(error)
         except Exception as error:  # noqa: BLE001 - a thread would end in silence
-            self._status, self._error = "failed", repr(error)
+            fault = f"a fault of the program ({type(error).__name__}); its log says more"
+            self._status, self._error = "failed", fault
             _log.exception("the storage ended by a fault of the program")
         finally:
             await database.close()
@@ -201,9 +212,10 @@ class StorageService:
                     self._say_empty()
                 else:
                     self._server = _checked(found, database)
+                    self._error = ""
                     return
-            except StorageError as error:
-                self._status, self._error = "away", str(error)
+            except (StorageError, OSError) as error:
+                self._status, self._error = "away", self._in_short(error)
                 self._failures += 1
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, _RETRY_MAX_S)
@@ -277,8 +289,22 @@ class StorageService:
                 address = await asyncio.to_thread(self._embedded.revive)
                 if address is not None:
                     self._options = {**address.options(), "database": DATABASE}
-            except MillraceError as error:
-                self._error = str(error)
+                self._faults.pop("server", None)
+            except (MillraceError, OSError) as error:
+                self._faults["server"] = self._in_short(error)
+
+    def _in_short(self, error: MillraceError | OSError) -> str:
+        """Return an error as any client may read it: one with a path is in the log whole."""
+        text = str(error)
+        if _PATH.search(text) is None:
+            return text
+        if text != self._logged:
+            self._logged = text
+            _log.warning("%s", text)
+        message = error.message if isinstance(error, MillraceError) else str(error.strerror)
+        if _PATH.search(message) is not None:
+            message = message.partition(": ")[0]
+        return f"{message}; the log of this program says more"
 
     async def _upkeep(self, database: Database) -> None:
         if self._open_source is None:
@@ -287,9 +313,9 @@ class StorageService:
             wait_s = _UPKEEP_S
             try:
                 await keep(database, self._settings.keep_days, self._wall_ns())
-                self._error = ""
+                self._faults.pop("upkeep", None)
             except StorageError as error:
-                self._error, wait_s = str(error), _RETRY_MAX_S
+                self._faults["upkeep"], wait_s = self._in_short(error), _RETRY_MAX_S
             await asyncio.sleep(wait_s)
 
     # ---- finished backtests
@@ -305,11 +331,11 @@ class StorageService:
                 for folder in await self._finished(database):
                     await store_journal(database, folder / "journal", self._wall_ns)
                     self._stored.add(str(folder))
-                self._error = ""
+                self._faults.pop("backtests", None)
             except PlaceMovedError:
                 pass  # another program stores the same journal
             except MillraceError as error:
-                self._error = str(error)
+                self._faults["backtests"] = self._in_short(error)
             try:
                 async with asyncio.timeout(_UPKEEP_S):
                     await self._has_backtests.wait()

@@ -7,8 +7,11 @@ statement. Nothing connects before it is needed, so a database that is away hold
 from __future__ import annotations
 
 import asyncio
+import logging
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from types import FrameType
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -21,6 +24,10 @@ _CLOSE_TIMEOUT_S = 5.0
 _IDLE_S = 300.0
 
 REMEDY = "start the database, or see `millrace db status`; what was journaled is stored later"
+FULL = "the database's disk is full"
+_FULL_REMEDY = "free space on it; what was journaled is stored then"
+_NO_SPACE = "No space left on device"
+_DEAD_WRITE = "socket.send() raised exception."
 
 
 class PoolSettings(NamedTuple):
@@ -54,6 +61,7 @@ class Database:
         self.settings = pools
         self._pools: dict[bool, Any] = {}
         self._lock = asyncio.Lock()
+        logging.getLogger("asyncio").addFilter(is_worth_telling)
 
     def __repr__(self) -> str:
         return f"Database({self.address})"
@@ -145,6 +153,24 @@ class Database:
         }
 
 
+def is_worth_telling(record: logging.LogRecord) -> bool:
+    """Return False for the word that a driver wrote to a connection that is dead.
+
+    It comes once for each piece of a COPY, without any context; that the statement has failed, and
+    why, is told by the StorageError behind it.
+    """
+    if record.msg != _DEAD_WRITE:
+        return True
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and not _is_of_driver(frame):
+        frame = frame.f_back
+    return frame is None
+
+
+def _is_of_driver(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).startswith("asyncpg.")
+
+
 def address_of(options: Mapping[str, Any]) -> str:
     """Return host, port and database that ``options`` name, without user and password."""
     dsn = str(options.get("dsn") or "")
@@ -185,13 +211,19 @@ class translated:  # noqa: N801 - reads as a word at the place where it stands
             return
         message = _meaning(error)
         if message:
+            remedy = _FULL_REMEDY if message == FULL else REMEDY
             raise StorageError(
-                message, field="database", value=self._address, remedy=REMEDY
+                message, field="database", value=self._address, remedy=remedy
             ) from error
 
 
 def _meaning(error: BaseException) -> str:
     """Return what a driver's error says about the database; empty if it is about something else."""
+    if isinstance(error, asyncpg.DiskFullError) or (
+        isinstance(error, asyncpg.PostgresError) and _NO_SPACE in str(error)
+    ):
+        # Which file it was is in the server's log.
+        return FULL
     if isinstance(error, asyncpg.QueryCanceledError):
         return "the database did not answer in time"
     if isinstance(

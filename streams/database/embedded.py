@@ -231,11 +231,12 @@ class EmbeddedServer:
             time.sleep(_TRY_S)
             if "shared memory block" not in complaint and "in use" not in complaint:
                 break
+        why = ": its disk is full" if "No space left on device" in complaint else ""
         raise StorageError(
-            f"the embedded PostgreSQL does not start: {complaint}",
+            f"the embedded PostgreSQL does not start{why}",
             field="database",
             value=str(self.folder),
-            remedy=f"read {self.log_file} and {self.cluster / 'log'}",
+            remedy=f"read {self.log_file} and {self.cluster / 'log'}, which end with: {complaint}",
         )
 
     def _launch(self, run_as: _RunAs) -> str:
@@ -316,10 +317,11 @@ class EmbeddedServer:
             secret.unlink(missing_ok=True)
         if done.returncode:
             raise StorageError(
-                "a database cannot be made: " + done.stderr.decode(errors="replace").strip()[-500:],
+                "a database cannot be made",
                 field="database",
                 value=str(self.folder),
-                remedy="see that the folder can be written and has room",
+                remedy="see that the folder can be written and has room; initdb says: "
+                + done.stderr.decode(errors="replace").strip()[-500:],
             )
         self.cluster.rmdir()
         part.rename(self.cluster)

@@ -120,9 +120,11 @@ class Sink:
         while not self._stop.is_set():
             try:
                 await self._open()
-                wait_s, self.state.last_error = _WAIT_FIRST_S, ""
                 while not self._stop.is_set():
-                    if not await self.step():
+                    is_stored = await self.step()
+                    # Not before: a full disk lets in whoever writes nothing.
+                    wait_s = _WAIT_FIRST_S
+                    if not is_stored:
                         await self._pause(self._poll_s)
             except PlaceMovedError as moved:
                 self.state.status, self.state.last_error = "standby", str(moved)
@@ -157,12 +159,13 @@ class Sink:
     async def step(self) -> bool:
         """Store the next batch; return whether there was one."""
         batch = await self._source.read()
-        self.state.status = "storing"
         if batch is None:
+            self._say_storing()
             self.state.lag = 0
             return False
         async with self._database.writing() as connection:
             self._known |= await self._writer.write(connection, batch, self._known)
+        self._say_storing()
         self.state.rows += batch.rows
         self.state.rejected = self._writer.rejected
         self.state.stored_ns = self._wall_ns()
@@ -170,6 +173,9 @@ class Sink:
         if self._on_batch is not None:
             self._on_batch(batch)
         return True
+
+    def _say_storing(self) -> None:
+        self.state.status, self.state.last_error = "storing", ""
 
     async def _open(self) -> None:
         """Take up the places that the database knows."""

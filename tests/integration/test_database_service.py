@@ -92,6 +92,41 @@ async def test_run_and_its_backtests_are_stored_through_a_death_of_the_server(
     assert EmbeddedServer(folder / "database").running() is None
 
 
+async def test_server_that_does_not_start_is_told_without_paths_until_it_does(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = make_runner(folder / "run" / "journal", "live")
+    runner.turn()
+    service = StorageService(
+        DatabaseSettings(), folder / "database", lambda: JournalSource(folder / "run" / "journal")
+    )
+    service.start()
+    await until(lambda: service.state().rows > 0, 120)
+    server = EmbeddedServer(folder / "database")
+    address = server.running()
+    assert address is not None
+    control = server.cluster / "global" / "pg_control"
+    control.rename(control.with_suffix(".away"))
+    signal_all(address.pid, signal.SIGKILL)
+    words = "the embedded PostgreSQL does not start; the log of this program says more"
+    said: set[str] = set()
+
+    def has_said() -> bool:
+        said.update(service.faults.values())
+        return bool(said)
+
+    await until(has_said, 60)
+    assert said == {words}
+    assert str(folder) not in service.state().last_error
+    assert any("pg_control" in message for message in caplog.messages)
+    control.with_suffix(".away").rename(control)
+    await until(lambda: service.state().is_ready and not service.faults, 60)
+    assert service.state().last_error == ""
+    runner.close()
+    service.stop()
+    await service.close()
+
+
 async def test_database_that_hangs_is_told_and_not_for_ever(folder: Path) -> None:
     runner = make_runner(folder / "run" / "journal", "live")
     runner.turn()

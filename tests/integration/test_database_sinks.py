@@ -151,6 +151,51 @@ async def test_database_that_goes_away_is_caught_up_with(
         await database.close()
 
 
+FILL = """
+    CREATE FUNCTION millrace.fill() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        RAISE EXCEPTION 'could not extend file "base/5/7": No space left on device'
+            USING ERRCODE = 'disk_full';
+    END $$;
+    CREATE TRIGGER fill BEFORE UPDATE ON millrace.sink_positions
+        FOR EACH ROW WHEN (NEW.sink = 'journal:full') EXECUTE FUNCTION millrace.fill();
+"""
+
+
+async def test_sink_on_a_full_disk_says_so_until_it_has_stored_something(
+    database: Database, tmp_path: Path
+) -> None:
+    runner = make_runner(tmp_path / "j", "full")
+    sink = Sink(database, JournalSource(tmp_path / "j"), time.time_ns, poll_s=0.01)
+    async with database.connection() as connection:
+        await connection.execute(FILL)
+        try:
+            assert sink.state.sink == "journal:full"
+            storing = asyncio.create_task(sink.run())
+            runner.turn()
+            await until(lambda: sink.state.status == "away")
+            seen = set()
+
+            def has_tried_again() -> bool:
+                seen.add((sink.state.status, sink.state.last_error.partition(" (")[0]))
+                return sink.state.failures >= 4
+
+            await until(has_tried_again)
+            assert seen == {("away", "the database's disk is full")}
+            assert "free space" in sink.state.last_error
+        finally:
+            await connection.execute("DROP FUNCTION millrace.fill CASCADE")
+    while not runner.feed.is_done:
+        runner.turn()
+    runner.finish()
+    expected = rows_of(journaled_rows(tmp_path / "j"))
+    await until(lambda: sink.state.rows >= expected)
+    assert (sink.state.status, sink.state.last_error) == ("storing", "")
+    sink.stop()
+    await storing
+    runner.close()
+    await check_stored(database, tmp_path / "j", "full")
+
+
 async def test_forgotten_run_leaves_no_row_and_can_come_again(
     database: Database, tmp_path: Path
 ) -> None:

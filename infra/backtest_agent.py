@@ -42,8 +42,8 @@ from schemas.enums import RunStatus
 from schemas.identifiers import derived_id
 from schemas.topics import BACKTEST_PROGRESS, BACKTEST_REQUESTS, BACKTEST_RESULTS
 from streams.log import Published, SideLog
+from web.settings import BACKTESTS_WAITING_MAX
 
-_QUEUE_MAX = 32
 _KNOWN_MAX = 10_000
 _TIMEOUT_S = 3600.0
 _LINE_MAX = 65_536
@@ -87,7 +87,8 @@ class BacktestAgent:
         self._runner = runner
         self._name = name
         self._command = tuple(command)
-        self._queue: asyncio.Queue[Request] = asyncio.Queue(_QUEUE_MAX)
+        self._queue: dict[str, Request] = {}
+        self._has_work = asyncio.Event()
         self._wall_ns = wall_ns
         self._beat_s = beat_s
         self._silence_s = silence_s
@@ -105,7 +106,7 @@ class BacktestAgent:
     @property
     def waiting(self) -> int:
         """How many requests wait."""
-        return self._queue.qsize()
+        return len(self._queue)
 
     @property
     def running(self) -> str:
@@ -133,8 +134,8 @@ class BacktestAgent:
         """Stop at once; what runs is killed, and it and what waits end as interrupted."""
         self._unlisten()
         left = [self._taken] if self._taken is not None else []
-        while not self._queue.empty():
-            left.append(self._queue.get_nowait())
+        left += self._queue.values()
+        self._queue.clear()
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)
@@ -187,15 +188,21 @@ class BacktestAgent:
             # At once: who asks for what cannot be had waits behind nobody.
             self._finish(request, failure)
             return
-        try:
-            self._queue.put_nowait(request)
-        except asyncio.QueueFull:
+        if len(self._queue) >= BACKTESTS_WAITING_MAX:
+            # Two web apps may have let in one too many.
             busy = Failure(RunStatus.FAILED, "busy", "too many backtests are waiting")
             self._finish(request, busy)
+            return
+        self._queue[request.task_id] = request
+        self._has_work.set()
 
     def _on_cancel(self, cancel: BacktestCancel) -> None:
         self._canceled[cancel.task_id] = cancel.reason
         _bound(self._canceled)
+        waiting = self._queue.pop(cancel.task_id, None)
+        if waiting is not None:
+            # At once, not at its turn: its place is for another.
+            self._finish(waiting, _canceled(cancel.reason))
         if self._running is not None and self._running[0] == cancel.task_id:
             with contextlib.suppress(ProcessLookupError):
                 self._running[1].kill()
@@ -204,7 +211,10 @@ class BacktestAgent:
 
     async def _work(self) -> None:
         while True:
-            request = self._taken = await self._queue.get()
+            while not self._queue:
+                self._has_work.clear()
+                await self._has_work.wait()
+            request = self._taken = self._queue.pop(next(iter(self._queue)))
             try:
                 await self._take(request)
             except Failure as failure:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+BACKTESTS_WAITING_MAX = 32
+"""Most backtests and comparisons that run or wait at a time."""
+
 
 class WebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the app can be told; times in seconds, sizes in bytes.
@@ -11,7 +14,8 @@ class WebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ``mode`` is the banner of the page: paper or replay. ``autonomy_mode`` and
     ``approval_timeout_s`` are what the run started with; changes are records. ``allowed_hosts``:
     names by which a browser may address the app, ``*`` for any; a page of another site cannot
-    reach a loopback server through a name of its own then. ``strangers_max``: WebSockets of one
+    reach a loopback server through a name of its own then. ``backtests_max``: those that run, wait
+    or are on their way at a time. ``strangers_max``: WebSockets of one
     address that have not said who they are.
     """
 
@@ -23,6 +27,7 @@ class WebSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
     receipt_timeout_s: float = 1.0
     backtest_timeout_s: float = 60.0
+    backtests_max: int = BACKTESTS_WAITING_MAX
     body_max_bytes: int = 262_144
     body_timeout_s: float = 10.0
     history_max: int = 10_000

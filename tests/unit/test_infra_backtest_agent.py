@@ -250,14 +250,19 @@ async def test_running_and_waiting_backtests_are_given_up() -> None:
     async with agents(HANGS) as side:
         side.ask(request("a"), request("b"))
         await side.until(lambda: [p for p in side.said(t.BACKTEST_PROGRESS) if p.events_done])
-        for task_id in ("b", "a"):
-            side.ask(BacktestCancel(ts_event_ns=0, task_id=task_id, reason="wrong"))
+        (agent,) = side.agents
+        assert (agent.running, agent.waiting) == ("a", 1)
+        side.ask(BacktestCancel(ts_event_ns=0, task_id="b", reason="wrong"))
+        # Without a turn of anything else: its place is free, though what runs goes on.
+        assert (agent.running, agent.waiting) == ("a", 0)
+        assert [r.task_id for r in side.said(t.BACKTEST_RESULTS)] == ["b"]
+        side.ask(BacktestCancel(ts_event_ns=0, task_id="a", reason="wrong"))
         await side.until(lambda: len(side.said(t.BACKTEST_RESULTS)) == 2)
         results = side.said(t.BACKTEST_RESULTS)
 
     assert [(r.task_id, r.status, r.detail) for r in results] == [
-        ("a", RunStatus.CANCELED, "wrong"),
         ("b", RunStatus.CANCELED, "wrong"),
+        ("a", RunStatus.CANCELED, "wrong"),
     ]
 
 

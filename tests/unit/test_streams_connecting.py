@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from types import FunctionType
 
 import asyncpg
 import pytest
@@ -37,10 +38,14 @@ def test_database_that_is_away_is_to_be_started() -> None:
         raise ConnectionRefusedError("refused")
 
 
+def warn(text: str) -> None:
+    """Warn on asyncio's logger."""
+    logging.getLogger("asyncio").warning(text)
+
+
 def warn_as(module: str, text: str) -> None:
-    """Warn on asyncio's logger below a function of ``module``."""
-    scope = {"__name__": module, "text": text, "log": logging.getLogger("asyncio")}
-    exec("def work():\n    log.warning(text)\nwork()", scope)
+    """Warn on asyncio's logger from a function of ``module``."""
+    FunctionType(warn.__code__, {"__name__": module, "logging": logging})(text)
 
 
 def test_writes_to_a_dead_connection_of_the_database_are_told_by_their_statement_alone(

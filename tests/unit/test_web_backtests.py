@@ -30,6 +30,7 @@ from tests.unit.web_run import METRICS, START_NS, Run, exact, fast, filled_run, 
 from tests.unit.web_runs import FakeRuns
 from web.problems import ProblemError
 from web.result_files import ResultFiles
+from web.views.backtests import Backtests
 
 
 def result(task_id: str, run_id: str, status: RunStatus = RunStatus.COMPLETED) -> BacktestResult:
@@ -178,6 +179,37 @@ def test_running_backtest_is_given_up(run: Run, client: TestClient) -> None:
     assert late.status_code == 202
     assert (done.status_code, done.json()["status"]) == (200, "CANCELED")
     assert problem(again, 409)["code"] == "already_finished"
+
+
+ASKED = {"strategy_name": "breakout", "start_date": "2014-01-01", "end_date": "2014-02-01"}
+
+
+@pytest.mark.parametrize("path", ["run", "run-async", "parity"])
+def test_more_than_may_wait_are_refused_at_once_without_a_record(path: str) -> None:
+    run = Run(fast(backtests_max=2), has_stage=False, runs=FakeRuns(backtest_1=filled_run()))
+    run.log.append([(t.BACKTEST_REQUESTS, request("task-1"))])
+    body = {"run_id": "backtest-1"} if path == "parity" else ASKED
+    with run.client() as client:
+        assert client.post(f"/api/backtest/{path}", json=body).status_code in (200, 202)
+        asked = run.log.end_offset(t.BACKTEST_REQUESTS)
+        answer = client.post(f"/api/backtest/{path}", json=body)
+        assert problem(answer, 503)["code"] == "busy"
+        assert answer.headers["retry-after"] == "5"
+        assert run.log.end_offset(t.BACKTEST_REQUESTS) == asked == 2
+        run.append(client, [(t.BACKTEST_RESULTS, result("task-1", "", RunStatus.CANCELED))])
+        assert client.post(f"/api/backtest/{path}", json=body).status_code in (200, 202)
+
+
+def test_backtests_on_their_way_are_counted_until_they_are_heard_of() -> None:
+    backtests = Backtests(10)
+    for task_id in ("a", "b", "c"):
+        backtests.take_place(task_id, 0.0)
+    backtests.on_request(request("a"))
+    backtests.leave_place("b")
+    assert backtests.unfinished(1.0) == 2
+    backtests.on_result(result("a", "", RunStatus.CANCELED))
+    assert backtests.unfinished(1.0) == 1
+    assert backtests.unfinished(61.0) == 0
 
 
 def test_history_is_paged_by_its_cursor(run: Run, client: TestClient) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from schemas.control import ParityRequest, ParityResult
+from schemas.control import BacktestRequest, ParityRequest, ParityResult
 from schemas.enums import RunStatus
 from schemas.errors import ConfigError, MillraceError, NotFoundError
 from schemas.topics import BACKTEST_REQUESTS, BACKTEST_RESULTS
@@ -70,6 +70,24 @@ def failure(code: str, detail: str, name: str = "") -> ProblemError:
     status = _STATUS_BY_CODE.get(code, 500)
     headers = {"Retry-After": "5"} if status == 503 else None
     return ProblemError(status, name or code, detail, headers=headers)
+
+
+async def ask(context: Context, request: BacktestRequest | ParityRequest) -> None:
+    """Publish a request.
+
+    Raises ProblemError (503) while too many run and wait: those on their way are counted too, so
+    that nothing is taken that would be refused afterwards; nor does it come into the history then.
+    """
+    backtests, now_s = context.views.backtests, context.now_s()
+    if backtests.unfinished(now_s) >= context.settings.backtests_max:
+        raise failure("busy", "too many backtests are waiting; try again when one has ended")
+    backtests.take_place(request.task_id, now_s)
+    try:
+        await context.publish(BACKTEST_REQUESTS, request, "nothing was started as far as is known")
+    except ProblemError as problem:
+        if problem.code != "outcome_unknown":
+            backtests.leave_place(request.task_id)
+        raise
 
 
 async def get_report(context: Context, call: Call[NoQuery, None]) -> answers.BacktestReport:
@@ -154,7 +172,7 @@ async def start_parity(context: Context, call: Call[NoQuery, ParityBody]) -> ans
         operator=call.operator,
     )
     with context.waiters.expect(BACKTEST_RESULTS, task_id) as answer:
-        await context.publish(BACKTEST_REQUESTS, request, "nothing was started as far as is known")
+        await ask(context, request)
         result = await within(answer, context.settings.backtest_timeout_s)
     if not isinstance(result, ParityResult):
         location = f"/api/backtest/parity/{task_id}"

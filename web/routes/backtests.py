@@ -26,7 +26,7 @@ from web.context import Context
 from web.history import stored
 from web.problems import FieldError, ProblemError, invalid, not_found
 from web.route_table import Call, NoQuery, Reply, Route
-from web.routes.backtest_results import FIRST, failure
+from web.routes.backtest_results import FIRST, ask, failure
 from web.routes.pages import bad_cursor
 from web.scopes import BACKTEST, READ
 from web.stored_backtests import row_of, stored_backtest
@@ -81,11 +81,11 @@ async def run_backtest(
 ) -> answers.BacktestMetrics | Reply:
     """Run a backtest and wait for its metrics; 202 with Location if it takes too long.
 
-    409 if it is given up meanwhile, 503 if what runs it is stopped.
+    409 if it is given up meanwhile, 503 if too many wait or what runs it is stopped.
     """
     request = _request(context, call.body, call.operator)
     with context.waiters.expect(BACKTEST_RESULTS, request.task_id) as answer:
-        await context.publish(BACKTEST_REQUESTS, request, "nothing was started as far as is known")
+        await ask(context, request)
         result = await within(answer, context.settings.backtest_timeout_s)
     if result is None:
         location = f"/api/backtest/{request.task_id}"
@@ -103,12 +103,12 @@ async def start_backtest(
 ) -> answers.BacktestStarted:
     """Start a backtest; its end is announced on the WebSocket topic ``backtest.results.v1``.
 
-    What cannot be run is refused at once: 404 for a strategy that there is not, 422, 503 while too
-    many wait.
+    What cannot be run is refused at once: 404 for a strategy that there is not, 422; 503 while too
+    many wait, of which no record is made.
     """
     request = _request(context, call.body, call.operator)
     with context.waiters.expect(BACKTEST_RESULTS, request.task_id) as answer:
-        await context.publish(BACKTEST_REQUESTS, request, "nothing was started as far as is known")
+        await ask(context, request)
         result = await within(answer, _REFUSAL_S)
     if isinstance(result, BacktestResult) and result.status is RunStatus.FAILED:
         raise _failure(result)

@@ -23,6 +23,8 @@ _FINISHED = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELED
 
 
 _LOG_MAX = 200
+_ON_WAY_S = 60.0
+"""What was published and is not heard of by then does not come."""
 
 INTERRUPTED = "interrupted"
 """The code of a result that an agent gives for another, of which it has heard nothing any more."""
@@ -75,6 +77,32 @@ class Backtests:
         self.parity_requests: dict[str, ParityRequest] = {}
         self.parity_agents: dict[str, str] = {}
         self.parity_results: dict[str, ParityResult] = {}
+        self._on_way: dict[str, float] = {}
+
+    # ---- places
+
+    def unfinished(self, now_s: float) -> int:
+        """Return how many run, wait or are on their way; ``now_s`` is by a clock that only goes."""
+        self._on_way = {
+            task_id: at_s
+            for task_id, at_s in self._on_way.items()
+            if not self._is_known(task_id) and now_s - at_s < _ON_WAY_S
+        }
+        rows = sum(row.request is not None and row.result is None for row in self.rows.values())
+        return rows + len(self.parity_requests.keys() - self.parity_results) + len(self._on_way)
+
+    def take_place(self, task_id: str, now_s: float) -> None:
+        """Count a request that is about to be published."""
+        self._on_way[task_id] = now_s
+
+    def leave_place(self, task_id: str) -> None:
+        """Count a request no more that was not published."""
+        self._on_way.pop(task_id, None)
+
+    def _is_known(self, task_id: str) -> bool:
+        return task_id in self.rows or task_id in self.parity_requests
+
+    # ---- records
 
     def on_request(self, request: BacktestRequest | BacktestCancel | ParityRequest) -> None:
         """Take in a request, a cancel of one, or a request for a comparison."""

@@ -30,8 +30,11 @@ _HEADERS = {
 }
 
 
+_CREDENTIALS = ("authorization", "x-api-key")
+
+
 class Guards:
-    """ASGI middleware: host and origin checks, security headers."""
+    """ASGI middleware: host and origin checks, one key at most, security headers."""
 
     def __init__(self, app: ASGIApp, allowed_hosts: tuple[str, ...]) -> None:
         self._app = app
@@ -71,6 +74,11 @@ class Guards:
         if origin is not None and origin.partition("://")[2] != host:
             detail = f"pages of {origin[:100]!r} may not use this server; open its own page"
             return ProblemError(403, "origin_not_allowed", detail)
+        for given in _CREDENTIALS:
+            if len(headers.getlist(given)) > 1:
+                # Another program on the way may have taken the other one for the key.
+                detail = f"the header {given} is there more than once; send one"
+                return ProblemError(400, "header_repeated", detail)
         return None
 
 

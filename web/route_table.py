@@ -25,6 +25,7 @@ from web.decoding import decode_body, decode_query
 from web.problems import ProblemError, journal_needed
 from web.security.accounts import is_of_own, is_shared, not_own
 from web.security.gatekeeper import EVERYBODY, NOBODY, Caller
+from web.security.keys import without_keys
 from web.settings import WebSettings
 
 Q = TypeVar("Q")
@@ -33,6 +34,7 @@ B = TypeVar("B")
 RUN_ID = "run_id"
 AS_OF = "as_of"
 _PATH_MAX = 300
+_ADDRESS_MAX = 100
 _CLOSE = {"Connection": "close"}
 UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -192,10 +194,10 @@ class Visit:
                 operator=self.caller.client.name,
                 key_id=self.caller.key_id,
                 method=request.method,
-                path=request.url.path[:_PATH_MAX],
+                path=without_keys(request.url.path)[:_PATH_MAX],
                 status=status,
                 code=code,
-                address=request.client.host if request.client is not None else "",
+                address=request.client.host[:_ADDRESS_MAX] if request.client is not None else "",
                 body_hash=content_hash(self.body) if self.body else "",
             )
         )

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.unit.web_gate import Gate, bearer
-from tests.unit.web_run import Run
+from tests.unit.web_run import Run, problem
 from web.problems import ProblemError
 from web.route_table import Route
 from web.routes import TABLE
@@ -196,6 +196,47 @@ def test_every_write_of_somebody_known_is_in_the_audit(tmp_path: Path) -> None:
     ]
     assert run.audit[0].body_hash
     assert key.rpartition("_")[2] not in repr(run.audit)
+
+
+def test_audit_has_what_reached_a_route_and_nothing_else(tmp_path: Path) -> None:
+    gate = Gate(tmp_path)
+    headers = bearer(gate.key(TRADE, name="ada"))
+    run = Run(gate=gate.keeper)
+    with run.client() as client:
+        assert client.put("/api/orders", json={}, headers=headers).status_code == 405
+        assert client.post("/api/nope", json={}, headers=headers).status_code == 404
+        foreign = {"origin": "http://evil.example"}
+        assert client.post("/api/orders", json={}, headers=headers | foreign).status_code == 403
+        assert run.audit == []
+        assert client.delete("/api/orders/no-such-order", headers=headers).status_code == 404
+    assert [(w.method, w.status) for w in run.audit] == [("DELETE", 404)]
+
+
+def test_key_in_a_path_is_not_written_down(tmp_path: Path) -> None:
+    gate = Gate(tmp_path)
+    key = gate.key(TRADE, name="ada")
+    run = Run(gate=gate.keeper)
+    with run.client() as client:
+        client.delete(f"/api/orders/{key}", headers=bearer(key))
+        client.delete(f"/api/orders/a-{key.replace('_', '%5F')}-b", headers=bearer(key))
+        client.delete("/api/orders/mr_smith-1", headers=bearer(key))
+    assert [w.path for w in run.audit] == [
+        "/api/orders/mr_***",
+        "/api/orders/a-mr_***",
+        "/api/orders/mr_smith-1",
+    ]
+
+
+@pytest.mark.parametrize("name", ["authorization", "x-api-key"])
+def test_two_keys_in_one_request_are_refused(tmp_path: Path, name: str) -> None:
+    gate = Gate(tmp_path)
+    key = gate.key(READ, TRADE)
+    value = f"Bearer {key}" if name == "authorization" else key
+    with Run(gate=gate.keeper).client() as client:
+        assert client.get("/api/strategies", headers=[(name, value)]).status_code == 200
+        twice = [(name, value), (name, "Bearer mr_no_no")]
+        answer = problem(client.get("/api/strategies", headers=twice), 400)
+    assert answer["code"] == "header_repeated"
 
 
 def test_with_a_key_nobody_acts_under_another_name(tmp_path: Path) -> None:

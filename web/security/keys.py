@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import hmac
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from web.scopes import SCOPES
 
 _PREFIX = "mr"
 _LOOK_AGAIN_S = 1.0
+_LIKE_A_KEY = re.compile(rf"{_PREFIX}_[A-Za-z0-9]+_[A-Za-z0-9_-]+")
+_MASK = f"{_PREFIX}_***"
 _NAME_MAX = 64
 
 
@@ -48,6 +51,11 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Keys(msgspec.Struct):
     keys: list[ApiKey] = []
+
+
+def without_keys(text: str) -> str:
+    """Return a text with everything masked that looks like a key, for what is written down."""
+    return _LIKE_A_KEY.sub(_MASK, text)
 
 
 def secret_digest(secret: str) -> str:

@@ -13,7 +13,7 @@ from web.problems import MEDIA_TYPE, Problem
 from web.routes import TABLE
 
 _ROUTES = {(route.method, route.path): route for route in TABLE}
-_EVERYWHERE = frozenset({"host_not_allowed", "origin_not_allowed"})
+_EVERYWHERE = frozenset({"header_repeated", "host_not_allowed", "origin_not_allowed"})
 """Problems that stand before every route; a route's own list does not name them."""
 
 

@@ -198,8 +198,8 @@ class LocalRunner:
         return self.end_offset(topic, partition)
 
     def now_ns(self) -> int:
-        """Return the run's time."""
-        return self.feed.now_ns()
+        """Return the run's time: the feed's, and never less than the engine has come to."""
+        return max(self.feed.now_ns(), self.engine.clock_ns)
 
     # ---- running
 

@@ -506,3 +506,17 @@ async def test_killed_run_goes_on_as_its_journal_says(tmp_path: Path, is_saved: 
     result = rerun(again, session_tables, BUILTIN)
     assert result.comparison.differences == 0
     assert result.recorded_hash == result.rerun_hash
+
+
+async def test_time_of_a_run_that_was_begun_ahead_stands_over_a_restart(tmp_path: Path) -> None:
+    clock = Clock()
+    clock.jump(DAY_S)
+    runner, feed = runner_of(tmp_path, clock)
+    await feed(trade(clock.ns))
+    runner.turn()
+    runner.close()
+    ahead_ns = runner.engine.clock_ns
+    clock.jump(-DAY_S)
+    again, _ = runner_of(tmp_path, clock)
+    assert again.now_ns() == ahead_ns == START_NS + DAY_S * S
+    again.close()

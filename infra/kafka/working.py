@@ -87,7 +87,7 @@ async def work(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     specs = session.specs()
-    _collect_rarely()
+    collect_rarely()
     with _work_folder() as folder:
         meters = Meters()
         workers = {
@@ -111,7 +111,7 @@ def _end_with(pipe: int) -> None:
     loop.add_reader(pipe, end)
 
 
-def _collect_rarely() -> None:
+def collect_rarely() -> None:
     """Let the collector of cycles pass over the heap more seldom, and never over what is there now.
 
     Records are not tracked by it, and what the client makes of every record dies without it.

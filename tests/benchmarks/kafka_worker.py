@@ -17,6 +17,7 @@ import uvloop
 
 from agents.runners.kafka.stages import stage_specs
 from agents.runners.kafka.worker import StageWorker
+from infra.kafka.working import collect_rarely
 from schemas.topics import MARKET_EVENTS
 from streams.kafka.connection import Connection
 from tests.benchmarks.kafka_case import CLASSES, INSTRUMENTS, engine_config
@@ -40,6 +41,7 @@ async def main(bootstrap: str, group: str, stages: list[str], partitions: int, c
             )
             for name in stages
         ]
+        collect_rarely()
         running = [asyncio.create_task(worker.run()) for worker in workers]
         while not all(w.is_ready and len(w.parts) == partitions for w in workers):
             await asyncio.sleep(_LOOK_S)

@@ -170,10 +170,9 @@ class StageWorker:
         self.is_ready = False
         for task in (working, starting):
             task.cancel()
-        await asyncio.gather(working, starting, return_exceptions=True)
         # After a failure there is nothing to save, and somebody waits for its reason.
         timeout_s = _STOP_TIMEOUT_S if self._failure is None else _FAILED_STOP_TIMEOUT_S
-        for step in (self._unfollow, self.app.stop):
+        for step in (lambda: asyncio.wait({working, starting}), self._unfollow, self.app.stop):
             if not await has_ended(step(), timeout_s):
                 self._fail(stuck(self.spec.name, timeout_s))
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 
 from schemas.errors import ConfigError, StorageError
 from schemas.topics import CATALOGUE, SYSTEM_SNAPSHOTS, Topic
@@ -135,11 +135,13 @@ class ClusterTopics:
     async def _differences(self, admin: AIOKafkaAdminClient) -> list[Difference]:
         known = set(await admin.list_topics())
         names = [t.name for t in self._catalogue if t.name in known]
-        described = {d["topic"]: d for d in await admin.describe_topics(names)} if names else {}
+        # A broker may not know yet what another has just told of.
+        answers = await admin.describe_topics(names) if names else []
+        described = {d["topic"]: d for d in answers if not d["error_code"]}
         settings = await _settings(admin, names)
         found: list[Difference] = []
         for topic in self._catalogue:
-            if topic.name not in described:
+            if topic.name not in described or topic.name not in settings:
                 found.append(Difference(topic.name, "topic", "missing", "there", True))
                 continue
             partitions = described[topic.name]["partitions"]
@@ -191,6 +193,7 @@ class ClusterTopics:
                 {**now[topic.name], **settings_of(topic, self._min_in_sync)},
             )
             for topic in topics
+            if topic.name in now
         ]
         for answer in await admin.alter_configs(resources):
             for code, message, _, name in answer.resources:
@@ -206,13 +209,18 @@ class ClusterTopics:
 async def _settings(
     admin: AIOKafkaAdminClient, names: Sequence[str], *, is_own_only: bool = False
 ) -> dict[str, dict[str, str]]:
-    """Return the settings of topics; with ``is_own_only`` those alone that a topic was given."""
+    """Return the settings of topics; with ``is_own_only`` those alone that a topic was given.
+
+    A topic that the asked broker does not know is left out.
+    """
     if not names:
         return {}
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     found: dict[str, dict[str, str]] = {}
     for answer in await admin.describe_configs(resources):
         for code, message, _, name, entries in answer.resources:
+            if code == UnknownTopicOrPartitionError.errno:
+                continue
             if code:
                 raise StorageError(
                     f"Kafka does not tell the settings of a topic: {message or for_code(code)}",

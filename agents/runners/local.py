@@ -41,7 +41,6 @@ _PUBLISH_TIMEOUT_S = 5.0
 _SLICE_EVENTS = 4096
 _JOURNAL_PER_SNAPSHOT = 2
 """So many bytes of everything else for one of snapshots; a restart goes through them again."""
-"""The mark with the name of the journal's offsets, which no other journal has."""
 
 
 class Feed(Protocol):

@@ -26,7 +26,7 @@ _IDLE_S = 300.0
 REMEDY = "start the database, or see `millrace db status`; what was journaled is stored later"
 FULL = "the database's disk is full"
 _FULL_REMEDY = "free space on it; what was journaled is stored then"
-_NO_SPACE = "No space left on device"
+NO_SPACE = "No space left on device"
 _DEAD_WRITE = "socket.send() raised exception."
 
 
@@ -220,7 +220,7 @@ class translated:  # noqa: N801 - reads as a word at the place where it stands
 def _meaning(error: BaseException) -> str:
     """Return what a driver's error says about the database; empty if it is about something else."""
     if isinstance(error, asyncpg.DiskFullError) or (
-        isinstance(error, asyncpg.PostgresError) and _NO_SPACE in str(error)
+        isinstance(error, asyncpg.PostgresError) and NO_SPACE in str(error)
     ):
         # Which file it was is in the server's log.
         return FULL

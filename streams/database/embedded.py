@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 
 from schemas.errors import ConfigError, StorageError
+from streams.database.connecting import NO_SPACE
 
 USER = "millrace"
 DATABASE = "millrace"
@@ -231,7 +232,7 @@ class EmbeddedServer:
             time.sleep(_TRY_S)
             if "shared memory block" not in complaint and "in use" not in complaint:
                 break
-        why = ": its disk is full" if "No space left on device" in complaint else ""
+        why = ": its disk is full" if NO_SPACE in complaint else ""
         raise StorageError(
             f"the embedded PostgreSQL does not start{why}",
             field="database",

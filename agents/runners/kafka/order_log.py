@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from agents.runners.kafka.parts.part import Part
-from agents.runners.kafka.restoring import taken
+from agents.runners.kafka.restoring import check_tail
 from schemas.codec import decode
 from schemas.control import OrderLogEntry
 from schemas.errors import MillraceError
@@ -108,9 +108,7 @@ class OrderLog:
         self._read_to = dict(starts)
         beginnings = await self._reader.beginnings(starts)
         for part in parts:
-            if part.log_offset < (first := beginnings[self.place(part)]):
-                source = "{}/{}".format(*self.place(part))
-                raise taken(part.instance, source, part.log_offset, first)
+            check_tail(part.instance, {self.place(part): part.log_offset}, beginnings)
         await self._reader.put(starts)
         for place, end in (await self._reader.ends(starts)).items():
             await self._read(place, end)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -62,13 +62,12 @@ class Snapshots:
         self._connection = connection
         self._topic_ids: dict[str, str] = {}
 
-    async def restore(self, parts: Collection[Part]) -> set[str]:
+    async def restore(self, parts: Iterable[Part]) -> set[str]:
         """Restore parts as ``restore_newest`` does; return the instances that had begun.
 
         Raises ConfigError if a topic is another one than before.
         """
-        names = [topic.name for topic in CATALOGUE]
-        found = await topic_ids(self._connection, names)
+        found = await topic_ids(self._connection, [topic.name for topic in CATALOGUE])
         check_same("this worker", self._topic_ids, found)
         self._topic_ids = found
         return restore_newest(await read_snapshots(self._connection), parts, found)

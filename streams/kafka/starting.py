@@ -29,6 +29,7 @@ from aiokafka.protocol.admin import SaslHandShakeRequest
 
 from schemas.errors import ConfigError, MillraceError, StorageError
 from streams.kafka.connection import Connection
+from streams.kafka.links import use_links
 
 _START_TIMEOUT_S = 20.0
 _STOP_TIMEOUT_S = 10.0
@@ -52,6 +53,7 @@ async def start_client(client: Any, connection: Connection) -> None:
     certificates), StorageError if it does not answer, and UnknownTopicOrPartitionError of the
     client for one that was made for a topic which is not there.
     """
+    use_links()
     try:
         async with asyncio.timeout(_START_TIMEOUT_S):
             await client.start()

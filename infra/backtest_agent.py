@@ -78,7 +78,7 @@ class BacktestAgent:
         self,
         runner: SideLog,
         name: str = "local",
-        command: Sequence[str] = (sys.executable, "-m", "infra"),
+        command: Sequence[str] = (sys.executable, "-m", "infra.leashed"),
         *,
         wall_ns: Callable[[], int] = time.time_ns,
         beat_s: float = _BEAT_S,
@@ -276,6 +276,7 @@ class BacktestAgent:
         process = await asyncio.create_subprocess_exec(
             *self._command,
             *arguments,
+            stdin=asyncio.subprocess.PIPE,  # its end is ours: see infra/leashed.py
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=_LINE_MAX,

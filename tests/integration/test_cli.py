@@ -295,3 +295,22 @@ def test_imported_set_may_be_used_though_its_file_had_a_bad_row(
     done = millrace(tmp_path, *backtest("--json", data="set"))
     assert done.returncode == 0
     assert json.loads(done.stdout)["events"] == 1
+
+
+# ---- processes that others start
+
+
+def test_backtest_of_an_agent_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "infra.leashed", "demo", "--port", "0"]
+    with subprocess.Popen(
+        words,
+        env={**os.environ, "MILLRACE_DATA_FOLDER": str(tmp_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert process.poll() is None
+        process.stdin.close()  # as the kernel does for one that is killed
+        assert process.wait(timeout=30) == 3

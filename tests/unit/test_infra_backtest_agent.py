@@ -83,7 +83,8 @@ class Log(MemoryLog):
 
 
 RUNS = """
-import json, sys
+import json, os, stat, sys
+assert stat.S_ISFIFO(os.fstat(0).st_mode), "a process that is not told when its agent has died"
 sys.stderr.write('{"done": 5, "total": 10}\\n')
 if "parity" in sys.argv:
     rerun = {"records_compared": 7, "differences": 1, "recorded_hash": "a", "rerun_hash": "b"}

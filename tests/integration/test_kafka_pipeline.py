@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from agents.runners.kafka.cluster_log import ClusterLog
 from agents.runners.kafka.rerun import rerun_session
@@ -28,10 +29,11 @@ from schemas.topics import (
     REFERENCE_INSTRUMENTS,
     STRATEGY_SIGNALS,
     SYSTEM_DEAD_LETTERS,
+    SYSTEM_SNAPSHOTS,
     TOPIC_BY_NAME,
 )
 from streams.kafka.connection import Connection
-from streams.kafka.publisher import Outgoing, Publisher, addressed, outgoing
+from streams.kafka.publisher import Outgoing, Publisher, addressed, outgoing, partition_of
 from streams.kafka.ranges import Place, PlaceReader
 from streams.kafka.reading import read_to_end
 from streams.kafka.topics import ClusterTopics
@@ -188,6 +190,16 @@ async def cluster(connection: Connection, run: Run, tmp_path: Path) -> AsyncIter
         await cluster.stop()
 
 
+async def delete_snapshots(connection: Connection) -> None:
+    """Take every part's state away; what it consumed and in which order stays."""
+    keys = [item.key async for item in read_to_end(connection, SYSTEM_SNAPSHOTS) if item.value]
+    assert keys
+    async with AIOKafkaProducer(**connection.client()) as producer:
+        for key in set(keys):
+            partition = partition_of(key, TOPIC_BY_NAME[SYSTEM_SNAPSHOTS].partitions)
+            await producer.send_and_wait(SYSTEM_SNAPSHOTS, None, key, partition)
+
+
 async def test_a_worker_of_each_stage_runs_the_day(cluster: Cluster, run: Run) -> None:
     for stage in SPECS:
         cluster.start(stage)
@@ -196,6 +208,13 @@ async def test_a_worker_of_each_stage_runs_the_day(cluster: Cluster, run: Run) -
         await asyncio.sleep(0.2)
         if number == 5:
             await cluster.settled()
+        if number == 7:
+            await cluster.settled()
+            await cluster.stop()
+            cluster.workers.clear()
+            await delete_snapshots(cluster.connection)
+            for stage in SPECS:
+                cluster.start(stage)
     await cluster.settled()
     await cluster.check()
 

@@ -35,6 +35,7 @@ from schemas.topics import (
 from streams.kafka.connection import Connection
 from streams.kafka.publisher import Outgoing, Publisher, outgoing
 from streams.kafka.reading import read_to_end
+from streams.kafka.topics import TIME_SETTING
 from tests.generated import universe
 from tests.integration.command_line import BOUND_S, Background, millrace, refusal
 from tests.integration.conftest import JARS
@@ -152,7 +153,12 @@ async def allow_large_records(connection: Connection, topic: str) -> None:
     admin = AIOKafkaAdminClient(**connection.client())
     await admin.start()
     try:
-        kept = {"max.message.bytes": "20000000", "cleanup.policy": "delete"}
+        # What is not named here goes back to the broker's default.
+        kept = {
+            "max.message.bytes": "20000000",
+            "cleanup.policy": "delete",
+            TIME_SETTING: "LogAppendTime",
+        }
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, kept)])
     finally:
         await admin.close()

@@ -88,7 +88,7 @@ async def test_node_is_started_told_of_and_stopped(alone: Commands) -> None:
 
 async def test_live_plays_serves_stops_and_starts_again(alone: Commands) -> None:
     live = alone.start("live", "--port", "0", "--speed", "60")
-    kafka = (await live.says(r"kafka (127\S+)")).group(1)
+    kafka = (await live.says(r"kafka (127[\d.:]+),")).group(1)
     web = (await live.says(r"serving http://(\S+)")).group(1)
     assert fetch(f"http://{web}/api/system")[0] == 200
     async with asyncio.timeout(180):

@@ -65,7 +65,7 @@ class Lines(Bar):
     def advance(self, count: int) -> None:
         """Note that ``count`` more is done."""
         self._done += count
-        if self._clock_s() - self._told_s >= _LINE_S:
+        if self._done == self._total or self._clock_s() - self._told_s >= _LINE_S:
             self._tell()
 
     def fail(self, code: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.datastructures import QueryParams
 
+from web.choices import choices
 from web.problems import FieldError, ProblemError, invalid
 
 T = TypeVar("T")
@@ -26,7 +27,7 @@ def decode_body(data: bytes, kind: type[T]) -> T:
     try:
         found = msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
-        raise invalid([_field_error(str(error), _plain(data), "body")]) from error
+        raise invalid([_field_error(str(error), _plain(data), kind, "body")]) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(error) from error
     _check_numbers(found)
@@ -44,7 +45,7 @@ def decode_query(query: QueryParams, kind: type[T]) -> T:
     try:
         found = msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise invalid([_field_error(str(error), values, "query")]) from error
+        raise invalid([_field_error(str(error), values, kind, "query")]) from error
     _check_numbers(found)
     return found
 
@@ -110,7 +111,7 @@ def _malformed(error: Exception) -> ProblemError:
     )
 
 
-def _field_error(message: str, document: Any, place: str) -> FieldError:
+def _field_error(message: str, document: Any, kind: Any, place: str) -> FieldError:
     """Return what msgspec says about one field, as a pointer with the value that stands there."""
     match = _AT.match(message)
     what, path = (match["what"], match["path"] or "") if match else (message, "")
@@ -124,10 +125,11 @@ def _field_error(message: str, document: Any, place: str) -> FieldError:
         return FieldError(
             pointer, "is not known here", "leave it out, or see /openapi.json for the names"
         )
+    names = choices(kind, steps)
     return FieldError(
         _pointer(steps),
         what[0].lower() + what[1:],
-        "see /openapi.json for what it may be",
+        f"give one of {', '.join(names)}" if names else "see /openapi.json for what it may be",
         _value_at(document, steps),
     )
 

@@ -1,0 +1,55 @@
+"""A value that is none of a few names is refused with the names."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+import pytest
+from starlette.datastructures import QueryParams
+
+from schemas.enums import Side
+from web.decoding import decode_body, decode_query
+from web.problems import ProblemError
+
+
+class Leg(msgspec.Struct):
+    """A part of a body."""
+
+    side: Side
+    note: str = ""
+
+
+class Body(msgspec.Struct, rename={"kind_name": "kind"}):
+    """A body with names at every depth."""
+
+    side: Side | None = None
+    kind_name: Literal["a", "b"] = "a"
+    legs: list[Leg] = []
+    named: dict[str, Leg] = {}
+
+
+@pytest.mark.parametrize(
+    ("text", "pointer", "remedy"),
+    [
+        ('{"side": "BUUY"}', "/side", "give one of BUY, SELL"),
+        ('{"side": 3}', "/side", "give one of BUY, SELL"),
+        ('{"kind": "c"}', "/kind", "give one of a, b"),
+        ('{"legs": [{"side": "BUY"}, {"side": ""}]}', "/legs/1/side", "give one of BUY, SELL"),
+        ('{"legs": [{"side": "BUY", "note": 1}]}', "/legs/0/note", "see /openapi.json"),
+        ('{"legs": 1}', "/legs", "see /openapi.json"),
+    ],
+)
+def test_refusal_of_a_body_lists_the_names(text: str, pointer: str, remedy: str) -> None:
+    with pytest.raises(ProblemError) as refusal:
+        decode_body(text.encode(), Body)
+    (error,) = refusal.value.errors
+    assert error.pointer == pointer
+    assert error.remedy.startswith(remedy)
+
+
+def test_refusal_of_a_query_lists_the_names() -> None:
+    with pytest.raises(ProblemError) as refusal:
+        decode_query(QueryParams("kind=c"), Body)
+    (error,) = refusal.value.errors
+    assert (error.pointer, error.value, error.remedy) == ("/kind", "c", "give one of a, b")

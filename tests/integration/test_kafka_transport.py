@@ -22,8 +22,8 @@ from streams.kafka.connection import Connection
 Handle = Callable[[TP, list[Any]], Awaitable[None]]
 
 
-async def new_topic(bootstrap: str, partitions: int, **settings: str) -> str:
-    name = f"transport.{uuid.uuid4().hex[:8]}"
+async def new_topic(bootstrap: str, partitions: int, name: str = "", **settings: str) -> str:
+    name = name or f"transport.{uuid.uuid4().hex[:8]}"
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     configs = {key.replace("_", "."): value for key, value in settings.items()}
@@ -276,3 +276,17 @@ async def test_second_worker_takes_over_half_and_nothing_is_lost(
     for partition in range(4):
         values = one.values.get(partition, []) + two.values.get(partition, [])
         assert set(values) == {*range(201)}
+
+
+async def test_partitions_that_nobody_knew_of_are_dealt_out_soon(
+    bootstrap: str, tmp_path: Path
+) -> None:
+    # As on a broker that has just come back: the group has nothing, and no fault, to work on.
+    topic, seen = f"transport.{uuid.uuid4().hex[:8]}", Seen()
+    async with reading(bootstrap, topic, seen, tmp_path) as app:
+        assert app.consumer.assignment() == set()
+        await new_topic(bootstrap, 2, topic)
+        for partition in range(2):
+            await produce(bootstrap, topic, partition, range(10))
+        await seen.wait(20)
+    assert seen.values == {0: list(range(10)), 1: list(range(10))}

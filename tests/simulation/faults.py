@@ -21,6 +21,8 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from agents.runners.kafka.stages import stage_specs
+from agents.strategy.builtin import BUILTIN
 from infra.kafka.node import Node, free_port
 from infra.kafka.publishing import Numbering
 from infra.settings import data_folder
@@ -29,13 +31,13 @@ from schemas.envelope import Header
 from schemas.errors import MillraceError
 from schemas.instruments import Instrument
 from schemas.market_data import Watermark
-from schemas.topics import CATALOGUE, MARKET_EVENTS, REFERENCE_INSTRUMENTS
+from schemas.topics import CATALOGUE, MARKET_EVENTS, REFERENCE_INSTRUMENTS, TOPIC_BY_NAME
 from streams.journal.batches import EARLIEST_NS, batch_of, records_piece
 from streams.kafka.connection import Connection
 from streams.kafka.publisher import Outgoing, Publisher, outgoing
 from streams.kafka.reading import read_to_end
 from streams.kafka.topics import ClusterTopics
-from tests.kafka_case import data, define, known
+from tests.kafka_case import CONFIG, data, define, known
 from tests.simulation import restless
 from tests.simulation.checker import Check, check_session
 from tests.simulation.fault_worker import POINTS
@@ -81,8 +83,8 @@ symbols = ["AA", "BB", "CC"]
 on = "1m"
 """
 _SETTLE_TIMEOUT_S = 180.0
-_QUIET_S = 25.0
-"""Longer than it takes until the parts of a killed worker are with others."""
+_QUIET_S = 10.0
+"""Longer than a worker may go without telling anew what it has not read."""
 
 
 class Plan(NamedTuple):
@@ -183,7 +185,7 @@ async def run_faults(
             console.print(f"{number:3} {time.monotonic() - began_s:5.1f} s  {text}")
         over.set()
         await feeding
-        await _settled(connection)
+        await _settled(connection, fleet)
         statuses = await fleet.stop()
         await keeping
         console.print(f"{fleet.restarts} restarts; exit statuses at the end {statuses}")
@@ -223,8 +225,15 @@ async def _strike(fault: str, fleet: Fleet, plan: Plan, rng: random.Random) -> s
     return await fleet.kill_broker(rng.uniform(1.0, 8.0))
 
 
-async def _settled(connection: Connection) -> None:
-    """Wait until nothing is written any more."""
+async def _settled(connection: Connection, fleet: Fleet) -> None:
+    """Wait until nothing is written any more, and every input has a worker that has taken all."""
+    specs = stage_specs(CONFIG, {}, BUILTIN)
+    inputs = {
+        (stage, topic, partition)
+        for stage, spec in specs.items()
+        for topic in spec.topics
+        for partition in range(TOPIC_BY_NAME[topic].partitions)
+    }
     looks: list[int] = []
     async with asyncio.timeout(_SETTLE_TIMEOUT_S):
         quiet_since = time.monotonic()
@@ -234,7 +243,9 @@ async def _settled(connection: Connection) -> None:
                 if topic.name != "system.snapshots.v1":
                     async for _ in read_to_end(connection, topic.name):
                         total += 1
-            if not looks or looks[-1] != total:
+            unread = await asyncio.get_running_loop().run_in_executor(None, fleet.unread)
+            is_read = unread is not None and inputs <= unread.keys() and not any(unread.values())
+            if not looks or looks[-1] != total or not is_read:
                 quiet_since = time.monotonic()
             looks.append(total)
             await asyncio.sleep(1.0)

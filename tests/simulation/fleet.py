@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from infra.kafka.node import Node
 from tests.simulation.fault_worker import POINTS
 
 _STOP_TIMEOUT_S = 30.0
+_TELL_S = 5.0
+_ADDRESS = re.compile(r"health and metrics on (http://\S+)")
 _WATCH_S = 0.3
 
 
@@ -26,6 +32,7 @@ class Fleet:
         self.restarts = 0
         self._config = config
         self._folder = folder
+        self._logs: dict[int, Path] = {}
         self._wanted = 0
         self._is_watching = True
 
@@ -40,7 +47,28 @@ class Fleet:
         )
         log.close()
         self.workers.append(worker)
+        self._logs[worker.pid] = Path(log.name)
         return worker
+
+    def unread(self) -> dict[tuple[str, str, int], int] | None:
+        """Return how many records of each stage's partitions wait; None if a worker is not up."""
+        found: dict[tuple[str, str, int], int] = {}
+        for worker in self.workers:
+            address = _ADDRESS.search(self._logs[worker.pid].read_text())
+            if address is None:
+                return None
+            try:
+                with urllib.request.urlopen(f"{address[1]}/metrics", timeout=_TELL_S) as answer:
+                    text = answer.read().decode()
+            except OSError:
+                return None
+            for family in text_string_to_metric_families(text):
+                for sample in family.samples:
+                    if sample.name == "millrace_lag_messages":
+                        of = sample.labels
+                        place = (of["stage"], of["topic"], int(of["partition"]))
+                        found[place] = max(int(sample.value), found.get(place, 0))
+        return found
 
     async def keep(self, count: int) -> None:
         """Keep this many workers alive until ``stop``."""

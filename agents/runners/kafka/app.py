@@ -21,6 +21,7 @@ FETCH_MAX_BYTES = 4 * 1024 * 1024
 SESSION_TIMEOUT_S = 10.0
 REBALANCE_TIMEOUT_S = 30.0
 COMMIT_INTERVAL_S = 0.5
+METADATA_MAX_AGE_MS = 3000
 _BUFFERED_BATCHES = 4
 
 
@@ -73,6 +74,9 @@ def new_app(
         broker_heartbeat_interval=SESSION_TIMEOUT_S / 5,
         broker_rebalance_timeout=REBALANCE_TIMEOUT_S,
         broker_request_timeout=timeout_s,
+        # A broker that has just come back may not know a topic yet: whoever deals partitions out
+        # then gives none of it to anybody, and looks again after this, not after five minutes.
+        consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
         # A part that is rebuilt from the log polls nothing for long; the worker itself watches
         # that it goes on.
         broker_max_poll_interval=3600.0,

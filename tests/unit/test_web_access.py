@@ -305,3 +305,13 @@ def test_scopes_of_topics_keep_the_inside_for_those_who_run_it() -> None:
     for topic in ("system.audit.v1", "system.snapshots.v1", "system.order-log.v1"):
         assert scope_of(topic) == ADMIN
     assert TRADE in SCOPES
+
+
+def test_key_of_another_process_is_known_in_the_second_in_which_it_is_made(tmp_path: Path) -> None:
+    gate, other = Gate(tmp_path), Gate(tmp_path)
+    first = gate.key("read")
+    assert gate.keys.find(first) is not None
+    assert gate.keys.find("mr_new_secret") is None
+    second = other.keys.make("new", ("read",), "new", "secret", 0, ())
+    assert second == "mr_new_secret"
+    assert gate.keys.find(second) is not None

@@ -121,20 +121,24 @@ class KeyFile:
     def known(self, key_id: str) -> ApiKey | None:
         """Return a key by its id if it may be used now."""
         self._look()
+        if key_id not in self._by_id:
+            self._look_now()  # it may have been made this very second
         key = self._by_id.get(key_id)
         return key if key is not None and key.is_good(self._now_ns()) else None
 
     def all(self) -> list[ApiKey]:
         """Return every key, revoked ones too, in the order they were made."""
-        self._looked_s = float("-inf")
-        self._look()
+        self._look_now()
         return list(self._by_id.values())
 
     def _look(self) -> None:
         """Read the file if it changed since the last look, a second ago at least."""
+        if self._clock_s() - self._looked_s >= _LOOK_AGAIN_S:
+            self._look_now()
+
+    def _look_now(self) -> None:
+        """Read the file if it changed since the last look."""
         now_s = self._clock_s()
-        if now_s - self._looked_s < _LOOK_AGAIN_S:
-            return
         try:
             found = self.path.stat()
             stamp = (found.st_mtime_ns, found.st_size, found.st_ino)

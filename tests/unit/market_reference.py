@@ -199,6 +199,7 @@ class Reference:
         self._change_source(code, -1)
         ticks = self.universe.price_grids[code].to_unit(price)
         units = self.universe.quantity_grids[code].to_unit(size)
+        late = []
         for j in self.intervals:
             found = bucket(self.universe, code, j, ts)
             if found is None:
@@ -206,9 +207,12 @@ class Reference:
             start, end = found
             bar = Bar(end, start, ts, ts, price, price, price, price, units, units * ticks, 1)
             if self._known >= end:
-                self._correct(code, j, bar)
+                late.append((end, j, bar))
             else:
                 self._grow(code, j, bar)
+        # An hour may end behind the day that it began in.
+        for _, j, bar in sorted(late, key=lambda item: item[:2]):
+            self._correct(code, j, bar)
 
     def _grow(self, code: int, j: int, bar: Bar) -> None:
         if (code, j) in self.open:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agents.market.config import MarketConfig
@@ -187,8 +187,15 @@ def streams(draw: st.DrawFn) -> list[Event]:
     return events
 
 
+LATE_OVER_MIDNIGHT: list[Event] = [
+    ("trade", 1614991200 * SECOND, 0, 99.95, 0.0),
+    ("trade", 1614987200 * SECOND, 1, 99.95, 0.0),
+]
+
+
 @settings(max_examples=300, deadline=None)
 @given(events=streams(), cuts=st.lists(st.tuples(st.integers(0, 60), st.booleans()), max_size=8))
+@example(events=LATE_OVER_MIDNIGHT, cuts=[])
 def test_stage_for_any_stream_and_any_cut_equals_the_event_by_event_reference(
     events: list[Event], cuts: list[tuple[int, bool]]
 ) -> None:

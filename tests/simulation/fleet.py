@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 import signal
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
-
-from prometheus_client.parser import text_string_to_metric_families
 
 from infra.kafka.node import Node
 from tests.simulation.fault_worker import POINTS
+from tests.simulation.worker_metrics import LAG, address_in, samples
 
 _STOP_TIMEOUT_S = 30.0
 _TELL_S = 5.0
-_ADDRESS = re.compile(r"health and metrics on (http://\S+)")
 _WATCH_S = 0.3
 
 
@@ -54,20 +50,17 @@ class Fleet:
         """Return how many records of each stage's partitions wait; None if a worker is not up."""
         found: dict[tuple[str, str, int], int] = {}
         for worker in self.workers:
-            address = _ADDRESS.search(self._logs[worker.pid].read_text())
+            address = address_in(self._logs[worker.pid])
             if address is None:
                 return None
             try:
-                with urllib.request.urlopen(f"{address[1]}/metrics", timeout=_TELL_S) as answer:
-                    text = answer.read().decode()
-            except OSError:
-                return None
-            for family in text_string_to_metric_families(text):
-                for sample in family.samples:
-                    if sample.name == "millrace_lag_messages":
+                for sample in samples(address, _TELL_S):
+                    if sample.name == LAG:
                         of = sample.labels
                         place = (of["stage"], of["topic"], int(of["partition"]))
                         found[place] = max(int(sample.value), found.get(place, 0))
+            except OSError:
+                return None
         return found
 
     async def keep(self, count: int) -> None:
@@ -116,8 +109,9 @@ class Fleet:
             worker = rng.choice(self.workers)
             worker.send_signal(signal.SIGSTOP)
         await asyncio.sleep(seconds)
-        if worker.poll() is None:
-            worker.send_signal(signal.SIGCONT)
+        for stopped in self.workers:
+            # Two may have come to the point before the file of the second was taken away.
+            stopped.send_signal(signal.SIGCONT)
         return f"SIGSTOP of worker {worker.pid} for {seconds:g} s {point}"
 
     async def _stopped_at(self, point: str) -> subprocess.Popen[bytes] | None:

@@ -15,13 +15,11 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 from infra.kafka.node import Node
@@ -36,6 +34,7 @@ from tests.generated import universe
 from tests.simulation.checker import Check
 from tests.simulation.faults import show
 from tests.simulation.soak_audit import Audit
+from tests.simulation.worker_metrics import LAG, address_in, samples
 
 _SYMBOLS = tuple(f"S{number:02}" for number in range(8))
 _INTERVAL = "1s"
@@ -186,21 +185,18 @@ class Workers:
         return Sample(*(sum(column) for column in zip(*found, strict=True)))
 
     def _sample(self, number: int) -> Sample:
-        words = self._logs[number].read_text().split()
-        address = next(word for word in words if word.startswith("http://"))
+        totals = {LAG: 0.0, "millrace_records_consumed_total": 0.0}
+        address = address_in(self._logs[number])
+        assert address is not None  # it has said that it is ready
         try:
-            with urllib.request.urlopen(f"{address}/metrics", timeout=_TELL_S) as answer:
-                text = answer.read().decode()
+            for item in samples(address, _TELL_S):
+                if item.name in totals:
+                    totals[item.name] += item.value
         except OSError:
             # It is about to end, and says why.
             self.processes[number].wait(_STOP_TIMEOUT_S)
             self.check_alive()
             raise
-        totals = {"millrace_lag_messages": 0.0, "millrace_records_consumed_total": 0.0}
-        for family in text_string_to_metric_families(text):
-            for item in family.samples:
-                if item.name in totals:
-                    totals[item.name] += item.value
         return Sample(_resident_mb(self.processes[number].pid), *totals.values())
 
     def stop(self) -> list[int]:

@@ -89,6 +89,22 @@ class OrderEvent(Record, gc=False, omit_defaults=True, tag="order_event"):
     status: OrderStatus
 
 
+class OrderInitialized(OrderEvent, gc=False, omit_defaults=True, tag="order_initialized"):
+    """The account stage asked for the order itself: no command of the account's input did.
+
+    It stands where the command would; what becomes of the order follows.
+    """
+
+    side: Side
+    quantity: Decimal
+    order_type: OrderType = OrderType.MARKET
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    time_in_force: TimeInForce = TimeInForce.GTC
+    is_reduce_only: bool = False
+    parent_order_id: str = ""
+
+
 class OrderDenied(OrderEvent, gc=False, omit_defaults=True, tag="order_denied"):
     """The risk gate refused the order before it was sent."""
 

@@ -33,7 +33,7 @@ class Topic(NamedTuple):
     description: str
 
 
-_ORDER_EVENTS = (
+ORDER_EVENT_TYPES: tuple[type[Any], ...] = (
     order_events.OrderDenied,
     order_events.OrderPendingApproval,
     order_events.OrderSubmitted,
@@ -50,6 +50,8 @@ _ORDER_EVENTS = (
     order_events.OrderReplaced,
     order_events.OrderUnknown,
 )
+"""What happens to an order, once somebody asked for it."""
+
 _VENUE_REPORTS = (
     order_events.VenueAccepted,
     order_events.VenueRejected,
@@ -181,7 +183,7 @@ CATALOGUE: tuple[Topic, ...] = (
     Topic(
         STRATEGY_INPUTS,
         "strategy_id",
-        (order_events.Fill, *_ORDER_EVENTS, control.StrategyCommand),
+        (order_events.Fill, *ORDER_EVENT_TYPES, control.StrategyCommand),
         4,
         _KEEP,
         False,
@@ -225,7 +227,7 @@ CATALOGUE: tuple[Topic, ...] = (
     Topic(
         ORDER_EVENTS,
         "account_id",
-        _ORDER_EVENTS,
+        (order_events.OrderInitialized, *ORDER_EVENT_TYPES),
         4,
         _KEEP,
         False,

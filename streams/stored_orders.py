@@ -13,6 +13,7 @@ from schemas.order_events import (
     OrderAccepted,
     OrderEvent,
     OrderFilled,
+    OrderInitialized,
     OrderPartiallyFilled,
     OrderReplaced,
     OrderSubmitted,
@@ -22,9 +23,14 @@ from streams.history import StoredOrder
 
 
 def folded(
-    command: SubmitOrder, events: Sequence[OrderEvent], receipts: Sequence[CommandReceipt]
+    command: SubmitOrder | OrderInitialized,
+    events: Sequence[OrderEvent],
+    receipts: Sequence[CommandReceipt],
 ) -> StoredOrder:
-    """Return an order as its command, the events behind it and its refusal leave it."""
+    """Return an order as its command, the events behind it and its refusal leave it.
+
+    An order of the account stage's own has no command but an ``OrderInitialized``.
+    """
     order = StoredOrder(
         command.account_id,
         command.strategy_id,

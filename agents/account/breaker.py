@@ -1,6 +1,6 @@
 """The circuit breaker: a latching state for each scope, and an epoch that counts the changes.
 
-ACTIVE lets orders pass, REDUCING only those that reduce exposure, HALTED none (cancels always
+ACTIVE lets orders pass, REDUCING only those that reduce a position, HALTED none (cancels always
 pass). The strictest of all scopes that concern an order holds. A breaker never resets itself.
 """
 
@@ -23,8 +23,7 @@ class Breakers(msgspec.Struct, gc=True):
     def change(self, scope: Scope, scope_id: str, state: BreakerState, reason: str) -> bool:
         """Put one scope into ``state``; return whether anything changed."""
         key = f"{scope}|{scope_id}"
-        known = self.states.get(key, BreakerState.ACTIVE)
-        if known == state:
+        if self.of(scope, scope_id) == state:
             return False
         if state is BreakerState.ACTIVE:
             self.states.pop(key, None)
@@ -35,10 +34,13 @@ class Breakers(msgspec.Struct, gc=True):
         self.epoch += 1
         return True
 
+    def of(self, scope: Scope, scope_id: str) -> BreakerState:
+        """Return what stands for one scope, whatever others say."""
+        return self.states.get(f"{scope}|{scope_id}", BreakerState.ACTIVE)
+
     def is_stricter(self, scope: Scope, scope_id: str, state: BreakerState) -> bool:
         """Return whether ``state`` is stricter than what stands for the scope."""
-        known = self.states.get(f"{scope}|{scope_id}", BreakerState.ACTIVE)
-        return _STRICTNESS[state] > _STRICTNESS[known]
+        return _STRICTNESS[state] > _STRICTNESS[self.of(scope, scope_id)]
 
     def effective(
         self, account_id: str, strategy_id: str, instrument_id: str

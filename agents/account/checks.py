@@ -10,7 +10,8 @@ those that value the account last. The first denial is the answer.
     INSTRUMENT_HALTED        the venue halted or closed it
     NOT_ALLOWED, DENY_LISTED allow and deny lists
     BREAKER_HALTED           breaker of a scope is HALTED
-    BREAKER_REDUCING         breaker is REDUCING and the order would not reduce exposure
+    BREAKER_REDUCING         breaker is REDUCING and the order reduces no position: neither its
+                             strategy's nor, unless the strategy's breaker is it, the account's
     OBSERVE_ONLY             autonomy mode lets no order go
     COMMAND_EXPIRED          the command lapsed before it was decided
     SESSION_CLOSED           outside the regular session, where a limit asks for it
@@ -21,7 +22,7 @@ those that value the account last. The first denial is the answer.
     NO_RATE                  the instrument's currency has no exchange rate
     NOTIONAL_BELOW_MIN, NOTIONAL_ABOVE_MAX
     PRICE_COLLAR             limit or stop price too far from the price decided on
-    REDUCE_ONLY              a reduce-only order that would not reduce
+    REDUCE_ONLY              a reduce-only order that would not reduce its strategy's position
     LONG_ONLY, NOT_SHORTABLE the order could make the position short
     OPEN_ORDERS, ORDER_RATE, DUPLICATE_INTENT, SELF_MATCH
     MAX_POSITION, MAX_POSITION_NOTIONAL      worst case, working orders included
@@ -46,11 +47,13 @@ from schemas.enums import (
     InstrumentState,
     OrderStatus,
     OrderType,
+    Scope,
     Side,
 )
 from schemas.values import decimal_text
 
 NS = 1_000_000_000
+_REDUCING = "only reducing orders"
 
 Check = Callable[[Intent], Denial | None]
 
@@ -80,8 +83,13 @@ def check_states(intent: Intent) -> Denial | None:
         known, scope = slot.breakers.effective(account_id, slot.strategy_id, slot.instrument_id)
         if known is BreakerState.HALTED:
             return Denial("BREAKER_HALTED", "new order", "no new orders", scope)
-        if known is BreakerState.REDUCING and not intent.is_reducing:
-            return Denial("BREAKER_REDUCING", "adds exposure", "only reducing orders", scope)
+        if known is BreakerState.REDUCING and not intent.is_closing():
+            if slot.breakers.of(Scope.STRATEGY, slot.strategy_id) is BreakerState.REDUCING:
+                scope = f"strategy {slot.strategy_id}"
+                held = f"the strategy holds {decimal_text(slot.position.quantity)}"
+                return Denial("BREAKER_REDUCING", "adds exposure", _REDUCING, scope, held)
+            if not intent.is_reducing:
+                return Denial("BREAKER_REDUCING", "adds exposure", _REDUCING, scope)
     if intent.autonomy is AutonomyMode.OBSERVE_ONLY:
         return Denial("OBSERVE_ONLY", "order", "no orders in this mode", "global")
     expires = intent.command.expires_at_ns
@@ -203,12 +211,14 @@ def check_notional(intent: Intent) -> Denial | None:
 def check_direction(intent: Intent) -> Denial | None:
     """Deny reduce-only orders that would not reduce, and shorts that nobody allows."""
     slot = intent.slot
-    if intent.command.is_reduce_only and not intent.is_reducing:
-        held = slot.holding.quantity
+    if intent.command.is_reduce_only:
+        held = slot.position.quantity
         if not held or (held > 0) == (intent.signed > 0):
-            limit = f"a position to reduce; held {decimal_text(held)}"
+            limit = (
+                f"a position of strategy {slot.strategy_id} to reduce; held {decimal_text(held)}"
+            )
             return Denial("REDUCE_ONLY", decimal_text(intent.signed), limit, "order")
-    if intent.signed < 0 and intent.worst < 0 and not intent.is_exit:
+    if intent.signed < 0 and intent.worst < 0 and not intent.is_net_exit:
         worst = decimal_text(intent.worst)
         if slot.limits.is_long_only:
             return Denial("LONG_ONLY", worst, "0", slot.scopes.scope("is_long_only"))

@@ -1,7 +1,9 @@
 """The checks that look at positions and at the account as a whole: position, losses, exposure.
 
-An order that only reduces passes the checks of positions and losses: they must never keep anybody
-from closing. Exposure counts working orders as if they filled.
+An order that only reduces, or closes what its strategy holds, passes the limits on positions,
+losses and exposure: they must never keep anybody from closing. What cash or margin does not carry
+is denied all the same: of opposite positions of two strategies, closing one lets the other's stand
+alone. Exposure counts working orders as if they filled.
 """
 
 from __future__ import annotations
@@ -16,8 +18,14 @@ from schemas.values import decimal_text
 
 def check_position(intent: Intent) -> Denial | None:
     """Deny a position above its limits, all working orders of the side counted."""
-    if intent.is_reducing:
-        return None
+    return None if intent.is_reducing else _unless_closing(intent, _position_denial(intent))
+
+
+def _unless_closing(intent: Intent, denial: Denial | None) -> Denial | None:
+    return None if denial is None or intent.is_closing() else denial
+
+
+def _position_denial(intent: Intent) -> Denial | None:
     slot = intent.slot
     limits, worst = slot.limits, abs(intent.worst)
     most = limits.max_position
@@ -34,8 +42,10 @@ def check_position(intent: Intent) -> Denial | None:
 
 def check_losses(intent: Intent) -> Denial | None:
     """Deny after too large a loss of the day, or too deep a fall from the peak."""
-    if intent.is_reducing:
-        return None
+    return None if intent.is_reducing else _unless_closing(intent, _loss_denial(intent))
+
+
+def _loss_denial(intent: Intent) -> Denial | None:
     slot = intent.slot
     account, equity = slot.account, intent.equity
     if slot.max_daily_loss is not None:
@@ -73,20 +83,10 @@ def check_exposure(intent: Intent) -> Denial | None:
     ):
         return None
     exposure.refresh()
-    bound = limits.max_gross_exposure
-    if bound is not None and exposure.gross_worst + added > bound:
-        scope = slot.scopes.scope("max_gross_exposure")
-        gross = decimal_text(exposure.gross_worst + added)
-        return Denial("GROSS_EXPOSURE", gross, decimal_text(bound), scope)
-    bound = limits.max_net_exposure
-    if bound is not None and not intent.is_reducing:
-        if intent.signed > 0:
-            net = abs(exposure.net_long_worst + intent.notional)
-        else:
-            net = abs(exposure.net_short_worst - intent.notional)
-        if net > bound:
-            scope = slot.scopes.scope("max_net_exposure")
-            return Denial("NET_EXPOSURE", decimal_text(net), decimal_text(bound), scope)
+    if not intent.is_reducing:
+        denial = _unless_closing(intent, _exposure_denial(intent, added))
+        if denial is not None:
+            return denial
     if is_cash:
         return _check_cash(intent)
     margin = intent.initial_margin
@@ -96,6 +96,26 @@ def check_exposure(intent: Intent) -> Denial | None:
             power = f"{excess / margin:.2f}"
             measured = decimal_text(added)
             return Denial("BUYING_POWER", measured, power, "account", "Reg-T initial margin")
+    return None
+
+
+def _exposure_denial(intent: Intent, added: Decimal) -> Denial | None:
+    slot = intent.slot
+    limits, exposure = slot.limits, slot.exposure
+    bound = limits.max_gross_exposure
+    if bound is not None and exposure.gross_worst + added > bound:
+        scope = slot.scopes.scope("max_gross_exposure")
+        gross = decimal_text(exposure.gross_worst + added)
+        return Denial("GROSS_EXPOSURE", gross, decimal_text(bound), scope)
+    bound = limits.max_net_exposure
+    if bound is not None:
+        if intent.signed > 0:
+            net = abs(exposure.net_long_worst + intent.notional)
+        else:
+            net = abs(exposure.net_short_worst - intent.notional)
+        if net > bound:
+            scope = slot.scopes.scope("max_net_exposure")
+            return Denial("NET_EXPOSURE", decimal_text(net), decimal_text(bound), scope)
     return None
 
 

@@ -36,13 +36,15 @@ class Intent:
     """An order that asks to go, at ``now_ns`` (int64 ns UTC).
 
     ``signed`` is its quantity, negative when it sells; ``worst`` the position if this order and all
-    that work on its side fill. ``is_reducing``: it makes the net position smaller whatever else
-    fills; ``is_exit``: and is reduce-only, so no bound on its size holds it. ``price``
-    is what it was decided on, on the grid, None if there is none; ``order_price``
-    is at which it counts: its limit, else ``price``. ``unit`` and ``notional`` are the worth of one
-    unit and of the order in the account's base currency at that price (0 without price or rate:
-    ``check_price`` denies such an order before anything looks at them). ``equity`` is the account's
-    marked equity, for the loss checks.
+    that work on its side fill. ``is_exit``: it is reduce-only and no larger than what its strategy
+    holds against it, so no bound on its size holds it: the venue fills no more of it than is held.
+    ``is_reducing``: it makes the account's net position smaller whatever else fills, or is an exit;
+    ``is_closing()`` is the same of the strategy's own position. The two differ where strategies of
+    an account hold the opposite of each other. ``price`` is what it was decided on, on the grid,
+    None if there is none; ``order_price`` is at which it counts: its limit, else ``price``.
+    ``unit`` and ``notional`` are the worth of one unit and of the order in the account's base
+    currency at that price (0 without price or rate: ``check_price`` denies such an order before
+    anything looks at them). ``equity`` is the account's marked equity, for the loss checks.
     """
 
     __slots__ = (
@@ -52,6 +54,7 @@ class Intent:
         "equity",
         "initial_margin",
         "is_exit",
+        "is_net_exit",
         "is_reducing",
         "notional",
         "now_ns",
@@ -83,17 +86,17 @@ class Intent:
         held = holding.quantity
         if command.side is Side.BUY:
             self.signed = quantity
-            others = ZERO if command.is_reduce_only else holding.working_buy
-            self.worst = held + holding.working_buy + quantity
-            # Reducing only if the position stays on its side even when all that works fills; a
-            # reduce-only order cannot turn it: the venue fills no more of it than is held then.
-            self.is_reducing = held < 0 and quantity + others <= -held
+            against, working = -held, holding.working_buy
+            self.worst = held + working + quantity
         else:
             self.signed = -quantity
-            others = ZERO if command.is_reduce_only else holding.working_sell
-            self.worst = held - holding.working_sell - quantity
-            self.is_reducing = held > 0 and quantity + others <= held
-        self.is_exit = command.is_reduce_only and self.is_reducing
+            against, working = held, holding.working_sell
+            self.worst = held - working - quantity
+        # Reducing only if the position stays on its side even when all that works fills; an exit
+        # cannot turn its own: the venue fills no more of it than its strategy holds then.
+        self.is_exit = command.is_reduce_only and quantity <= self._held_against()
+        self.is_net_exit = self.is_exit and quantity <= against
+        self.is_reducing = self.is_exit or quantity + working <= against
         decided = command.decision_price
         price = _on_grid(slot, decided) if decided > 0 else book.price(slot)
         order_price = price if command.limit_price is None else command.limit_price
@@ -105,6 +108,30 @@ class Intent:
         else:
             self.unit = order_price if slot.is_plain else order_price * factor
             self.notional = quantity * self.unit
+
+    def _held_against(self) -> Decimal:
+        """Return what the strategy holds on the other side, negative if it is on the order's."""
+        own = self.slot.position.quantity
+        return own if self.signed < 0 else -own
+
+    def is_closing(self) -> bool:
+        """Return whether the order makes its strategy's position smaller whatever else fills.
+
+        Walks the account's open orders, so checks ask only when they are about to deny.
+        """
+        room = self._held_against() - self.command.quantity
+        if self.is_exit or room < 0:
+            return self.is_exit
+        for order_id in self.slot.account.open_orders:
+            order = self.slot.account.orders[order_id]
+            other = order.command
+            if (
+                other.strategy_id == self.command.strategy_id
+                and other.instrument_id == self.command.instrument_id
+                and other.side is self.command.side
+            ):
+                room -= order.leaves() + order.pending_increase
+        return room >= 0
 
     def added_exposure(self) -> Decimal:
         """Return by how much the instrument's worst case grows, in units (0 if it does not)."""

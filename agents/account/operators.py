@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from agents.account.state import Account, Holding, Order
 from agents.processor import Outbox
 from schemas.commands import SubmitOrder
-from schemas.enums import BreakerState, KillAction, OrderType, Scope, Side
+from schemas.enums import BreakerState, KillAction, OrderStatus, OrderType, Scope, Side
 from schemas.identifiers import derived_id
 from schemas.instruments import CorporateAction, Instrument
+from schemas.order_events import OrderInitialized
 from schemas.risk import Kill, SetBreaker, SetLimits
-from schemas.topics import RISK_LIMITS
+from schemas.topics import ORDER_EVENTS, RISK_LIMITS
 from schemas.values import ZERO
 
 if TYPE_CHECKING:
@@ -99,21 +100,18 @@ def _flatten(
         strategy_id, instrument_id = key.split("|", 1)
         if not position.quantity or not _is_concerned(command, account, strategy_id, instrument_id):
             continue
-        event_id = derived_id(f"flatten:{account.config.account_id}", command.event_id, ordinal)
-        submit = SubmitOrder(
-            event_id,
-            now_ns,
-            event_id,
-            command.event_id,
-            account.config.account_id,
-            strategy_id,
-            f"flatten-{event_id}",
-            instrument_id,
-            Side.SELL if position.quantity > 0 else Side.BUY,
-            abs(position.quantity),
-            OrderType.MARKET,
-            is_reduce_only=True,
+        account_id = account.config.account_id
+        event_id = derived_id(f"flatten:{account_id}", command.event_id, ordinal)
+        order_id = f"flatten-{event_id}"
+        cause = command.event_id
+        head = (event_id, now_ns, order_id, cause, account_id, strategy_id, order_id, instrument_id)
+        side = Side.SELL if position.quantity > 0 else Side.BUY
+        quantity, kind = abs(position.quantity), OrderType.MARKET
+        begun = OrderInitialized(
+            *head, OrderStatus.INITIALIZED, side, quantity, kind, is_reduce_only=True
         )
+        out.append((ORDER_EVENTS, begun))
+        submit = SubmitOrder(*head, side, quantity, kind, is_reduce_only=True)
         stage.submit(submit, now_ns, out)
         ordinal += 1
     return ordinal

@@ -162,12 +162,15 @@ FLOWS = (
             *("side", "quantity", "order_type", "limit_price", "stop_price", "time_in_force"),
             "parent_order_id",
         ),
-        ((t.ACCOUNT_INPUTS, (commands.SubmitOrder,)),),
+        (
+            (t.ACCOUNT_INPUTS, (commands.SubmitOrder,)),
+            (t.ORDER_EVENTS, (order_events.OrderInitialized,)),
+        ),
     ),
     Flow(
         "order_events",
         (*_ORDER, "status", "code", "detail", "cumulative_quantity", "average_price"),
-        ((t.ORDER_EVENTS, t.TOPIC_BY_NAME[t.ORDER_EVENTS].values),),
+        ((t.ORDER_EVENTS, t.ORDER_EVENT_TYPES),),
     ),
     Flow(
         "order_receipts",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,6 +17,7 @@ import pytest
 
 from infra.run_store import JournalRuns
 from schemas import topics as t
+from schemas.envelope import Header
 from streams.database.connecting import Database
 from streams.database.journals import JournalSource
 from streams.database.queries import StoredHistory
@@ -23,7 +25,8 @@ from streams.database.sinks import Sink
 from streams.history import History
 from streams.journal import JournalReader, published
 from streams.memory_log import MemoryLog
-from tests.database_case import record_run
+from tests.database_case import record_told_run
+from tests.unit.account_records import kill, set_breaker
 from web.app import WebSettings, create_app
 from web.runs import RunStore
 from web.times import day_text, format_time
@@ -119,9 +122,20 @@ def partly(journal: Path, run_id: str, history_max: int) -> MemoryLog:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a data folder with a recorded run; a run that is recorded anew is another one."""
+    """Return a data folder with a recorded run; a run that is recorded anew is another one.
+
+    Its positions are flattened twice, the second time behind a breaker that lets nothing pass.
+    """
     folder = tmp_path_factory.mktemp("asked")
-    record_run(folder / "runs" / RUN / "journal", RUN)
+    told: dict[int, list[tuple[str, Header]]] = {
+        4: [(t.ACCOUNT_INPUTS, kill("FLATTEN", at=4))],
+        7: [
+            (t.ACCOUNT_INPUTS, set_breaker("HALTED", at=7)),
+            (t.ACCOUNT_INPUTS, kill("FLATTEN", at=7)),
+            (t.ACCOUNT_INPUTS, set_breaker("ACTIVE", at=7)),
+        ],
+    }
+    asyncio.run(record_told_run(folder / "runs" / RUN / "journal", RUN, told))
     return folder
 
 
@@ -164,6 +178,7 @@ LISTS: tuple[tuple[str, str], ...] = (
     ("/api/risk/breaker/changes", "changes"),
     ("/api/strategies/cross-AA/signals", "signals"),
     ("/api/strategies/cross-BB/signals?symbol=BB", "signals"),
+    ("/api/orders?status=DENIED", "orders"),
 )
 
 
@@ -175,7 +190,11 @@ async def test_lists_are_the_same_from_memory_from_the_database_and_from_both(
         expected = await scene.memory.pages(path, name)
         for which, client in scene.others.items():
             assert await client.pages(path, name) == expected, (which, path)
-    assert len(await scene.memory.pages("/api/orders", "orders")) > 50
+    orders = await scene.memory.pages("/api/orders", "orders")
+    assert len(orders) > 50
+    flatten = [order for order in orders if order["client_order_id"].startswith("flatten-")]
+    assert {order["status"] for order in flatten} >= {"FILLED", "DENIED"}
+    assert all(order["quantity"] and order["side"] for order in flatten)
 
 
 async def test_spans_of_time_are_the_same(scene: Scene) -> None:
@@ -197,7 +216,8 @@ async def test_spans_of_time_are_the_same(scene: Scene) -> None:
 
 async def test_one_order_and_its_life_are_the_same(scene: Scene) -> None:
     orders = await scene.memory.pages("/api/orders", "orders", 100)
-    for order in (orders[0], orders[len(orders) // 2], orders[-1]):
+    is_flatten = {order["client_order_id"].startswith("flatten-"): order for order in orders}
+    for order in (orders[0], orders[len(orders) // 2], orders[-1], *is_flatten.values()):
         name, account = order["client_order_id"], order["account_id"]
         paths = (
             f"/api/orders/{name}",
@@ -209,11 +229,15 @@ async def test_one_order_and_its_life_are_the_same(scene: Scene) -> None:
             expected = await scene.memory.get(path)
             for which, client in scene.others.items():
                 assert await client.get(path) == expected, (which, path)
-        assert len((await scene.memory.get(paths[3]))["events"]) > 1
+        is_denied = order["status"] == "DENIED"
+        assert len((await scene.memory.get(paths[3]))["events"]) > (0 if is_denied else 1)
         causes = _stored_links(await scene.memory.get(f"/api/orders/{name}/causes"))
-        assert {"strategy_signal", "submit_order", "risk_decision"} <= {
-            link["type"] for link in causes
-        }
+        asked = (
+            {"kill", "order_initialized"}
+            if name.startswith("flatten-")
+            else {"strategy_signal", "submit_order"}
+        )
+        assert asked | {"risk_decision"} <= {link["type"] for link in causes}
         for which, client in scene.others.items():
             assert _stored_links(await client.get(f"/api/orders/{name}/causes")) == causes, which
     for client in scene.others.values():

@@ -264,36 +264,20 @@ def test_queries_answer(server: Server) -> None:
     assert server.get("/openapi.json").body["openapi"] == "3.1.0"
 
 
-@pytest.fixture
-def flat(server: Server) -> Iterator[Server]:
-    """Give the server while its strategy is stopped and flat.
-
-    Whether an order reduces is judged by what the account holds over all strategies.
-    """
-    stopped = server.post("/api/strategies/demo/stop", {})
-    assert stopped.status in (200, 202), stopped
-    server.until(lambda: server.get("/api/strategies/demo").body["status"] == "STOPPED")
-    scope = {"scope": "STRATEGY", "scope_id": "demo"}
-    server.post("/api/risk/kill", {"action": "flatten", "reason": "test", **scope})
-    server.until(lambda: server.get("/api/positions?strategy_id=demo").body["count"] == 0)
-    yield server
-    server.post("/api/strategies/demo/start", {})
-
-
-def test_order_is_filled_and_its_id_stands_for_it(flat: Server) -> None:
+def test_order_is_filled_and_its_id_stands_for_it(server: Server) -> None:
     order = {"symbol": "IBM", "side": "BUY", "quantity": 10, "client_order_id": "ref-1"}
     mine = "/api/positions/IBM"
     query = "strategy_id=manual"
 
-    first = flat.post("/api/orders?wait=filled&timeout_s=30", order)
-    again = flat.post("/api/orders?timeout_s=30", order)
-    other = flat.post("/api/orders?timeout_s=30", {**order, "quantity": 11})
-    flat.until(lambda: flat.get(f"{mine}?{query}").status == 200)
-    held = flat.get(f"{mine}?{query}").body["positions"][0]
-    lots = flat.get(f"{mine}/lots?{query}").body["positions"][0]
+    first = server.post("/api/orders?wait=filled&timeout_s=30", order)
+    again = server.post("/api/orders?timeout_s=30", order)
+    other = server.post("/api/orders?timeout_s=30", {**order, "quantity": 11})
+    server.until(lambda: server.get(f"{mine}?{query}").status == 200)
+    held = server.get(f"{mine}?{query}").body["positions"][0]
+    lots = server.get(f"{mine}/lots?{query}").body["positions"][0]
     close = f"{mine}?{query}&wait=filled&timeout_s=30&client_order_id=ref-1-close"
-    closed = flat.request("DELETE", close)
-    repeated = flat.request("DELETE", close)
+    closed = server.request("DELETE", close)
+    repeated = server.request("DELETE", close)
 
     assert (first.status, first.body["status"]) == (200, "FILLED"), first.body
     assert again.body["status"] == "FILLED"
@@ -301,6 +285,45 @@ def test_order_is_filled_and_its_id_stands_for_it(flat: Server) -> None:
     assert (held["quantity"], lots["is_complete"]) == (10, True)
     assert (closed.status, closed.body["status"]) == (200, "FILLED"), closed.body
     assert (repeated.status, repeated.body) == (200, closed.body)
+
+
+def test_flatten_closes_opposite_positions_and_tells_what_it_could_not(server: Server) -> None:
+    for strategy, side, quantity in (("a", "SELL", 100), ("b", "BUY", 40)):
+        order = {"symbol": "IBM", "side": side, "quantity": quantity, "strategy_id": strategy}
+        filled = server.post("/api/orders?wait=filled&timeout_s=30", order)
+        assert filled.body["status"] == "FILLED", filled.body
+    server.until(lambda: len(held(server, "a", "b")) == 2)
+
+    server.post("/api/risk/breaker/trip", {"reason": "test"})
+    server.until(lambda: server.get("/api/risk/breaker").body["state"] == "HALTED")
+    halted = server.post("/api/risk/kill", {"action": "flatten", "reason": "test"})
+    server.post("/api/risk/breaker/reset", {"reason": "over"})
+    server.post("/api/risk/kill", {"action": "stop_entries", "reason": "test"})
+    server.until(lambda: server.get("/api/risk/breaker").body["state"] == "REDUCING")
+    half = server.request(
+        "DELETE", "/api/positions/IBM?strategy_id=b&percentage=50&wait=filled&timeout_s=30"
+    )
+    server.post("/api/risk/kill", {"action": "flatten", "reason": "test"})
+    server.until(lambda: not held(server, "a", "b"))
+    server.post("/api/risk/breaker/reset", {"reason": "over"})
+    server.until(lambda: server.get("/api/risk/breaker").body["state"] == "ACTIVE")
+
+    assert halted.status == 202
+    server.until(lambda: len(denied(server)) >= 2)
+    assert {(o["side"], o["quantity"]) for o in denied(server)} >= {("BUY", 100), ("SELL", 40)}
+    assert (half.status, half.body["status"], half.body["filled_quantity"]) == (200, "FILLED", 20)
+
+
+def held(server: Server, *strategies: str) -> list[Any]:
+    """Return the open positions of some strategies."""
+    positions = server.get("/api/positions").body["positions"]
+    return [p for p in positions if p["strategy_id"] in strategies]
+
+
+def denied(server: Server) -> list[Any]:
+    """Return the orders of a flatten that were denied."""
+    orders = server.get("/api/orders?status=DENIED").body["orders"]
+    return [o for o in orders if o["client_order_id"].startswith("flatten-")]
 
 
 def test_resting_order_is_replaced_and_canceled(server: Server) -> None:

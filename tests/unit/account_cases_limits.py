@@ -83,7 +83,7 @@ BY_ORDER = [
         [submit(side="SELL", is_reduce_only=True)],
         [*traded("b", "BUY", "1", "10"), submit(side="SELL", is_reduce_only=True)],
         "-1",
-        "a position to reduce; held 0",
+        "a position of strategy s to reduce; held 0",
         "order",
     ),
     Case(
@@ -91,7 +91,7 @@ BY_ORDER = [
         [submit(is_reduce_only=True)],
         [submit(side="SELL", is_reduce_only=True)],
         "1",
-        "a position to reduce; held 1",
+        "a position of strategy s to reduce; held 1",
         "order",
         name="same side",
         before=traded("b", "BUY", "1", "10"),

@@ -131,6 +131,11 @@ class NaiveLedger:
                 position.dividends += paid
                 cash[action.currency] += paid
 
+    def of(self, account_id: str, strategy_id: str, instrument_id: str) -> Fraction:
+        """Return what one strategy holds of an instrument."""
+        position = self.positions.get((account_id, strategy_id, instrument_id))
+        return Fraction(0) if position is None else position.quantity
+
     def held(self, account_id: str) -> dict[str, Fraction]:
         """Return what an account holds of each instrument, its strategies together."""
         sums: dict[str, Fraction] = defaultdict(Fraction)
@@ -190,21 +195,33 @@ class NaiveStage:
             for (owner, _), order in self.orders.items()
             if owner == account_id and order is not old
         ]
-        working = sum(
-            order.may_trade()
+        beside = [
+            order
             for order in others
             if order.command.instrument_id == instrument_id and order.command.side is command.side
-        )
+        ]
+        working = sum(order.may_trade() for order in beside)
         held = self.ledger.held(account_id)[instrument_id]
         sign = 1 if command.side is Side.BUY else -1
-        reduces = sign * held < 0 and working + quantity <= abs(held)
+        own = self.ledger.of(account_id, command.strategy_id, instrument_id)
+        own_working = sum(
+            order.may_trade()
+            for order in beside
+            if order.command.strategy_id == command.strategy_id and not command.is_reduce_only
+        )
+        reduces = (sign * held < 0 and working + quantity <= abs(held)) or (
+            sign * own < 0 and own_working + quantity <= abs(own)
+        )
         if self.breaker is BreakerState.HALTED:
             return "BREAKER_HALTED"
         if self.breaker is BreakerState.REDUCING and not reduces:
             return "BREAKER_REDUCING"
         if not command.decision_price and instrument_id not in self.prices:
             return "NO_PRICE"
-        if sum(order.status in OPEN for order in others) >= self.open_orders_max:
+        if command.is_reduce_only and sign * own >= 0:
+            return "REDUCE_ONLY"
+        is_exit = command.is_reduce_only and quantity <= abs(own)
+        if not is_exit and sum(order.status in OPEN for order in others) >= self.open_orders_max:
             return "OPEN_ORDERS"
         if not reduces and abs(held + sign * (working + quantity)) > self.position_max:
             return "MAX_POSITION"

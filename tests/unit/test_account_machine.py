@@ -124,6 +124,7 @@ class AccountMachine(RuleBasedStateMachine):
         number=ticks,
         is_limit=st.booleans(),
         is_decided=st.sampled_from((True, True, True, False)),
+        is_reduce_only=st.booleans(),
     )
     def submit(self, **wish: Any) -> None:
         """Ask for an order."""
@@ -159,6 +160,7 @@ class AccountMachine(RuleBasedStateMachine):
         number: int,
         is_limit: bool,
         is_decided: bool,
+        is_reduce_only: bool = False,
     ) -> NaiveOrder:
         """Give a new order."""
         text = text_of(name, number)
@@ -171,6 +173,7 @@ class AccountMachine(RuleBasedStateMachine):
             account_id=whose,
             strategy_id=strategy,
             decision_price=float(text) if is_decided else 0.0,
+            is_reduce_only=is_reduce_only,
             at=self.at,
         )
         code = self.naive.submit(command)

@@ -199,6 +199,19 @@ def test_flatten_is_pending_until_the_positions_are_flat(run: Run, client: TestC
     assert (done.status_code, done.json()["open_positions"]) == (200, [])
 
 
+def test_flatten_that_is_denied_says_so_and_lists_its_order_whole(client: TestClient) -> None:
+    response = client.post("/api/risk/kill", json={"action": "flatten", "reason": "halted"})
+    order = client.get("/api/orders/f-1").json()
+
+    assert response.status_code == 202
+    assert response.json()["warning"] == (
+        "1 of its orders denied, these positions stand: "
+        "momentum/SPY.ARCX: BREAKER_HALTED no new orders"
+    )
+    assert (order["side"], order["quantity"], order["order_type"]) == ("SELL", 10, "MARKET")
+    assert (order["status"], order["code"]) == ("DENIED", "BREAKER_HALTED")
+
+
 @pytest.mark.parametrize(
     ("fields", "pointer"),
     [

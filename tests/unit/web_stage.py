@@ -22,6 +22,7 @@ from schemas.enums import (
     KillAction,
     OrderStatus,
     ReceiptOutcome,
+    Side,
     StrategyAction,
     StrategyStatus,
 )
@@ -32,6 +33,7 @@ from schemas.order_events import (
     OrderDenied,
     OrderEvent,
     OrderFilled,
+    OrderInitialized,
     OrderPendingApproval,
     OrderPendingCancel,
     OrderReplaced,
@@ -124,7 +126,10 @@ def on_replace(_log: MemoryLog, record: ReplaceOrder) -> Records:
 
 
 def on_kill(log: MemoryLog, record: Kill) -> Records:
-    """Stop entries, or ask for the cancel of all orders that were submitted and did not end."""
+    """Stop entries, or ask for the cancel of all orders that were submitted and did not end.
+
+    A flatten does nothing; one for the reason ``halted`` is denied for the strategy momentum.
+    """
     if record.action is KillAction.STOP_ENTRIES:
         changed = BreakerChanged(
             f"k-{record.event_id}",
@@ -140,7 +145,7 @@ def on_kill(log: MemoryLog, record: Kill) -> Records:
         )
         return [(t.RISK_BREAKER, changed)]
     if record.action is not KillAction.CANCEL_ALL:
-        return []
+        return denied_flatten(record) if record.reason == "halted" else []
     orders: dict[str, SubmitOrder] = {}
     for item in log.read(t.ACCOUNT_INPUTS, 0, 1000):
         if isinstance(item.record, SubmitOrder):
@@ -155,6 +160,18 @@ def on_kill(log: MemoryLog, record: Kill) -> Records:
         for name, order in orders.items()
         if name not in ended
     ]
+
+
+def denied_flatten(record: Kill) -> Records:
+    """Return the order of a flatten, and its denial."""
+    head = (record.ts_event_ns, "f-1", record.event_id, "paper", "momentum", "f-1", "SPY.ARCX")
+    begun = OrderInitialized(
+        f"i-{record.event_id}", *head, OrderStatus.INITIALIZED, Side.SELL, Decimal(10)
+    )
+    denied = OrderDenied(
+        f"d-{record.event_id}", *head, OrderStatus.DENIED, "BREAKER_HALTED", "no new orders"
+    )
+    return [(t.ORDER_EVENTS, begun), (t.ORDER_EVENTS, denied)]
 
 
 def on_approve(_log: MemoryLog, record: ApproveOrder) -> Records:

@@ -136,7 +136,8 @@ class KillAnswer(msgspec.Struct):
     """What stands after an act of stopping: the breaker, open orders and positions of its scope.
 
     ``is_complete`` is false where this process began late and may not know of all open orders.
-    ``warning`` says what is doubtful about the scope's name, which may be mistyped.
+    ``warning`` says what is doubtful about the scope's name, which may be mistyped, or which orders
+    of a flatten were denied.
     """
 
     action: str

@@ -19,6 +19,8 @@ from web.routes.scope_names import doubt
 from web.scopes import RISK_WRITE
 from web.views.orders import OrderRow
 
+_DENIED_TOLD = 5
+
 Act = Literal["stop_entries", "cancel_all", "flatten", "STOP_ENTRIES", "CANCEL_ALL", "FLATTEN"]
 
 
@@ -26,7 +28,8 @@ class KillRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Stop within a scope; ``scope_id`` is its name, empty for GLOBAL.
 
     ``stop_entries`` lets only orders pass that reduce, ``cancel_all`` takes out every open order,
-    ``flatten`` sends an order against every position. An account that the run does not have is
+    ``flatten`` sends an order against every position, which the gate judges: what it denies is told
+    in ``warning``. An account that the run does not have is
     refused; a strategy that nothing bears yet is taken, and the answer says so.
     """
 
@@ -80,9 +83,26 @@ async def kill(context: Context, call: Call[NoQuery, KillRequest]) -> answers.Ki
             for p in open_positions(context, request.scope, scope_id)
         ],
         is_complete,
-        warning=doubt(context, request.scope, scope_id),
+        warning=doubt(context, request.scope, scope_id) or denied_text(context, command),
     )
     return answer if is_whole else Reply(202, answer, {"Location": "/api/risk"})
+
+
+def denied_text(context: Context, command: Kill) -> str:
+    """Return which orders of an act were denied and why, empty if none was."""
+    rows = []
+    for row in context.views.orders.newest_first():
+        if row.created_ns < command.ts_event_ns:
+            break
+        if row.cause_id == command.event_id and row.status is OrderStatus.DENIED:
+            rows.append(f"{row.strategy_id}/{row.instrument_id}: {row.code} {row.detail}")
+    if not rows:
+        return ""
+    return (
+        f"{len(rows)} of its orders denied, these positions stand: "
+        + "; ".join(reversed(rows[:_DENIED_TOLD]))
+        + (" and more" if len(rows) > _DENIED_TOLD else "")
+    )
 
 
 def open_orders(context: Context, scope: Scope, scope_id: str) -> list[OrderRow]:

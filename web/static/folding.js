@@ -151,7 +151,7 @@ export class RunState {
 
   #orderEvent(r) {
     const changes = { strategy_id: r.strategy_id, instrument_id: r.instrument_id, status: r.status };
-    if (r.type === "order_submitted") Object.assign(changes, { side: r.side, quantity: r.quantity, order_type: r.order_type });
+    if (r.type === "order_submitted" || r.type === "order_initialized") Object.assign(changes, { side: r.side, quantity: r.quantity, order_type: r.order_type });
     if (r.cumulative_quantity) Object.assign(changes, { filled: r.cumulative_quantity, average: r.average_price });
     if (r.type === "order_denied" || r.type === "order_rejected") Object.assign(changes, { code: r.code, detail: r.detail ?? "" });
     Object.assign(this.#order(r), changes);

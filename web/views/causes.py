@@ -17,10 +17,12 @@ from schemas.order_events import (
     Fill,
     OrderDenied,
     OrderFilled,
+    OrderInitialized,
     OrderPartiallyFilled,
     OrderPendingApproval,
     OrderSubmitted,
 )
+from schemas.risk import Kill
 from schemas.topics import (
     ACCOUNT_INPUTS,
     MARKET_BARS,
@@ -58,7 +60,7 @@ class Causes:
     def apply(self, item: Published) -> None:
         """Take in one record of any topic."""
         record: Any = item.record
-        if item.topic in _MARKET:
+        if item.topic in _MARKET or isinstance(record, Kill):
             self._events[record.event_id] = item
             _bound(self._events, self._events_max)
         elif item.topic == STRATEGY_SIGNALS:
@@ -84,7 +86,7 @@ class Causes:
 
     def _causes_of(self, item: Published) -> Iterator[tuple[str, Published | None]]:
         record = item.record
-        if isinstance(record, SubmitOrder) and record.causation_id:
+        if isinstance(record, (SubmitOrder, OrderInitialized)) and record.causation_id:
             yield record.causation_id, self._known(record.causation_id)
             signal = self._signals.get((record.strategy_id, record.causation_id))
             if signal is not None:
@@ -104,7 +106,7 @@ class Causes:
         if len(records) < _RECORDS_MAX:
             # A fill stands on two topics; the first is where it came from.
             records.setdefault(record.event_id, item)
-        if isinstance(record, SubmitOrder):
+        if isinstance(record, (SubmitOrder, OrderInitialized)):
             self._name(record.causation_id)
         elif isinstance(record, Fill):
             self._name(record.market_event_id)
@@ -118,6 +120,7 @@ class Causes:
 
 _RANKS: dict[type[Any], int] = {
     SubmitOrder: 2,
+    OrderInitialized: 2,
     OrderSubmitted: 5,
     OrderDenied: 5,
     OrderPendingApproval: 5,

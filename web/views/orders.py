@@ -19,6 +19,7 @@ from schemas.order_events import (
     OrderDenied,
     OrderEvent,
     OrderFilled,
+    OrderInitialized,
     OrderPartiallyFilled,
     OrderPendingApproval,
     OrderReplaced,
@@ -42,7 +43,8 @@ OrderKey = tuple[str, str]
 class OrderRow(msgspec.Struct, kw_only=True):
     """One order; fields that no record has told yet are None.
 
-    ``place`` is that of the command which asked for it, of its first event while that is unknown.
+    ``place`` is that of the command which asked for it, of its first event while that is unknown;
+    ``cause_id`` is the record that made somebody ask.
     """
 
     place: RecordPlace
@@ -63,6 +65,7 @@ class OrderRow(msgspec.Struct, kw_only=True):
     code: str = ""
     detail: str = ""
     submit_id: str = ""
+    cause_id: str = ""
     created_ns: int
     updated_ns: int
     events: deque[OrderEvent]
@@ -142,10 +145,10 @@ class OrderBook:
         A second command with the same id changes nothing.
         """
         self.commands.see(item)
-        command = item.record
-        if not isinstance(command, SubmitOrder):
-            return
-        place = place_of(item)
+        if isinstance(item.record, SubmitOrder):
+            self._begin(item.record, place_of(item))
+
+    def _begin(self, command: SubmitOrder | OrderInitialized, place: RecordPlace) -> None:
         row = self._orders.get((command.account_id, command.client_order_id))
         if row is None:
             row = self._add(command, place)
@@ -155,7 +158,7 @@ class OrderBook:
         else:
             # Its events came first, by another topic.
             self._move(row, place)
-        row.submit_id = command.event_id
+        row.submit_id, row.cause_id = command.event_id, command.causation_id
         row.side, row.order_type, row.time_in_force = (
             command.side,
             command.order_type,
@@ -172,6 +175,9 @@ class OrderBook:
         """Take in what happened to an order."""
         self.life.see(item)
         event: OrderEvent = item.record  # type: ignore[assignment]
+        if isinstance(event, OrderInitialized):
+            self._begin(event, place_of(item))
+            return
         key = (event.account_id, event.client_order_id)
         row = self._orders.get(key) or self._add(event, place_of(item))
         was_closed = row.status in CLOSED

@@ -387,10 +387,14 @@ def runs_list() -> None:
         console.print(line, markup=False, soft_wrap=True)
 
 
-def _import(kind: SourceKind, path: str, into: Path, symbols: str) -> None:
+def _import(
+    kind: SourceKind, path: str, into: Path, symbols: str, is_bar_start: bool = False
+) -> None:
     from infra.imports import run_import
 
-    run_import(kind, Path(path), into, _symbols(symbols), console=console, errors=errors)
+    run_import(
+        kind, Path(path), into, _symbols(symbols), is_bar_start, console=console, errors=errors
+    )
 
 
 @import_app.command(name="lean")
@@ -410,7 +414,7 @@ def import_lean(path: str, *, into: Path, symbols: str = "") -> None:
 
 
 @import_app.command(name="csv")
-def import_csv(path: str, *, into: Path, symbols: str = "") -> None:
+def import_csv(path: str, *, into: Path, symbols: str = "", bar_start: bool = False) -> None:
     """Import a CSV file.
 
     Parameters
@@ -421,12 +425,14 @@ def import_csv(path: str, *, into: Path, symbols: str = "") -> None:
         the folder of the imported set; importing twice adds nothing
     symbols
         comma-separated; all without it
+    bar_start
+        the timestamp of bars is their start; without it, their close
     """
-    _import("csv", path, into, symbols)
+    _import("csv", path, into, symbols, bar_start)
 
 
 @import_app.command(name="parquet")
-def import_parquet(path: str, *, into: Path, symbols: str = "") -> None:
+def import_parquet(path: str, *, into: Path, symbols: str = "", bar_start: bool = False) -> None:
     """Import a Parquet file.
 
     Parameters
@@ -437,8 +443,10 @@ def import_parquet(path: str, *, into: Path, symbols: str = "") -> None:
         the folder of the imported set; importing twice adds nothing
     symbols
         comma-separated; all without it
+    bar_start
+        the timestamp of bars is their start; without it, their close
     """
-    _import("parquet", path, into, symbols)
+    _import("parquet", path, into, symbols, bar_start)
 
 
 def main() -> None:

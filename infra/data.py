@@ -1,15 +1,19 @@
 """Opens the data of a run: a file is used as a whole or not at all.
 
-An import leaves bad rows out and lists them; a run that left them out would do so in silence.
+An import leaves bad rows out and lists them; a run that left them out would do so in silence. What
+else is odd about a file is logged.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from schemas.errors import DataError
 from streams.datasets import DataSet, open_data
 from streams.datasets.quality import QualityReport
+
+_log = logging.getLogger(__name__)
 
 
 def open_whole(
@@ -21,7 +25,9 @@ def open_whole(
     """
     data = open_data(spec, symbols=symbols, interval=interval)
     quality = getattr(data, "quality", None)
-    if isinstance(quality, QualityReport) and quality.rows_rejected:
+    if not isinstance(quality, QualityReport):
+        return data
+    if quality.rows_rejected:
         raise DataError(
             quality.first_reject,
             field="data",
@@ -29,4 +35,6 @@ def open_whole(
             remedy=f"mend the file ({quality.rows_rejected:,} of {quality.rows_read:,} rows cannot"
             " be used), or `millrace import` it, which leaves such rows out and lists them",
         )
+    for warning in quality.warnings():
+        _log.warning("%s: %s", spec, warning)
     return data

@@ -17,6 +17,7 @@ def run_import(
     path: Path,
     into: Path,
     symbols: tuple[str, ...],
+    is_bar_start: bool = False,
     *,
     console: Console,
     errors: Console,
@@ -29,7 +30,14 @@ def run_import(
             bar.advance(rows - seen.get(file, 0))
             seen[file] = rows
 
-        report = import_files(kind, path, into, symbols=symbols or None, on_progress=note)
+        report = import_files(
+            kind,
+            path,
+            into,
+            symbols=symbols or None,
+            is_bar_start=is_bar_start,
+            on_progress=note,
+        )
     for line in report_lines(report):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

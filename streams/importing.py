@@ -11,6 +11,7 @@ import contextlib
 import shutil
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Literal
@@ -64,12 +65,14 @@ def import_files(
     *,
     symbols: Sequence[str] | None = None,
     interval: str | None = None,
+    is_bar_start: bool = False,
     on_progress: Progress | None = None,
 ) -> ImportReport:
     """Import a file, or all files of their kind in a folder, into the data-set folder ``into``.
 
-    A trading day that is there with the same rows is not added again. Raises NotFoundError if there
-    is nothing to import, DataError for files that cannot be used, ConflictError if a day is there
+    ``is_bar_start``: the bars of CSV and Parquet files are stamped by their start. A trading day
+    that is there with the same rows is not added again. Raises NotFoundError if there is nothing to
+    import, DataError for files that cannot be used, ConflictError if a day is there
     with other rows, and StorageError if the disk refuses or another import is under way; ``into``
     then holds what it held before.
     """
@@ -90,7 +93,8 @@ def import_files(
         raise
     is_done = False
     try:
-        report = _import(kind_of_source, path, into, symbols, interval, on_progress)
+        read = _reader(kind_of_source, path, symbols, interval, is_bar_start)
+        report = _import(read, into, on_progress)
         is_done = True
         return report
     finally:
@@ -109,12 +113,7 @@ def _unmake(made: Sequence[Path]) -> None:
 
 
 def _import(
-    kind_of_source: SourceKind,
-    path: Path,
-    into: Path,
-    symbols: Sequence[str] | None,
-    interval: str | None,
-    on_progress: Progress | None,
+    read: Callable[[Ingest], None], into: Path, on_progress: Progress | None
 ) -> ImportReport:
     old = read_index(into) if (into / INDEX_NAME).exists() else Index()
     with disk_errors("cannot be written", into):
@@ -122,7 +121,7 @@ def _import(
         staging = Path(mkdtemp(prefix=_STAGING, dir=into))
     try:
         ingest = Ingest(staging, RejectFile(staging), on_progress)
-        _READERS[kind_of_source](ingest, path, symbols, interval)
+        read(ingest)
         fresh = ingest.finish()
         report = ImportReport(
             folder=str(into),
@@ -294,35 +293,27 @@ def files_of(path: Path, suffixes: Sequence[str]) -> list[Path]:
     return files
 
 
-def _read_lean(
-    ingest: Ingest, path: Path, symbols: Sequence[str] | None, interval: str | None
-) -> None:
-    if interval is not None:
-        raise ConfigError(
-            "LEAN files say their interval themselves",
-            field="interval",
-            value=interval,
-            remedy="leave it out; choose it when the data is opened",
-        )
-    read_lean(ingest, path, symbols=symbols)
+def _reader(
+    kind: SourceKind,
+    path: Path,
+    symbols: Sequence[str] | None,
+    interval: str | None,
+    is_bar_start: bool,
+) -> Callable[[Ingest], None]:
+    """Return what reads all files of a kind; raises ConfigError."""
+    if kind == "lean":
+        if interval is not None:
+            raise ConfigError(
+                "LEAN files say their interval themselves",
+                field="interval",
+                value=interval,
+                remedy="leave it out; choose it when the data is opened",
+            )
+        return partial(read_lean, path=path, symbols=symbols)
+    read, suffix = (read_csv, ".csv") if kind == "csv" else (read_parquet, ".parquet")
 
+    def read_all(ingest: Ingest) -> None:
+        for file in files_of(path, (suffix,)):
+            read(ingest, file, symbols=symbols, interval=interval, is_bar_start=is_bar_start)
 
-def _read_csv(
-    ingest: Ingest, path: Path, symbols: Sequence[str] | None, interval: str | None
-) -> None:
-    for file in files_of(path, (".csv",)):
-        read_csv(ingest, file, symbols=symbols, interval=interval)
-
-
-def _read_parquet(
-    ingest: Ingest, path: Path, symbols: Sequence[str] | None, interval: str | None
-) -> None:
-    for file in files_of(path, (".parquet",)):
-        read_parquet(ingest, file, symbols=symbols, interval=interval)
-
-
-_READERS: dict[str, Callable[[Ingest, Path, Sequence[str] | None, str | None], None]] = {
-    "lean": _read_lean,
-    "csv": _read_csv,
-    "parquet": _read_parquet,
-}
+    return read_all

@@ -11,6 +11,7 @@ from schemas.errors import DataError
 from schemas.instruments import CorporateAction, Instrument
 from schemas.market_data import INTERVAL_NS, INTERVALS
 from schemas.values import Grid
+from streams.calendars import date_of_number, sessions
 from streams.datasets.base import time_text
 from streams.datasets.known import CENT, is_known
 from streams.datasets.quality import DAILY_GAP_NS, JUMP_LIMIT, TICK_GAP_NS, QualityReport
@@ -93,6 +94,7 @@ class SeriesChecks:
         self._found = QualityReport()
         self._last: Columns | None = None
         self._last_day = 0
+        self._bars_at_open = self._bars_at_close = 0
 
     def add_to(self, report: QualityReport) -> None:
         """Add what was found to ``report``."""
@@ -105,6 +107,8 @@ class SeriesChecks:
         report.locked_quotes += found.locked_quotes
         report.jumps += found.jumps
         report.off_grid += found.off_grid
+        if not self._bars_at_close:
+            report.bars_at_open += self._bars_at_open
 
     def look(self, table: Columns, days: Ints, line: Ints) -> npt.NDArray[np.bool_]:
         """Look at the next rows, with their trading days (yyyymmdd) and lines.
@@ -124,6 +128,7 @@ class SeriesChecks:
         is_same = step == 0
         if isinstance(table, BarColumns):
             self._check_forward(seen, step, line)
+            self._look_at_sessions(table, days[extra:])
             keep[1 - extra :] = ~is_same
         else:
             self._found.out_of_order += int((step < 0).sum())
@@ -161,6 +166,16 @@ class SeriesChecks:
                 cents = _CENTS.to_floats(_CENTS.to_units(values))
                 self.is_on_cents = bool((cents == values).all())
         self._found.off_grid += int(is_off.sum())
+
+    def _look_at_sessions(self, table: BarColumns, days: Ints) -> None:
+        """Count the bars that end as their session opens, and as it closes."""
+        calendar = self._instrument.calendar
+        if not calendar or self._is_daily:
+            return
+        first, last = date_of_number(int(days.min())), date_of_number(int(days.max()))
+        found = sessions(calendar, first, last)
+        self._bars_at_open += int(np.isin(table.ts, found.open_ns).sum())
+        self._bars_at_close += int(np.isin(table.ts, found.close_ns).sum())
 
     def _check_forward(self, seen: Columns, step: Ints, line: Ints) -> None:
         if not (step < 0).any():

@@ -26,8 +26,9 @@ def read_csv(
     *,
     symbols: Sequence[str] | None = None,
     interval: str | None = None,
+    is_bar_start: bool = False,
 ) -> None:
-    """Hand the rows of a CSV file to ``ingest``.
+    """Hand the rows of a CSV file to ``ingest``; ``is_bar_start``: bars are stamped by their start.
 
     Raises DataError if the file cannot be read as a whole: empty, no header, a column missing, no
     readable timestamp.
@@ -35,7 +36,7 @@ def read_csv(
     file = path.name
     ingest.begin_file(file)
     header = _header(path)
-    layout = layout_of(file, header, symbols)
+    layout = layout_of(file, header, symbols, is_bar_start)
     parser = TableParser(file, layout, symbols)
     rows = TableRows(ingest, file, layout.kind, interval)
     for table in text_tables(ingest, file, path, header, header_lines=1):

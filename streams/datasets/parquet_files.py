@@ -34,8 +34,11 @@ def read_parquet(
     *,
     symbols: Sequence[str] | None = None,
     interval: str | None = None,
+    is_bar_start: bool = False,
 ) -> None:
     """Hand the rows of a Parquet file to ``ingest``; lines of the report are row numbers, from 1.
+
+    ``is_bar_start``: bars are stamped by their start.
 
     Raises DataError if the file cannot be read as a whole: damaged, empty, a column missing or of a
     wrong type.
@@ -47,7 +50,7 @@ def read_parquet(
     rows: TableRows | None = None
     for batch in _batches(path):
         if parser is None or rows is None:
-            layout = layout_of(file, batch.schema.names, symbols)
+            layout = layout_of(file, batch.schema.names, symbols, is_bar_start)
             parser = TableParser(file, layout, symbols)
             rows = TableRows(ingest, file, layout.kind, interval)
         names = batch.schema.names

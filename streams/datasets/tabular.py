@@ -19,7 +19,7 @@ Which column means what, and rows as ``ingest`` takes them.
 | source, seq | source_seq | optional: where the row stood in its first source |
 
 Names are compared in lower case. The kind follows from the columns. ``timestamp`` of a bar is its
-close.
+close, unless the reader is told that it is the start, as many vendors stamp bars.
 """
 
 from __future__ import annotations
@@ -75,10 +75,13 @@ class Layout:
     columns: dict[str, str]
 
 
-def layout_of(file: str, header: Sequence[str], symbols: Sequence[str] | None) -> Layout:
+def layout_of(
+    file: str, header: Sequence[str], symbols: Sequence[str] | None, is_bar_start: bool = False
+) -> Layout:
     """Return what the columns of a file mean.
 
-    Raises DataError for one that is missing or named twice.
+    ``is_bar_start``: the ``timestamp`` of bars is their start. Raises DataError for a column that
+    is missing or named twice.
     """
     by_name: dict[str, str] = {}
     for name in header:
@@ -106,6 +109,8 @@ def layout_of(file: str, header: Sequence[str], symbols: Sequence[str] | None) -
         if found:
             columns[name] = found
     _check_complete(file, kind, columns, header, symbols)
+    if is_bar_start and kind == "bar" and "start" not in columns:
+        columns["start"] = columns.pop("timestamp")
     return Layout(kind, columns)
 
 

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow.csv as pcsv
+import pyarrow.parquet as pq
 import pytest
 
 from schemas.errors import ConflictError, DataError, NotFoundError, StorageError
 from streams.datasets import open_data
-from streams.importing import import_files
+from streams.importing import SourceKind, import_files
 from streams.journal.locking import FolderLock
 from tests.unit.dataset_samples import QUOTES, TRADES, columns, write
 
 BARS = "timestamp,symbol,open,high,low,close,volume\n"
+
+
+def minute_bars(first: int, until: int) -> str:
+    """Return bars of a day stamped by these minutes of it; the session is 13:30 to 20:00."""
+    return "".join(
+        f"2013-10-07T{minute // 60}:{minute % 60:02}:00Z,SPY,1,1,1,1,5\n"
+        for minute in range(first, until)
+    )
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -124,3 +134,45 @@ def test_a_damaged_part_is_refused_on_reading(tmp_path: Path) -> None:
     write(into / "dataset.json", "{")
     with pytest.raises(DataError, match="index of the data set cannot be read"):
         open_data(str(into))
+
+
+KINDS: tuple[SourceKind, ...] = ("csv", "parquet")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bars_stamped_by_their_start_close_one_interval_later(
+    tmp_path: Path, kind: SourceKind
+) -> None:
+    rows = minute_bars(13 * 60 + 30, 20 * 60)
+    by_end = write(tmp_path / "end.csv", BARS + rows)
+    by_start = write(tmp_path / "start.csv", BARS.replace("timestamp", "start") + rows)
+    files = {"end": by_end, "start": by_start}
+    if kind == "parquet":
+        for name, path in files.items():
+            files[name] = tmp_path / f"{name}.parquet"
+            pq.write_table(pcsv.read_csv(path), files[name])
+
+    told = import_files(kind, files["end"], tmp_path / "a")
+    asked = import_files(kind, files["end"], tmp_path / "b", is_bar_start=True)
+    import_files(kind, files["start"], tmp_path / "c")
+
+    # The first bar would end as the session opens, before anything traded in it.
+    assert told.quality.bars_at_open == 1
+    assert "--bar-start" in " ".join(told.quality.warnings())
+    assert asked.quality.bars_at_open == 0
+    a, b, c = (columns(open_data(str(tmp_path / name))) for name in "abc")
+    assert b == c
+    assert [ts - 60 * 10**9 for ts in b["bar.ts"]] == a["bar.ts"]
+
+
+def test_bars_of_the_whole_day_are_no_sign_of_a_wrong_stamp(tmp_path: Path) -> None:
+    source = write(tmp_path / "t.csv", BARS + minute_bars(13 * 60 + 25, 20 * 60 + 5))
+
+    report = import_files("csv", source, tmp_path / "set")
+
+    assert report.quality.bars_at_open == 0
+
+
+def test_open_time_of_trades_is_no_question(tmp_path: Path) -> None:
+    trades = write(tmp_path / "t.csv", TRADES)
+    assert import_files("csv", trades, tmp_path / "set", is_bar_start=True).rows_added == 7

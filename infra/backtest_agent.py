@@ -28,6 +28,7 @@ from infra.backtest_process import (
     parity_result,
     refused,
     told,
+    unfit,
 )
 from infra.settings import data_folder
 from schemas.control import (
@@ -39,6 +40,7 @@ from schemas.control import (
     ParityResult,
 )
 from schemas.enums import RunStatus
+from schemas.errors import MillraceError
 from schemas.identifiers import derived_id
 from schemas.topics import BACKTEST_PROGRESS, BACKTEST_REQUESTS, BACKTEST_RESULTS
 from streams.log import Published, SideLog
@@ -88,6 +90,7 @@ class BacktestAgent:
         self._name = name
         self._command = tuple(command)
         self._queue: dict[str, Request] = {}
+        self._looks: dict[str, asyncio.Task[None]] = {}
         self._has_work = asyncio.Event()
         self._wall_ns = wall_ns
         self._beat_s = beat_s
@@ -136,9 +139,10 @@ class BacktestAgent:
         left = [self._taken] if self._taken is not None else []
         left += self._queue.values()
         self._queue.clear()
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._looks.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.wait(self._tasks)
+        await asyncio.wait(tasks)
         for request in left:
             self._finish(request, _interrupted(self._name))
 
@@ -194,7 +198,20 @@ class BacktestAgent:
             self._finish(request, busy)
             return
         self._queue[request.task_id] = request
+        if isinstance(request, BacktestRequest):
+            self._looks[request.task_id] = asyncio.create_task(self._look(request))
         self._has_work.set()
+
+    async def _look(self, request: BacktestRequest) -> None:
+        """Refuse a request while it waits, if that can be known without a process."""
+        failure = None
+        with contextlib.suppress(MillraceError, OSError, ValueError, ArithmeticError):
+            # Its process meets the same, and says it.
+            failure = await asyncio.to_thread(unfit, request)
+        if failure is not None and self._queue.pop(request.task_id, None) is not None:
+            self._finish(request, failure)
+        if request.task_id not in self._queue:
+            self._looks.pop(request.task_id, None)
 
     def _on_cancel(self, cancel: BacktestCancel) -> None:
         self._canceled[cancel.task_id] = cancel.reason
@@ -214,7 +231,11 @@ class BacktestAgent:
             while not self._queue:
                 self._has_work.clear()
                 await self._has_work.wait()
-            request = self._taken = self._queue.pop(next(iter(self._queue)))
+            task_id = next(iter(self._queue))
+            if look := self._looks.pop(task_id, None):
+                await look
+                continue
+            request = self._taken = self._queue.pop(task_id)
             try:
                 await self._take(request)
             except Failure as failure:

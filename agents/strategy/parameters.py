@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from typing import Any, TypeVar, cast
 
@@ -149,11 +150,14 @@ def resolve(
     """
     for name, value in given.items():
         if name not in declared:
+            near = difflib.get_close_matches(name, declared, 1)
+            hint = f"did you mean {near[0]}? " if near else ""
             raise ConfigError(
-                f"strategy {strategy} has no such parameter",
+                # A strategy of a file is known by the hash of its source as well.
+                f"strategy {strategy.partition('@')[0]} has no such parameter",
                 field=name,
                 value=value,
-                remedy=f"it has {', '.join(declared) or 'none'}",
+                remedy=f"{hint}it has {', '.join(declared) or 'none'}",
             )
     return {
         name: declared[name].check(given[name]) if name in given else declared[name].default

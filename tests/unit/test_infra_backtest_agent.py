@@ -187,11 +187,18 @@ async def test_failure_has_its_code_and_the_last_words_of_the_program() -> None:
     assert result.detail == "strategy nope not found"
 
 
+CROSSOVER = {"strategy_name": "momentum_crossover"}
+
+
 @pytest.mark.parametrize(
     ("fields", "code", "detail"),
     [
         ({"strategy_name": "nope"}, "not_found", "strategy nope not found"),
         ({"data": "/etc/passwd"}, "bad_request", "lies outside of the data folder"),
+        ({**CROSSOVER, "parameters": {"fast": 200, "slow": 20}}, "bad_request", "below slow (20)"),
+        ({**CROSSOVER, "parameters": {"fats": 2}}, "bad_request", "did you mean fast"),
+        ({"symbols": ["NOPE"]}, "bad_request", "it has IBM, SPY"),
+        ({"start_ns": 0, "end_ns": 1}, "no_data", "no data in this range"),
     ],
 )
 async def test_what_cannot_be_run_is_told_before_what_runs_has_ended(

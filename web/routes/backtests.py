@@ -34,8 +34,8 @@ from web.times import format_time, parse_time
 from web.views.backtests import BacktestRow, Said
 from web.waiting import within
 
-_REFUSAL_S = 0.25
-"""Whoever runs backtests has looked at a request by then."""
+_REFUSAL_S = 1.0
+"""Whoever runs backtests has looked at a request by then, though others wait before it."""
 
 _QUESTION = "backtests"
 """As the database calls it, so that one cursor holds for both."""
@@ -103,15 +103,22 @@ async def start_backtest(
 ) -> answers.BacktestStarted:
     """Start a backtest; its end is announced on the WebSocket topic ``backtest.results.v1``.
 
-    What cannot be run is refused at once: 404 for a strategy that there is not, 422; 503 while too
-    many wait, of which no record is made.
+    What cannot be run is refused at once: 404 for a strategy that there is not, 422 for parameters
+    of a built-in one, symbols and dates; 503 while too many wait, of which no record is made. What
+    a strategy of your own, or a file, turns out not to be fit for is the result of the task.
     """
     request = _request(context, call.body, call.operator)
-    with context.waiters.expect(BACKTEST_RESULTS, request.task_id) as answer:
-        await ask(context, request)
-        result = await within(answer, _REFUSAL_S)
-    if isinstance(result, BacktestResult) and result.status is RunStatus.FAILED:
-        raise _failure(result)
+    rows = context.views.backtests.rows
+
+    def is_told() -> bool:
+        row = rows.get(request.task_id)
+        return row is not None and row.status is not RunStatus.QUEUED
+
+    await ask(context, request)
+    await context.waiters.until(is_told, _REFUSAL_S)
+    row = rows.get(request.task_id)
+    if row is not None and row.result is not None and row.status is RunStatus.FAILED:
+        raise _failure(row.result)
     return answers.BacktestStarted(request.task_id, "started")
 
 

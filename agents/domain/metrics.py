@@ -11,7 +11,7 @@ are numbers such as -8.5.
     cagr_pct            100 ((E_n / E_0) ** (1 / years) - 1), years of 365.25 days; needs a day
     volatility_pct      100 s sqrt(P), s the sample standard deviation of r (n - 1)
     sharpe_ratio        mean(r) / s sqrt(P); the riskless rate is 0
-    sortino_ratio       mean(r) / d sqrt(P), d = sqrt(mean(min(r, 0)²)) over all days
+    sortino_ratio       mean(r) / d sqrt(P), d = sqrt(mean(min(r, 0)²)) over all days, two or more
     max_drawdown_pct    100 min(E_t / max_{s<=t} E_s - 1) over all marks, not days only
     calmar_ratio        cagr_pct / -max_drawdown_pct
     win_rate            100 winning trades / all closed trades (a trade of exactly 0 does not win)
@@ -446,14 +446,12 @@ def _cagr(curve: EquityFold) -> float | None:
 
 
 def _moments(returns: list[float]) -> tuple[float | None, float | None, float | None]:
-    """Return mean, sample deviation and downside deviation of the daily returns."""
+    """Return mean, sample deviation and downside deviation of the daily returns, None of one."""
     n = len(returns)
-    if not n:
+    if n < 2:  # one day's ratio to itself says nothing but its sign
         return None, None, None
     mean = math.fsum(returns) / n
     downside = _root(math.fsum(min(r, 0.0) ** 2 for r in returns) / n)
-    if n < 2:
-        return mean, None, downside
     return mean, _root(math.fsum((r - mean) ** 2 for r in returns) / (n - 1)), downside
 
 

@@ -15,10 +15,13 @@ from typing import IO, Any
 from agents.domain.metrics import ClosedTrade, EquityFold, Metrics, TradeFold, compute
 from agents.runners.engine import Outputs
 from schemas.columns import EquityColumns, Ints, MarketBatch
+from schemas.commands import SubmitOrder
+from schemas.envelope import Header
 from schemas.instruments import Universe
-from schemas.order_events import Fill, OrderDenied, OrderSubmitted
+from schemas.order_events import Fill, OrderDenied, OrderInitialized, OrderSubmitted
 from schemas.portfolio import AccountSnapshot, PositionChanged
 from schemas.topics import (
+    ACCOUNT_INPUTS,
     ORDER_EVENTS,
     ORDER_FILLS,
     PORTFOLIO_ACCOUNTS,
@@ -40,6 +43,8 @@ _FILES: dict[str, Sequence[str]] = {
         "limit_price",
         "stop_price",
         "time_in_force",
+        "decision",
+        "code",
     ),
     "fills": (
         "time_ns",
@@ -118,6 +123,7 @@ class Results:
         self._trades = TradeFold(self._on_trade)
         self._dividends: dict[tuple[str, str], Decimal] = {}
         self._final: Decimal | None = None
+        self._asked: dict[tuple[str, str], SubmitOrder | OrderInitialized] = {}
         self.dividends = ZERO
         self.denials: dict[str, int] = {}
         self.counts: dict[str, int] = {}
@@ -136,29 +142,51 @@ class Results:
         for topic, record in outputs.records:
             if topic is ORDER_FILLS and isinstance(record, Fill):
                 self._apply_fill(record)
-            elif topic is ORDER_EVENTS:
-                if isinstance(record, OrderSubmitted) and self._files is not None:
-                    self._files.write(
-                        "orders",
-                        (
-                            record.ts_event_ns,
-                            record.client_order_id,
-                            record.strategy_id,
-                            record.instrument_id,
-                            record.side,
-                            record.quantity,
-                            record.order_type,
-                            record.limit_price,
-                            record.stop_price,
-                            record.time_in_force,
-                        ),
-                    )
-                elif isinstance(record, OrderDenied):
-                    self.denials[record.code] = self.denials.get(record.code, 0) + 1
+            elif topic is ORDER_EVENTS or topic is ACCOUNT_INPUTS:
+                self._apply_order(record)
             elif topic is PORTFOLIO_POSITIONS and isinstance(record, PositionChanged):
                 self._apply_position(record)
             elif topic is PORTFOLIO_ACCOUNTS and isinstance(record, AccountSnapshot):
                 self._final = record.equity
+
+    def _apply_order(self, record: Header) -> None:
+        """Note an order and the gate's word on it, which follows at once."""
+        if isinstance(record, (SubmitOrder, OrderInitialized)):
+            self._asked[record.account_id, record.client_order_id] = record
+        elif isinstance(record, (OrderSubmitted, OrderDenied)):
+            key = (record.account_id, record.client_order_id)
+            asked = self._asked.pop(key, None)
+            if isinstance(record, OrderDenied):
+                self.denials[record.code] = self.denials.get(record.code, 0) + 1
+                if asked is not None:
+                    self._write_order(asked, record.ts_event_ns, "DENIED", record.code)
+            else:
+                self._write_order(record, record.ts_event_ns, "APPROVED", "")
+
+    def _write_order(
+        self,
+        order: SubmitOrder | OrderInitialized | OrderSubmitted,
+        ts_ns: int,
+        decision: str,
+        code: str,
+    ) -> None:
+        if self._files is None:
+            return
+        row = (
+            ts_ns,
+            order.client_order_id,
+            order.strategy_id,
+            order.instrument_id,
+            order.side,
+            order.quantity,
+            order.order_type,
+            order.limit_price,
+            order.stop_price,
+            order.time_in_force,
+            decision,
+            code,
+        )
+        self._files.write("orders", row)
 
     def _apply_position(self, record: PositionChanged) -> None:
         self.open_positions[f"{record.strategy_id}|{record.instrument_id}"] = record.quantity

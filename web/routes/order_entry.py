@@ -40,6 +40,16 @@ _AMOUNT_MAX = 10**15
 _WAIT_S = 10.0
 
 
+_REMEDIES = {
+    "PRICE_COLLAR": "give a price nearer to the market",
+    "PRICE_OFF_GRID": "give a multiple of the price increment",
+    "QUANTITY_OFF_GRID": "give a multiple of the quantity increment",
+    "BREAKER_HALTED": "a person resets the breaker",
+    "BREAKER_REDUCING": "a person resets the breaker",
+}
+"""What to do about a replace that the gate denies, by its code, where less is not the way."""
+
+
 class EntryQuery(msgspec.Struct, forbid_unknown_fields=True):
     """How long to wait with the answer, and for what.
 
@@ -194,7 +204,10 @@ async def replace_order(
         return late(order.account_id, order.client_order_id)
     if isinstance(decision, RiskDecision) and not decision.is_approved:
         words = f"{decision.measured} against {decision.limit}"
-        error = FieldError("", f"{decision.code}: {words}", "ask for less; the order stands")
+        if decision.detail:
+            words += f"; {decision.detail}"
+        remedy = f"{_REMEDIES.get(decision.code, 'ask for less')}; the order stands"
+        error = FieldError("", f"{decision.code}: {words}", remedy)
         raise invalid([error], code=decision.code.lower())
     if call.query.wait != "receipt":
         left_s = max(end_s - time.monotonic(), 0.0)

@@ -199,6 +199,15 @@ def test_flatten_is_pending_until_the_positions_are_flat(run: Run, client: TestC
     assert (done.status_code, done.json()["open_positions"]) == (200, [])
 
 
+def test_flatten_whose_orders_wait_for_a_person_says_so(client: TestClient) -> None:
+    response = client.post("/api/risk/kill", json={"action": "flatten", "reason": "ask"})
+    (waiting,) = client.get("/api/approvals").json()["approvals"]
+
+    assert "1 of its orders wait for approval" in response.json()["warning"]
+    order = waiting["order"]
+    assert (order["client_order_id"], order["side"], order["quantity"]) == ("f-1", "SELL", 10)
+
+
 def test_flatten_that_is_denied_says_so_and_lists_its_order_whole(client: TestClient) -> None:
     response = client.post("/api/risk/kill", json={"action": "flatten", "reason": "halted"})
     order = client.get("/api/orders/f-1").json()

@@ -128,7 +128,8 @@ def on_replace(_log: MemoryLog, record: ReplaceOrder) -> Records:
 def on_kill(log: MemoryLog, record: Kill) -> Records:
     """Stop entries, or ask for the cancel of all orders that were submitted and did not end.
 
-    A flatten does nothing; one for the reason ``halted`` is denied for the strategy momentum.
+    A flatten does nothing; that of the strategy momentum is denied for the reason ``halted``, and
+    waits for a person for the reason ``ask``.
     """
     if record.action is KillAction.STOP_ENTRIES:
         changed = BreakerChanged(
@@ -145,7 +146,7 @@ def on_kill(log: MemoryLog, record: Kill) -> Records:
         )
         return [(t.RISK_BREAKER, changed)]
     if record.action is not KillAction.CANCEL_ALL:
-        return denied_flatten(record) if record.reason == "halted" else []
+        return held_flatten(record) if record.reason in ("halted", "ask") else []
     orders: dict[str, SubmitOrder] = {}
     for item in log.read(t.ACCOUNT_INPUTS, 0, 1000):
         if isinstance(item.record, SubmitOrder):
@@ -162,16 +163,19 @@ def on_kill(log: MemoryLog, record: Kill) -> Records:
     ]
 
 
-def denied_flatten(record: Kill) -> Records:
-    """Return the order of a flatten, and its denial."""
+def held_flatten(record: Kill) -> Records:
+    """Return the order of a flatten, and that it does not go."""
     head = (record.ts_event_ns, "f-1", record.event_id, "paper", "momentum", "f-1", "SPY.ARCX")
     begun = OrderInitialized(
         f"i-{record.event_id}", *head, OrderStatus.INITIALIZED, Side.SELL, Decimal(10)
     )
-    denied = OrderDenied(
+    held: OrderEvent = OrderDenied(
         f"d-{record.event_id}", *head, OrderStatus.DENIED, "BREAKER_HALTED", "no new orders"
     )
-    return [(t.ORDER_EVENTS, begun), (t.ORDER_EVENTS, denied)]
+    if record.reason == "ask":
+        status = OrderStatus.PENDING_APPROVAL
+        held = OrderPendingApproval(f"p-{record.event_id}", *head, status, record.ts_event_ns)
+    return [(t.ORDER_EVENTS, begun), (t.ORDER_EVENTS, held)]
 
 
 def on_approve(_log: MemoryLog, record: ApproveOrder) -> Records:

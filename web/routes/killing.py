@@ -28,8 +28,8 @@ class KillRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Stop within a scope; ``scope_id`` is its name, empty for GLOBAL.
 
     ``stop_entries`` lets only orders pass that reduce, ``cancel_all`` takes out every open order,
-    ``flatten`` sends an order against every position, which the gate judges: what it denies is told
-    in ``warning``. An account that the run does not have is
+    ``flatten`` sends an order against every position, which the gate judges: what it denies, or
+    lets wait for approval, is told in ``warning``. An account that the run does not have is
     refused; a strategy that nothing bears yet is taken, and the answer says so.
     """
 
@@ -83,26 +83,30 @@ async def kill(context: Context, call: Call[NoQuery, KillRequest]) -> answers.Ki
             for p in open_positions(context, request.scope, scope_id)
         ],
         is_complete,
-        warning=doubt(context, request.scope, scope_id) or denied_text(context, command),
+        warning=doubt(context, request.scope, scope_id) or held_up(context, command),
     )
     return answer if is_whole else Reply(202, answer, {"Location": "/api/risk"})
 
 
-def denied_text(context: Context, command: Kill) -> str:
-    """Return which orders of an act were denied and why, empty if none was."""
-    rows = []
+def held_up(context: Context, command: Kill) -> str:
+    """Return which orders of an act do not go, and why; empty if all do."""
+    denied, waiting = [], 0
     for row in context.views.orders.newest_first():
         if row.created_ns < command.ts_event_ns:
             break
-        if row.cause_id == command.event_id and row.status is OrderStatus.DENIED:
-            rows.append(f"{row.strategy_id}/{row.instrument_id}: {row.code} {row.detail}")
-    if not rows:
-        return ""
-    return (
-        f"{len(rows)} of its orders denied, these positions stand: "
-        + "; ".join(reversed(rows[:_DENIED_TOLD]))
-        + (" and more" if len(rows) > _DENIED_TOLD else "")
-    )
+        if row.cause_id != command.event_id:
+            continue
+        waiting += row.status is OrderStatus.PENDING_APPROVAL
+        if row.status is OrderStatus.DENIED:
+            denied.append(f"{row.strategy_id}/{row.instrument_id}: {row.code} {row.detail}")
+    found = []
+    if waiting:
+        found.append(f"{waiting} of its orders wait for approval (GET /api/approvals)")
+    if denied:
+        told = "; ".join(reversed(denied[-_DENIED_TOLD:]))
+        more = " and more" if len(denied) > _DENIED_TOLD else ""
+        found.append(f"{len(denied)} of its orders denied, these positions stand: {told}{more}")
+    return "; ".join(found)
 
 
 def open_orders(context: Context, scope: Scope, scope_id: str) -> list[OrderRow]:

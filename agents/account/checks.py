@@ -282,6 +282,9 @@ def check_self_match(intent: Intent) -> Denial | None:
             )
         ):
             continue
+        if price is None and theirs is None:
+            # Neither of two market orders rests, so they cannot meet.
+            continue
         if (
             price is None
             or theirs is None

@@ -46,7 +46,11 @@ def closing(quantity: str = "40", *, is_reduce_only: bool = True) -> SubmitOrder
     return submit("close", "SELL", quantity, strategy_id="t", is_reduce_only=is_reduce_only)
 
 
-@pytest.mark.parametrize("before", [[], [kill("STOP_ENTRIES")]], ids=["active", "stopped"])
+@pytest.mark.parametrize(
+    "before",
+    [[], [kill("STOP_ENTRIES")], [set_limits(allow_self_match=False)]],
+    ids=["active", "stopped", "without self-match"],
+)
 def test_one_flatten_closes_both(before: list[SubmitOrder]) -> None:
     driver = opposed()
     driver.play(*before)

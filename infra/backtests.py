@@ -17,12 +17,13 @@ import msgspec
 
 from agents.domain.metrics import DAY_NS, Metrics
 from agents.runners.replay import ReplayResult, manifest_of, replay
-from agents.strategy.parameters import ParameterValue
+from agents.strategy.parameters import ParameterValue, resolve
 from infra.amounts import check_number
 from infra.composition import Setup, compose
 from infra.data import open_whole
 from infra.identity import identity
 from infra.origin import DataOrigin, with_origin
+from infra.report import REPORT_NAME, Told, write_report
 from infra.settings import AccountSettings, MarketSettings, Settings, StrategySettings, data_folder
 from schemas.control import RunManifest
 from schemas.errors import (
@@ -75,6 +76,11 @@ class Backtest(NamedTuple):
     def manifest(self) -> RunManifest:
         """The manifest with the output hash."""
         return self.result.manifest
+
+    @property
+    def report(self) -> Path:
+        """The page that shows the run."""
+        return self.folder / REPORT_NAME
 
     def as_dict(self) -> dict[str, Any]:
         """Return manifest, metrics, counts and denials as plain values."""
@@ -170,7 +176,7 @@ def run_backtest(
 ) -> Backtest:
     """Run a backtest and write its folder.
 
-    Journal, manifest, metrics, equity, orders, fills, trades.
+    Journal, manifest, metrics, equity, orders, fills, trades, and the page that shows them.
 
     ``out`` names the folder; without it a new one under the data folder. It is written under
     another name and renamed when whole, so a failed run leaves nothing half-written. Raises
@@ -216,6 +222,7 @@ def run_backtest(
             done = Backtest(result, folder)
             (working / "manifest.json").write_bytes(_pretty(result.manifest))
             (working / "metrics.json").write_bytes(_pretty(result.metrics))
+            write_report(working, _told(setup, result))
             _put_in_place(working, folder)
         except OSError as error:
             raise StorageError(
@@ -232,6 +239,14 @@ def run_backtest(
 def _start_ns(spec: BacktestSpec) -> int | None:
     """Return where the data begins: the warm-up lies before the start of trading."""
     return spec.start_ns - spec.warmup_ns if spec.start_ns is not None else None
+
+
+def _told(setup: Setup, result: ReplayResult) -> Told:
+    """Return what the page of a run shows beside its files."""
+    strategy = setup.config.strategies[0]
+    declared = setup.classes[strategy.name].parameters
+    parameters = resolve(declared, strategy.parameters, strategy.name)
+    return Told(result.manifest, result.metrics, result.denials, parameters)
 
 
 def _origin(spec: BacktestSpec) -> DataOrigin:

@@ -215,7 +215,7 @@ def backtest(
     config
         settings file for venue, limits and market
     out
-        folder for manifest, metrics, equity, orders, fills and trades
+        folder for report, manifest, metrics, equity, orders, fills and trades
     json
         one JSON object on standard output and nothing else there
     progress

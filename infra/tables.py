@@ -68,8 +68,9 @@ def show_backtest(console: Console, run: Backtest, seconds: float) -> None:
     rate = run.result.events / seconds if seconds > 0 else 0.0
     console.print(f"{run.result.events:,} events in {seconds:.2f} s ({rate:,.0f} events/s)")
     console.print(f"output hash {run.manifest.output_hash}")
-    # A path stays whole, so that it can be copied, and is no markup.
+    # Paths stay whole, so that they can be copied, and are no markup.
     console.print(f"results in {run.folder}", markup=False, soft_wrap=True)
+    console.print(f"report in {run.report}", markup=False, soft_wrap=True)
 
 
 def show_rerun(console: Console, result: Rerun) -> None:

@@ -247,7 +247,8 @@ def test_json_is_exactly_one_object_on_standard_output(folder: Path, tmp_path: P
     assert report["manifest"]["output_hash"]
     assert report["folder"] == "out"
     files = {"equity.csv", "fills.csv", "manifest.json", "metrics.json", "orders.csv", "trades.csv"}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {*files, "journal"}
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {*files, "journal", "report.html"}
     assert json.loads((tmp_path / "out" / "metrics.json").read_bytes()) == report["metrics"]
 
 

@@ -205,7 +205,9 @@ class BacktestAgent:
     async def _look(self, request: BacktestRequest) -> None:
         """Refuse a request while it waits, if that can be known without a process."""
         failure = None
-        with contextlib.suppress(MillraceError, OSError, ValueError, ArithmeticError):
+        with contextlib.suppress(
+            MillraceError, OSError, ValueError, LookupError, TypeError, ArithmeticError
+        ):
             # Its process meets the same, and says it.
             failure = await asyncio.to_thread(unfit, request)
         if failure is not None and self._queue.pop(request.task_id, None) is not None:

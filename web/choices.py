@@ -1,19 +1,47 @@
-"""What a field of a request may be, where that is one of a few names."""
+"""What a request may hold: the names of its fields, and the values of one that is of a few names."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec.inspect as inspect
 
 
+_FIELDS_MAX = 15
+_NAME_MAX = 60
+
+
 def choices(kind: Any, steps: Sequence[str]) -> list[str]:
     """Return the names that the field at ``steps`` of type ``kind`` chooses from, else nothing."""
+    return list(dict.fromkeys(name for item in _at(kind, steps) for name in _names(item)))
+
+
+def instead_of(name: str, kind: Any, steps: Sequence[str]) -> str:
+    """Return what to do about a field that what is at ``steps`` of type ``kind`` does not have."""
+    known = [
+        field.encode_name
+        for item in _at(kind, steps)
+        if isinstance(item, inspect.StructType)
+        for field in item.fields
+    ]
+    # Comparing is slow for long names, and nobody mistypes one that much.
+    near = difflib.get_close_matches(name, known, 1) if len(name) <= _NAME_MAX else []
+    if near:
+        return f"did you mean {near[0]}?"
+    if not known:
+        return "leave it out"
+    more = ", ... (see /openapi.json)" if len(known) > _FIELDS_MAX else ""
+    return f"leave it out, or use one of {', '.join(known[:_FIELDS_MAX])}{more}"
+
+
+def _at(kind: Any, steps: Sequence[str]) -> list[inspect.Type]:
+    """Return the types that may stand at ``steps`` of a type."""
     found = _members(inspect.type_info(kind))
     for step in steps:
         found = [inner for outer in found for inner in _below(outer, step)]
-    return list(dict.fromkeys(name for item in found for name in _names(item)))
+    return found
 
 
 def _members(kind: inspect.Type) -> list[inspect.Type]:

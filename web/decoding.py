@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.datastructures import QueryParams
 
-from web.choices import choices
+from web.choices import choices, instead_of
 from web.problems import FieldError, ProblemError, invalid
 
 T = TypeVar("T")
@@ -122,9 +122,7 @@ def _field_error(message: str, document: Any, kind: Any, place: str) -> FieldErr
         pointer = _pointer([*steps, name])
         if named["kind"] == "missing required":
             return FieldError(pointer, "is missing", f"give {name} in the {place}")
-        return FieldError(
-            pointer, "is not known here", "leave it out, or see /openapi.json for the names"
-        )
+        return FieldError(pointer, "is not known here", instead_of(name, kind, steps))
     names = choices(kind, steps)
     return FieldError(
         _pointer(steps),

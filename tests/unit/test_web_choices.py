@@ -1,4 +1,4 @@
-"""A value that is none of a few names is refused with the names."""
+"""What is refused for its name, or for a value of a few names, is refused with the names."""
 
 from __future__ import annotations
 
@@ -53,3 +53,32 @@ def test_refusal_of_a_query_lists_the_names() -> None:
         decode_query(QueryParams("kind=c"), Body)
     (error,) = refusal.value.errors
     assert (error.pointer, error.value, error.remedy) == ("/kind", "c", "give one of a, b")
+
+
+class Closed(msgspec.Struct, forbid_unknown_fields=True):
+    """A body that takes nothing else."""
+
+    group_by: str = ""
+    limit: int = 0
+
+
+class Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    """A body without fields."""
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "remedy"),
+    [
+        ("groupby", Closed, "did you mean group_by?"),
+        ("x", Closed, "leave it out, or use one of group_by, limit"),
+        ("group_by" * 9000, Closed, "leave it out, or use one of group_by, limit"),
+        ("x", Nothing, "leave it out"),
+    ],
+)
+def test_field_that_is_not_known_is_answered_with_those_that_are(
+    name: str, kind: type[msgspec.Struct], remedy: str
+) -> None:
+    with pytest.raises(ProblemError) as refusal:
+        decode_body(f'{{"{name}": 1}}'.encode(), kind)
+    (error,) = refusal.value.errors
+    assert error.remedy == remedy

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec.inspect as inspect
 
-
 _FIELDS_MAX = 15
 _NAME_MAX = 60
 

@@ -1,4 +1,4 @@
-"""What a request may hold: the names of its fields, and the values of one that is of a few names."""
+"""What a request may hold: the names of its fields, and values that are of a few names."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def run_parity(
     ``strategies`` are strategy files as path/to/file.py:Class, ``data`` is the data of a backtest;
     both win over what the run's manifest names. Raises MillraceError for what cannot be run again.
     """
-    reader = JournalReader(run_folder(name))
+    reader = JournalReader(run_folder(name), is_frozen=True)
     manifest = read_manifest(reader)
     classes = load_classes(manifest, strategies)
     against: Divergence | None = None

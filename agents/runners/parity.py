@@ -100,8 +100,11 @@ def rerun(
     classes: Mapping[str, type[Strategy]],
     on_progress: Progress | None = None,
 ) -> Rerun:
-    """Run the session in ``folder`` again in its recorded order and compare every output."""
-    reader = JournalReader(folder)
+    """Run the session in ``folder`` again in its recorded order and compare every output.
+
+    One that goes on is compared as far as it had come at the beginning.
+    """
+    reader = JournalReader(folder, is_frozen=True)
     manifest = read_manifest(reader)
     universe = reader.universe()
     engine = new_engine(manifest, universe, sessions, classes)
@@ -125,7 +128,7 @@ def rerun_backtest(
     on_progress: Progress | None = None,
 ) -> Rerun:
     """Run the backtest in ``folder`` again over ``batches``, its data, and compare every output."""
-    reader = JournalReader(folder)
+    reader = JournalReader(folder, is_frozen=True)
     manifest = read_manifest(reader)
     engine = new_engine(manifest, universe, sessions, classes)
     recorded = Recorder(None, universe)

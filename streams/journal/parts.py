@@ -24,9 +24,9 @@ Numbers: TypeAlias = "array[int]"
 class RowPart:
     """A row log with an index in memory, which grows as the file does."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_frozen: bool = False) -> None:
         self.path = path
-        self.log = RowLog(path)
+        self.log = RowLog(path, is_frozen=is_frozen)
         self.header = self.log.header
         self._progress = Progress(self.header)
         self._indexed_bytes = self.log.first_byte

@@ -29,14 +29,16 @@ Part = RowPart | SealedPart
 
 
 class JournalReader:
-    """Reads the journal in ``folder``.
+    """Reads the journal in ``folder``, also while it is written.
 
-    Raises NotFoundError if there is none, JournalError if it is damaged: with file and byte, when
-    the damage is met.
+    With ``is_frozen`` it is for ever the journal as it was when it was opened: whoever reads it
+    several times reads the same. Raises NotFoundError if there is none, JournalError if it is
+    damaged: with file and byte, when the damage is met.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_frozen: bool = False) -> None:
         self.folder = folder
+        self._is_frozen = is_frozen
         self._parts: list[Part] = []
         self._extend()
         if not self._parts:
@@ -209,8 +211,10 @@ class JournalReader:
 
     def _extend(self) -> None:
         """Open segments that are new in the folder."""
+        if self._is_frozen and self._parts:
+            return
         for file in list_segments(self.folder)[len(self._parts) :]:
-            self._parts.append(_open_part(file))
+            self._parts.append(_open_part(file, self._is_frozen))
 
     def _check_joint(self, number: int) -> None:
         """Raise JournalError unless segment ``number`` ends where the next one begins."""
@@ -229,11 +233,11 @@ class JournalReader:
             )
 
 
-def _open_part(file: SegmentFile) -> Part:
+def _open_part(file: SegmentFile, is_frozen: bool) -> Part:
     if file.is_sealed:
         return SealedPart(file.path)
     try:
-        return RowPart(file.path)
+        return RowPart(file.path, is_frozen=is_frozen)
     except FileNotFoundError:
         # The writer has just sealed it: its sealed form has taken its place.
         return SealedPart(file.path.with_suffix(".sealed"))

@@ -54,11 +54,12 @@ class RawEntry(NamedTuple):
 class RowLog:
     """Reads one row log; stops at the last whole entry, which may move while a writer is at work.
 
+    One that ``is_frozen`` reads no byte that is written after it was opened.
     ``names`` grows as the scan meets NAMES entries; ``whole_bytes`` is the end of the last whole
     entry met.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_frozen: bool = False) -> None:
         self.path = path
         try:
             self._fd = os.open(path, os.O_RDONLY)
@@ -66,6 +67,7 @@ class RowLog:
             raise  # The reader looks for the sealed form then.
         except OSError as error:
             raise storage_error("cannot be read", path, error) from error
+        self._bytes_max = os.fstat(self._fd).st_size if is_frozen else None
         self.whole_bytes = 0
         raw = next(self.scan(), None)
         if raw is None or raw.kind is not Kind.SEGMENT:
@@ -122,7 +124,7 @@ class RowLog:
 
     def torn_tail(self) -> TornTail | None:
         """Return what stands behind the last whole entry met, if anything does."""
-        rest = os.fstat(self._fd).st_size - self.whole_bytes
+        rest = self._size() - self.whole_bytes
         return TornTail(self.path, self.whole_bytes, rest) if rest > 0 else None
 
     def _take_names(self, end: int, payload: bytes) -> None:
@@ -131,7 +133,12 @@ class RowLog:
             self.names.extend(new.instruments, new.sources)
             self._names_bytes = end
 
+    def _size(self) -> int:
+        return os.fstat(self._fd).st_size if self._bytes_max is None else self._bytes_max
+
     def _read(self, at_byte: int, size: int) -> bytes:
+        if self._bytes_max is not None:
+            size = max(min(size, self._bytes_max - at_byte), 0)
         try:
             return os.pread(self._fd, size, at_byte)
         except OSError as error:
@@ -139,7 +146,7 @@ class RowLog:
 
     def _check_tail(self, at_byte: int, search_from: int) -> None:
         """Raise JournalError if a whole entry follows the bad one: then it is no torn tail."""
-        rest = self._read(search_from, os.fstat(self._fd).st_size)
+        rest = self._read(search_from, self._size())
         found = rest.find(MAGIC)
         while found >= 0:
             header = read_header(rest[found : found + HEADER_BYTES].ljust(HEADER_BYTES, b"\0"))

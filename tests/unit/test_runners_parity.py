@@ -94,6 +94,24 @@ def test_session_killed_at_any_entry_has_no_differences(whole: Path, tmp_path: P
         assert result.recorded_hash == result.rerun_hash, number
 
 
+def test_session_that_goes_on_meanwhile_is_compared_as_it_was_at_the_beginning(
+    whole: Path, tmp_path: Path
+) -> None:
+    end = input_ends(whole)[5]
+    folder = cut_copy(whole, tmp_path, end)
+    (log,) = folder.glob("segment-*.log")
+    (all_of_it,) = whole.glob("segment-*.log")
+
+    def write_on(_: int) -> None:
+        log.write_bytes(all_of_it.read_bytes())
+
+    result = rerun(folder, lambda *_: {}, BUILTIN, write_on)
+
+    assert result.comparison.differences == 0
+    assert result.recorded_hash == result.rerun_hash
+    assert (result.events, result.events_left_out, result.torn_bytes) == (6 * SIZE, SIZE, 0)
+
+
 def test_torn_entry_is_counted_in_bytes_and_is_no_difference(whole: Path, tmp_path: Path) -> None:
     result = again(cut_copy(whole, tmp_path, input_ends(whole)[5] + 7))
     assert result.comparison.differences == 0

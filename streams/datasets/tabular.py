@@ -64,6 +64,7 @@ VALUES: dict[str, tuple[str, ...]] = {
 _SIGNS = {"bar": "open", "quote": "bid", "trade": "price"}
 _OPTIONAL = {"bar": ("vwap", "count", "start"), "quote": (), "trade": ()}
 _DAY_NS = 86_400_000_000_000
+_HOUR_NS = 3_600_000_000_000
 UNIT_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 
 
@@ -169,8 +170,10 @@ def interval_of(
 
     The one given, else the commonest step between bars of one symbol.
 
-    Raises DataError if there is no such interval.
+    Raises DataError if there is no such interval, and for one that is longer than that step: bars
+    do not overlap.
     """
+    common = 0 if (days > 0).any() else _commonest_step(code, ts)
     if interval is not None:
         if interval not in INTERVALS:
             raise DataError(
@@ -179,16 +182,18 @@ def interval_of(
                 value=interval,
                 remedy=f"use one of {', '.join(INTERVALS)}",
             )
+        if 0 < common < INTERVAL_NS[INTERVALS.index(interval)] - _HOUR_NS * (interval == "1d"):
+            raise DataError(
+                f"{file}: bars {common / 1e9:g} s apart cannot be of this interval",
+                field="interval",
+                value=interval,
+                remedy="leave it out, or give that of the file: bars of one symbol do not overlap",
+            )
         return interval
     if (days > 0).any():
         return "1d"
-    order = np.argsort(code, kind="stable")
-    steps = np.diff(ts[order])[np.diff(code[order]) == 0]
-    steps = steps[steps > 0]
-    lengths, counts = np.unique(steps, return_counts=True)
-    common = int(lengths[np.argmax(counts)]) if len(lengths) else 0
     # Where clocks change, a day has an hour less or more.
-    if abs(common - _DAY_NS) <= 3_600_000_000_000 and common > 0:
+    if abs(common - _DAY_NS) <= _HOUR_NS and common > 0:
         return "1d"
     if common in INTERVAL_NS:
         return INTERVALS[INTERVAL_NS.index(common)]
@@ -200,17 +205,27 @@ def interval_of(
     )
 
 
+def _commonest_step(code: npt.NDArray[np.int32], ts: Ints) -> int:
+    """Return the commonest time between bars of one symbol (ns), 0 for one bar only."""
+    order = np.argsort(code, kind="stable")
+    steps = np.diff(ts[order])[np.diff(code[order]) == 0]
+    steps = steps[steps > 0]
+    lengths, counts = np.unique(steps, return_counts=True)
+    return int(lengths[np.argmax(counts)]) if len(lengths) else 0
+
+
 def closes_of_days(instrument: Instrument, days: Ints) -> tuple[Ints, Ints, npt.NDArray[np.bool_]]:
     """Return open and close instants.
 
     Ns UTC of the sessions of ``days`` (yyyymmdd), and which days are sessions.
 
-    Without a calendar the day is that of UTC, from midnight to midnight.
+    Without a calendar the day is that of UTC, and its close the last microsecond of it: midnight
+    itself is of the next day, to whoever asks for days.
     """
     if not instrument.calendar or not len(days):
         numbers = np.array([date_of_number(int(day)).toordinal() for day in days], np.int64)
         opens = (numbers - 719_163) * _DAY_NS
-        return opens, opens + _DAY_NS, np.ones(len(days), np.bool_)
+        return opens, opens + _DAY_NS - 1_000, np.ones(len(days), np.bool_)
     first, last = date_of_number(int(days.min())), date_of_number(int(days.max()))
     table = sessions(instrument.calendar, first, last)
     if not len(table.day):

@@ -134,7 +134,11 @@ def test_daily_bars_of_days_stand_at_the_close_of_their_session(tmp_path: Path) 
     assert hours == [20.0, 17.0, 20.0]  # 3 July is a half day.
     unknown = open_data(str(tmp_path / "d.csv"), symbols=["ABC"])
     midnight = columns(unknown)["bar.ts"][0]
-    assert midnight == 1_372_809_600 * SECOND_NS
+    # Just before midnight, which is of the next day: a range of days would leave that out.
+    assert midnight == 1_372_809_600 * SECOND_NS - 1_000
+    start_ns = (1_372_809_600 - 86_400) * SECOND_NS
+    day = unknown.inputs(start_ns=start_ns, end_ns=1_372_809_600 * SECOND_NS - 1)
+    assert [item.count for item in day] == [1]
 
 
 @pytest.mark.parametrize("kind", [pa.date32(), pa.timestamp("ns"), pa.timestamp("ms", "UTC")])

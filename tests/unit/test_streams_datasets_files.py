@@ -210,3 +210,16 @@ def test_rows_written_out_in_pieces_make_the_same_set(tmp_path: Path) -> None:
     pieced = open_data(str(tmp_path / "set"))
     assert pieced.inputs() == open_data(str(path)).inputs()
     assert not list((tmp_path / "set").glob("piece-*"))
+
+
+@pytest.mark.parametrize("interval", ["5m", "1h", "1d"])
+def test_interval_longer_than_the_step_between_bars_is_refused(
+    tmp_path: Path, interval: str
+) -> None:
+    rows = "".join(f"2013-10-07T14:{minute:02}:00Z,SPY,1,1,1,1,5\n" for minute in range(10))
+    path = str(write(tmp_path / "t.csv", BARS + rows))
+
+    with pytest.raises(DataError, match="bars 60 s apart cannot be of this interval"):
+        open_data(path, interval=interval)
+    # Shorter ones than the step leave gaps: bars in which nothing traded may be left out.
+    assert open_data(path, interval="1s").total() == open_data(path, interval="1m").total() == 10

@@ -11,12 +11,15 @@ from schemas.commands import CommandReceipt, SubmitOrder
 from schemas.enums import OrderStatus, ReceiptOutcome
 from schemas.order_events import (
     OrderAccepted,
+    OrderDenied,
     OrderEvent,
     OrderFilled,
     OrderInitialized,
     OrderPartiallyFilled,
+    OrderRejected,
     OrderReplaced,
     OrderSubmitted,
+    OrderUnknown,
 )
 from schemas.values import ZERO
 from streams.history import StoredOrder
@@ -69,14 +72,22 @@ def folded(
     return order
 
 
+def reason_of(event: OrderEvent) -> tuple[str, str] | None:
+    """Return why an order stands as it does after an event, as code and detail, if that tells it.
+
+    What was refused of a cancel or a replace says nothing of the order, which stands as before.
+    """
+    if isinstance(event, (OrderDenied, OrderRejected)):
+        return event.code, event.detail
+    return ("", event.detail) if isinstance(event, OrderUnknown) else None
+
+
 def after(order: StoredOrder, event: OrderEvent) -> StoredOrder:
     """Return an order as one more event leaves it; one that it has seen last changes nothing."""
-    order = order._replace(
-        status=event.status,
-        updated_ns=event.ts_event_ns,
-        code=getattr(event, "code", order.code),
-        detail=getattr(event, "detail", order.detail),
-    )
+    order = order._replace(status=event.status, updated_ns=event.ts_event_ns)
+    reason = reason_of(event)
+    if reason is not None:
+        order = order._replace(code=reason[0], detail=reason[1])
     if isinstance(event, (OrderFilled, OrderPartiallyFilled)):
         return order._replace(
             filled_quantity=event.cumulative_quantity, average_price=event.average_price

@@ -23,7 +23,11 @@ _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 
 
 def decode_body(data: bytes, kind: type[T]) -> T:
-    """Return a JSON body as ``kind``; raises ProblemError (400 no JSON, 422 wrong fields)."""
+    """Return a JSON body as ``kind``, none at all as an empty object.
+
+    Raises ProblemError (400 no JSON, 422 wrong fields).
+    """
+    data = data or b"{}"
     try:
         found = msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:

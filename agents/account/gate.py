@@ -249,11 +249,7 @@ class Gate:
         cause = command.event_id
         base = derived_base(producer, cause)
         if order.status is OrderStatus.PENDING_APPROVAL:
-            denial = Denial(
-                "CANCELED_BY_OWNER", "cancel", "waiting for approval", "order", command.reason
-            )
-            epoch = self.breakers.epoch
-            self._manager.deny(account, order, denial, epoch, base, cause, now_ns, out)
+            self.take_back(account, order, command.reason, base, cause, now_ns, out)
         elif not self._manager.request_cancel(order, base, cause, now_ns, out):
             detail = f"order is {order.status.value}"
             refused = ReceiptOutcome.REFUSED
@@ -261,6 +257,21 @@ class Gate:
             return
         if command.wants_receipt:
             self._manager.receipt(command, producer, ReceiptOutcome.ACCEPTED, now_ns, out)
+
+    def take_back(
+        self,
+        account: Account,
+        order: Order,
+        reason: str,
+        base: str,
+        cause: str,
+        now_ns: int,
+        out: Outbox,
+    ) -> None:
+        """End an order that waits for approval: nothing has reached a venue."""
+        denial = Denial("CANCELED_BY_OWNER", "cancel", "waiting for approval", "order", reason)
+        epoch = self.breakers.epoch
+        self._manager.deny(account, order, denial, epoch, base, cause, now_ns, out)
 
     def _find(
         self, command: CancelOrder | ReplaceOrder, now_ns: int, out: Outbox

@@ -1,8 +1,8 @@
 """What operators may do to the account stage: limits, breaker, and the three acts of stopping.
 
-Stop entries puts the breaker into REDUCING, cancel all asks the venue to take out every open order,
-flatten sends reduce-only market orders against every position. They are different acts and none
-implies another.
+Stop entries puts the breaker into REDUCING, cancel all asks the venue to take out every open order
+and ends those that wait for approval, flatten sends reduce-only market orders against every
+position. They are different acts and none implies another.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def kill(stage: AccountStage, command: Kill, now_ns: int, out: Outbox) -> None:
     ordinal = 0
     for account in stage.accounts.values():
         if command.action is KillAction.CANCEL_ALL:
-            for order_id in list(account.open_orders):
+            for order_id in [*account.open_orders, *account.pending_approval]:
                 order = account.orders[order_id]
                 if _is_concerned(
                     command, account, order.command.strategy_id, order.command.instrument_id

@@ -28,7 +28,7 @@ from agents.processor import Outbox
 from schemas.columns import EquityColumns, MarketBatch, PriceColumns
 from schemas.commands import ApproveOrder, CancelOrder, CheckOrder, ReplaceOrder, SubmitOrder
 from schemas.enums import AutonomyMode, OrderStatus, Scope
-from schemas.envelope import Header, Record
+from schemas.envelope import Header
 from schemas.errors import ConfigError, RecordError
 from schemas.identifiers import derived_base, derived_id, timer_id
 from schemas.instruments import CorporateAction, ExchangeRate, Instrument, Universe
@@ -250,11 +250,14 @@ class AccountStage:
         self.gate.on_submit(command, now_ns, out)
 
     def request_cancel(
-        self, account: Account, order: Order, cause: Record, ordinal: int, now_ns: int, out: Outbox
+        self, account: Account, order: Order, cause: Kill, ordinal: int, now_ns: int, out: Outbox
     ) -> None:
-        """Cancel one order on behalf of an operator's command."""
+        """Cancel one order on behalf of an operator's command, or end one that waits."""
         base = derived_base(f"account:{account.config.account_id}:{ordinal}", cause.event_id)
-        self._manager.request_cancel(order, base, cause.event_id, now_ns, out)
+        if order.status is OrderStatus.PENDING_APPROVAL:
+            self.gate.take_back(account, order, cause.reason, base, cause.event_id, now_ns, out)
+        else:
+            self._manager.request_cancel(order, base, cause.event_id, now_ns, out)
 
     def _on_check(self, command: CheckOrder, now_ns: int, out: Outbox) -> None:
         check_order(self.gate, self.accounts, command, now_ns, out)

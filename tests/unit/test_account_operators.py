@@ -208,8 +208,20 @@ def test_cancel_all_cancels_the_open_orders_of_its_scope(
         *traded("done", "BUY", "1", "10"),
     )
 
+    driver.play(set_autonomy("SEMI_AUTOMATIC"))
+    waiting = {
+        "a": submit("wa", limit="9"),
+        "b": submit("wb", limit="9", name=B),
+        "t": submit("wt", limit="9", strategy_id="t"),
+        "o": submit("wo", limit="9", account_id="other"),
+    }
+    driver.play(*waiting.values())
+
     records = driver.play(kill("CANCEL_ALL", *scope))
 
+    # What waits for approval ends as well, or it would go on once somebody approves it.
+    denied = {d.client_order_id: d.code for d in of(records, RiskDecision)}
+    assert denied == {f"w{name}": "CANCELED_BY_OWNER" for name in concerned}
     cancels = of(records, VenueCancel)
     assert {c.client_order_id for c in cancels} == concerned
     assert len({c.event_id for c in cancels}) == len(concerned)

@@ -166,6 +166,9 @@ def test_replace_that_the_gate_denies_is_refused_with_its_code(client: TestClien
 
     assert content["code"] == "max_position"
     assert "2000 against 1000" in content["detail"]
+    # The order stands as before, and nothing is wrong with it.
+    order = client.get("/api/orders/o-2").json()
+    assert (order["code"], order["detail"]) == ("", "")
 
 
 def test_replace_that_the_venue_refuses_is_a_conflict_for_who_waits(

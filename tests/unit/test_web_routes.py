@@ -171,7 +171,14 @@ def test_wrong_order_is_refused_and_nothing_is_published(
     assert run.log.end_offset(t.ACCOUNT_INPUTS) == before
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b'{"symbol": "SPY"', b"[" * 100_000])
+def test_missing_body_is_an_empty_one(client: TestClient) -> None:
+    needed = problem(client.post("/api/orders", content=b""), 422)
+
+    assert needed["errors"][0]["detail"] == "is missing"
+    assert client.post("/api/strategies/momentum/pause", content=b"").status_code == 200
+
+
+@pytest.mark.parametrize("data", [b"{", b" ", b"\xff\xfe", b'{"symbol": "SPY"', b"[" * 100_000])
 def test_body_that_is_no_json_is_a_bad_request(client: TestClient, data: bytes) -> None:
     assert problem(client.post("/api/orders", content=data), 400)["code"] == "malformed_json"
 
@@ -215,11 +222,26 @@ def test_id_of_another_order_is_a_conflict(client: TestClient) -> None:
     problem(client.post("/api/orders", json=body(client_order_id="taken")), 409)
 
 
-def test_order_that_the_stage_refuses_at_the_door_is_denied(client: TestClient) -> None:
-    response = client.post("/api/orders", json=body(account_id="nobody", client_order_id="lost"))
+def test_order_of_an_account_that_the_run_does_not_have_is_refused_with_those_it_has(
+    run: Run, client: TestClient
+) -> None:
+    content = problem(client.post("/api/orders", json=body(account_id="nobody")), 422)
 
-    assert problem(response, 422)["code"] == "account_unknown"
-    assert client.get("/api/orders/lost").json()["status"] == "DENIED"
+    assert content["code"] == "account_unknown"
+    assert [(e["pointer"], e["value"]) for e in content["errors"]] == [("/account_id", "nobody")]
+    assert content["candidates"] == ["paper"]
+    assert run.log.end_offset(t.ACCOUNT_INPUTS) == 3
+
+
+def test_order_that_the_stage_refuses_at_the_door_is_denied() -> None:
+    run = Run()  # it has told of no account yet
+    run.log.append([(t.REFERENCE_INSTRUMENTS, instrument())])
+    lost = body(account_id="nobody", client_order_id="lost")
+    with run.client() as client:
+        response = client.post("/api/orders", json=lost)
+
+        assert problem(response, 422)["code"] == "account_unknown"
+        assert client.get("/api/orders/lost").json()["status"] == "DENIED"
 
 
 def test_late_receipt_is_answered_with_the_place_to_ask() -> None:

@@ -27,10 +27,11 @@ Act = Literal["stop_entries", "cancel_all", "flatten", "STOP_ENTRIES", "CANCEL_A
 class KillRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Stop within a scope; ``scope_id`` is its name, empty for GLOBAL.
 
-    ``stop_entries`` lets only orders pass that reduce, ``cancel_all`` takes out every open order,
-    ``flatten`` sends an order against every position, which the gate judges: what it denies, or
-    lets wait for approval, is told in ``warning``. An account that the run does not have is
-    refused; a strategy that nothing bears yet is taken, and the answer says so.
+    ``stop_entries`` lets only orders pass that reduce, ``cancel_all`` takes out every open order
+    and ends those that wait for approval, ``flatten`` sends an order against every position, which
+    the gate judges: what it denies, or lets wait for approval, is told in ``warning``. An account
+    that the run does not have is refused; a strategy that nothing bears yet is taken, and the
+    answer says so.
     """
 
     action: Act
@@ -110,8 +111,8 @@ def held_up(context: Context, command: Kill) -> str:
 
 
 def open_orders(context: Context, scope: Scope, scope_id: str) -> list[OrderRow]:
-    """Return the open orders of a scope, the newest first."""
-    rows = (row for row in context.views.orders.newest_first() if row.is_open)
+    """Return the orders of a scope that may trade or wait for approval, the newest first."""
+    rows = (row for row in context.views.orders.newest_first() if row.is_stoppable)
     return [row for row in rows if concerns(row, scope, scope_id)]
 
 

@@ -134,6 +134,8 @@ async def submit_order(
 def order_of(context: Context, request: OrderRequest) -> SubmitOrder:
     """Return the command for a request; raises ProblemError (422) for what does not fit."""
     check_order(request)
+    if request.account_id:
+        check_account(context, request.account_id, "/account_id")
     instrument_id = resolve_symbol(context.views, request.symbol)
     order_id = request.client_order_id or context.ids()
     last = context.views.market.last_price(instrument_id)
@@ -274,6 +276,8 @@ async def cancel_all(
 ) -> answers.CanceledOrders | Reply:
     """Ask for the cancel of every open order, also of those that are on their way here.
 
+    Orders that wait for approval end at once, as ``DENIED`` with ``CANCELED_BY_OWNER``.
+
     Answers with the orders that were open, as they stand; 202 while some are not concerned yet, or
     where this process may not know of all (``is_complete`` is false then).
     """
@@ -306,7 +310,7 @@ async def cancel_all(
 
 
 def _is_untouched(row: OrderRow) -> bool:
-    return row.is_open and row.status is not OrderStatus.PENDING_CANCEL
+    return row.is_stoppable and row.status is not OrderStatus.PENDING_CANCEL
 
 
 def _scope_of(context: Context, query: CancelAllQuery) -> tuple[RiskScope, str]:
@@ -359,8 +363,8 @@ def _amount_errors(request: OrderRequest | ReplaceRequest) -> list[FieldError]:
             errors.append(
                 FieldError(
                     f"/{name}",
-                    "must be a positive number below 10^15",
-                    "give a number",
+                    "must be a number above 0 and below 10^15",
+                    "give such a number",
                     str(amount)[:40],
                 )
             )

@@ -28,6 +28,7 @@ from schemas.order_events import (
 from schemas.values import ZERO
 from streams.cursors import END_PLACE, RecordPlace, place_of
 from streams.log import Published
+from streams.stored_orders import reason_of
 from web.views.kept import Begin, Kept
 
 _EVENTS_MAX = 200
@@ -74,6 +75,11 @@ class OrderRow(msgspec.Struct, kw_only=True):
     def is_open(self) -> bool:
         """Whether the order may still trade."""
         return self.status in OPEN
+
+    @property
+    def is_stoppable(self) -> bool:
+        """Whether the order may still trade, or could once somebody approves it."""
+        return self.is_open or self.status is OrderStatus.PENDING_APPROVAL
 
 
 class OrderBook:
@@ -184,8 +190,7 @@ class OrderBook:
         row.status = event.status
         row.updated_ns = event.ts_event_ns
         row.events.append(event)
-        row.code = getattr(event, "code", row.code)
-        row.detail = getattr(event, "detail", row.detail)
+        row.code, row.detail = reason_of(event) or (row.code, row.detail)
         if isinstance(event, (OrderFilled, OrderPartiallyFilled)):
             row.filled_quantity = event.cumulative_quantity
             row.average_price = event.average_price

@@ -215,7 +215,8 @@ def backtest(
     config
         settings file for venue, limits and market
     out
-        folder for report, manifest, metrics, equity, orders, fills and trades
+        folder for report, manifest, metrics, equity, orders, fills and trades; those of an older
+        run in it give way
     json
         one JSON object on standard output and nothing else there
     progress

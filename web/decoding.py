@@ -14,6 +14,10 @@ from web.choices import choices, instead_of
 from web.problems import FieldError, ProblemError, invalid
 
 T = TypeVar("T")
+_CHARACTERS = (
+    "has a character that is not taken here",
+    "use letters, digits and signs of ASCII, without blanks and /",
+)
 
 _DIGITS_MAX, _PLACES_MAX = 38, 18
 _INT64 = 2**63
@@ -127,6 +131,8 @@ def _field_error(message: str, document: Any, kind: Any, place: str) -> FieldErr
         if named["kind"] == "missing required":
             return FieldError(pointer, "is missing", f"give {name} in the {place}")
         return FieldError(pointer, "is not known here", instead_of(name, kind, steps))
+    if "matching regex" in what:
+        return FieldError(_pointer(steps), *_CHARACTERS, _value_at(document, steps))
     names = choices(kind, steps)
     return FieldError(
         _pointer(steps),

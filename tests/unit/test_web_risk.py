@@ -113,6 +113,7 @@ def test_limits_are_replaced_by_a_command_and_answered_as_applied(
     [
         ({"limits": {"max_position": -1}}, "/limits/max_position"),
         ({"limits": {"max_position": "NaN"}}, "/limits/max_position"),
+        ({"limits": {"max_drawdown": "20"}}, "/limits/max_drawdown"),
         ({"limits": {"max_order_rate": -1}}, "/limits/max_order_rate"),
         ({"limits": {"max_leverage": 1}}, "/limits/max_leverage"),
         ({"limits": {}, "reason": ""}, "/reason"),

@@ -171,6 +171,14 @@ def test_wrong_order_is_refused_and_nothing_is_published(
     assert run.log.end_offset(t.ACCOUNT_INPUTS) == before
 
 
+def test_character_that_is_not_taken_is_told_in_words(client: TestClient) -> None:
+    content = problem(client.post("/api/orders", json=body(client_order_id="a b")), 422)
+
+    (error,) = content["errors"]
+    assert (error["pointer"], error["value"]) == ("/client_order_id", "a b")
+    assert error["detail"] == "has a character that is not taken here"
+
+
 def test_missing_body_is_an_empty_one(client: TestClient) -> None:
     needed = problem(client.post("/api/orders", content=b""), 422)
 

@@ -78,7 +78,7 @@ def test_parameter_that_the_strategy_does_not_take_is_refused(client: TestClient
     content = problem(response, 422)
     assert (content["code"], content["errors"][0]["pointer"]) == (
         "parameters_refused",
-        "/parameters",
+        "/parameters/fast",
     )
     assert "at least 1" in content["detail"]
 

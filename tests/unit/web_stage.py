@@ -232,7 +232,7 @@ def on_strategy(_log: MemoryLog, record: StrategyCommand) -> Records:
     parameters: dict[str, Any] = {"fast": 50, "slow": 200, **record.parameters}
     detail = record.reason
     if parameters["fast"] == 0:
-        parameters["fast"], detail = 50, "fast must be at least 1"
+        parameters["fast"], detail = 50, "cannot be used (fast=0); give a value of at least 1"
     state = StrategyStateChanged(
         f"st-{record.event_id}",
         record.ts_event_ns,

@@ -202,6 +202,12 @@ def _check_limits(limits: LimitSet) -> None:
             errors.append(field)
         elif isinstance(bound, int) and bound < 0:
             errors.append(FieldError(f"/limits/{name}", NOT_NEGATIVE, "or leave it out", bound))
+    fall = limits.max_drawdown
+    if fall is not None and fall.is_finite() and fall > 1:
+        remedy = "give a fraction: 0.2 is 20 %"
+        errors.append(
+            FieldError("/limits/max_drawdown", "is more than all", remedy, str(fall)[:40])
+        )
     if errors:
         raise invalid(errors)
 

@@ -84,7 +84,10 @@ async def patch_parameters(
         context, name, StrategyAction.SET_PARAMETERS, call.operator, body.reason, body.parameters
     )
     if state is not None and state.detail != body.reason:
-        error = FieldError("/parameters", state.detail, "the strategy goes on as it was")
+        # The stage names the parameter as (name=value).
+        named = next((f"/{name}" for name in body.parameters if f"({name}=" in state.detail), "")
+        remedy = "the strategy goes on as it was"
+        error = FieldError(f"/parameters{named}", state.detail, remedy)
         raise invalid([error], code="parameters_refused")
     return _told(context, name, state)
 

@@ -218,7 +218,8 @@ def check_direction(intent: Intent) -> Denial | None:
                 f"a position of strategy {slot.strategy_id} to reduce; held {decimal_text(held)}"
             )
             return Denial("REDUCE_ONLY", decimal_text(intent.signed), limit, "order")
-    if intent.signed < 0 and intent.worst < 0 and not intent.is_net_exit:
+    may_short = intent.signed < 0 and intent.worst < 0
+    if may_short and (not intent.is_exit or intent.can_exit_short()):
         worst = decimal_text(intent.worst)
         if slot.limits.is_long_only:
             return Denial("LONG_ONLY", worst, "0", slot.scopes.scope("is_long_only"))

@@ -54,7 +54,6 @@ class Intent:
         "equity",
         "initial_margin",
         "is_exit",
-        "is_net_exit",
         "is_reducing",
         "notional",
         "now_ns",
@@ -95,7 +94,6 @@ class Intent:
         # Reducing only if the position stays on its side even when all that works fills; an exit
         # cannot turn its own: the venue fills no more of it than its strategy holds then.
         self.is_exit = command.is_reduce_only and quantity <= self._held_against()
-        self.is_net_exit = self.is_exit and quantity <= against
         self.is_reducing = self.is_exit or quantity + working <= against
         decided = command.decision_price
         price = _on_grid(slot, decided) if decided > 0 else book.price(slot)
@@ -122,16 +120,32 @@ class Intent:
         room = self._held_against() - self.command.quantity
         if self.is_exit or room < 0:
             return self.is_exit
+        return self._own_working() <= room
+
+    def can_exit_short(self) -> bool:
+        """Return whether an exit that sells, and all sells that work, could leave a net short.
+
+        The venue fills exits no further than their strategy holds, so all orders of the strategy
+        sell at most what it holds, or what works if that is more. A plain order that fills after an
+        exit, such as a stop, is not looked at: exits must go though one works.
+        """
+        holding, own, working = self.slot.holding, self._held_against(), self._own_working()
+        sold = min(working + self.command.quantity, max(own, working))
+        return holding.quantity - (holding.working_sell - working) - sold < 0
+
+    def _own_working(self) -> Decimal:
+        """Return what works for the strategy on the order's side; walks all open orders."""
+        found, asked = ZERO, self.command
         for order_id in self.slot.account.open_orders:
             order = self.slot.account.orders[order_id]
             other = order.command
             if (
-                other.strategy_id == self.command.strategy_id
-                and other.instrument_id == self.command.instrument_id
-                and other.side is self.command.side
+                other.strategy_id == asked.strategy_id
+                and other.instrument_id == asked.instrument_id
+                and other.side is asked.side
             ):
-                room -= order.leaves() + order.pending_increase
-        return room >= 0
+                found += order.leaves() + order.pending_increase
+        return found
 
     def added_exposure(self) -> Decimal:
         """Return by how much the instrument's worst case grows, in units (0 if it does not)."""

@@ -5,9 +5,12 @@ Strategy s is 100 short and t 40 long, so the account is 60 short: what closes t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.commands import SubmitOrder, VenueSubmit
 from schemas.enums import AccountKind
@@ -15,7 +18,9 @@ from schemas.risk import LimitSet, RiskDecision
 from tests.unit.account_records import (
     B,
     accepted,
+    canceled,
     dec,
+    fill,
     kill,
     price,
     set_breaker,
@@ -144,3 +149,157 @@ def test_reduce_only_looks_at_the_strategy_that_the_venue_fills_for() -> None:
 
     assert decision.code == "REDUCE_ONLY"
     assert decision.limit == "a position of strategy u to reduce; held 0"
+
+
+NAMES = ("r", "s", "t")
+ACTS = st.lists(
+    st.tuples(
+        st.sampled_from(("ask", "ask", "fill", "part", "cancel")),
+        st.sampled_from(NAMES),
+        st.sampled_from(("BUY", "SELL")),
+        st.sampled_from((1, 20, 40, 60, 61, 100)),
+        st.booleans(),
+    ),
+    max_size=30,
+)
+
+
+class Venue:
+    """Fills the orders that the stage lets go, a reduce-only one as far as its strategy holds."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+        self.held = dict.fromkeys(NAMES, 0)
+        self.open: list[list[Any]] = []
+        self.count = 0
+
+    def do(self, act: str, name: str, side: str, quantity: int, is_reduce_only: bool) -> None:
+        """Do one of the acts of a test."""
+        if act == "ask":
+            self.ask(name, side, quantity, is_reduce_only)
+        elif act == "cancel":
+            self.end(quantity)
+        else:
+            self.trade(quantity, 1000 if act == "fill" else 1 + quantity // 3)
+
+    def ask(self, name: str, side: str, quantity: int, is_reduce_only: bool) -> None:
+        """Ask for an order.
+
+        Not for an exit beside a plain order of its side: that one may fill after it, a stop for
+        example, which is why cancel-all is an act of its own.
+        """
+        beside = [o for o, _ in self.open if (o.strategy_id, o.side) == (name, side)]
+        if is_reduce_only and not all(order.is_reduce_only for order in beside):
+            return
+        self.count += 1
+        order = submit(
+            f"o{self.count}",
+            side,
+            str(quantity),
+            strategy_id=name,
+            is_reduce_only=is_reduce_only,
+        )
+        if of(self.driver.play(order), VenueSubmit):
+            self.open.append([order, quantity])
+
+    def trade(self, number: int, part: int) -> None:
+        """Fill a part of one of the open orders, or all that it may; end one that may not go on."""
+        if not self.open:
+            return
+        entry = self.open[number % len(self.open)]
+        order, left = entry
+        sign = 1 if order.side == "BUY" else -1
+        room = -sign * self.held[order.strategy_id] if order.is_reduce_only else left
+        quantity = min(left, part, max(room, 0))
+        whose: dict[str, Any] = {"strategy_id": order.strategy_id}
+        if quantity:
+            self.count += 1
+            name, trade = order.client_order_id, str(self.count)
+            self.driver.play(fill(name, order.side, str(quantity), trade=trade, **whose))
+            self.held[order.strategy_id] += sign * quantity
+            entry[1] -= quantity
+        if not entry[1]:
+            self.open.remove(entry)
+        elif order.is_reduce_only and quantity == max(room, 0):
+            self.end(number)
+
+    def end(self, number: int) -> None:
+        """Cancel one of the open orders."""
+        if self.open:
+            order, _ = self.open.pop(number % len(self.open))
+            strategy = order.strategy_id
+            self.driver.play(canceled(order.client_order_id, strategy_id=strategy))
+
+    def largest_side(self) -> int:
+        """Return the larger of what strategies hold long and what they hold short."""
+        longs = sum(held for held in self.held.values() if held > 0)
+        return max(longs, longs - sum(self.held.values()))
+
+
+def begun(held: Sequence[int]) -> Venue:
+    """Return a venue at which the strategies hold so much."""
+    driver = Driver(stage_config(account(cash="100000")))
+    driver.play(price(10.0))
+    venue = Venue(driver)
+    for name, quantity in zip(NAMES, held, strict=True):
+        if quantity:
+            venue.ask(name, "BUY" if quantity > 0 else "SELL", abs(quantity), False)
+            venue.trade(0, abs(quantity))
+    return venue
+
+
+@given(st.tuples(*[st.sampled_from((-100, -60, 0, 40, 60, 100))] * 3), ACTS, st.booleans())
+def test_stopped_entries_let_no_side_grow(
+    begin: tuple[int, ...], acts: list[tuple[str, str, str, int, bool]], has_flatten: bool
+) -> None:
+    venue = begun(begin)
+    most = venue.largest_side()
+    venue.driver.play(kill("STOP_ENTRIES"))
+
+    for act in acts:
+        venue.do(*act)
+        assert venue.largest_side() <= most
+    if has_flatten:
+        while venue.open:
+            venue.end(0)
+        flatten(venue)
+    while venue.open:
+        venue.trade(0, 1000)
+        assert venue.largest_side() <= most
+    assert not has_flatten or not any(venue.held.values())
+
+
+@given(ACTS)
+def test_exits_leave_no_account_short_that_must_not_be(
+    acts: list[tuple[str, str, str, int, bool]],
+) -> None:
+    driver = Driver(stage_config(account(cash="100000", kind=AccountKind.CASH)))
+    driver.play(price(10.0))
+    venue = Venue(driver)
+    venue.ask("r", "BUY", 100, False)
+    venue.trade(0, 100)
+
+    for act in acts:
+        venue.do(*act)
+        assert sum(venue.held.values()) >= 0
+
+
+@given(st.tuples(*[st.sampled_from((-100, -60, 0, 40, 60, 100))] * 3), ACTS)
+def test_stopped_strategy_gets_out_alone(
+    begin: tuple[int, ...], acts: list[tuple[str, str, str, int, bool]]
+) -> None:
+    venue = begun(begin)
+    most = abs(venue.held["s"])
+    venue.driver.play(set_breaker("REDUCING", "STRATEGY", "s"))
+
+    for act in acts:
+        venue.do(*act)
+        assert abs(venue.held["s"]) <= most
+        most = abs(venue.held["s"])
+
+
+def flatten(venue: Venue) -> None:
+    """Flatten, and let the venue work the orders."""
+    for order in of(venue.driver.play(kill("FLATTEN", at=1)), VenueSubmit):
+        assert order.is_reduce_only
+        venue.open.append([order, int(order.quantity)])

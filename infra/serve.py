@@ -30,6 +30,7 @@ from agents.runners.steady_clock import since_boot_ns
 from infra.access import access_of
 from infra.backtest_agent import BacktestAgent
 from infra.composition import Setup, compose
+from infra.config_changes import changes
 from infra.data import open_whole
 from infra.database.service import StorageService
 from infra.database.settings import is_wanted
@@ -213,8 +214,9 @@ def _continued(folder: Path, manifest: RunManifest, known: RunManifest | None) -
     """
     if known is None:
         return manifest
+    begun, asked = engine_config(known), engine_config(manifest)
     for is_same, what in (
-        (engine_config(known) == engine_config(manifest), "configuration"),
+        (begun == asked, f"configuration: {changes(begun, asked)}"),
         (known.inputs == manifest.inputs, "source"),
     ):
         if not is_same:

@@ -21,6 +21,7 @@ from agents.runners.parity import engine_config
 from agents.runners.replay import manifest_of
 from agents.strategy.api import Strategy
 from infra.composition import compose
+from infra.config_changes import changes
 from infra.feeds import LiveSource
 from infra.identity import identity
 from infra.origin import with_origin
@@ -196,9 +197,11 @@ def _compose(
         reference_offsets=reference_offsets,
     )
     if known is not None:
-        if engine_config(known) != engine_config(manifest):
+        begun, asked = engine_config(known), engine_config(manifest)
+        if begun != asked:
+            told = changes(begun, asked)
             raise ConflictError(
-                "the session on this cluster was begun with another configuration",
+                f"the session on this cluster was begun with another configuration: {told}",
                 field="kafka.run",
                 value=known.run_id,
                 remedy="use the settings it was begun with, or a new kafka.run on empty topics",

@@ -228,6 +228,25 @@ def test_range_without_data_says_what_there_is(server: Server) -> None:
     assert "1998" in answer.body["detail"]
 
 
+@pytest.mark.parametrize("path", ["run", "run-async"])
+@pytest.mark.parametrize(
+    ("wrong", "status", "pointer"),
+    [
+        ({"strategy_name": "nope"}, 404, "/strategy_name"),
+        ({"parameters": {"fats": 2}}, 422, "/parameters/fats"),
+        ({"parameters": {"fast": 200, "slow": 20}}, 422, "/parameters/fast"),
+        ({"symbols": ["NOPE"]}, 422, "/symbols"),
+        ({"start_date": "1970-01-01", "end_date": "1970-02-01"}, 422, "/start_date"),
+    ],
+)
+def test_backtest_that_cannot_run_is_refused_with_the_field(
+    server: Server, path: str, wrong: dict[str, Any], status: int, pointer: str
+) -> None:
+    answer = server.post(f"/api/backtest/{path}", {**BACKTEST, **wrong})
+
+    assert (answer.status, answer.body["errors"][0]["pointer"]) == (status, pointer), answer.body
+
+
 def test_backtest_is_started_followed_and_listed(server: Server) -> None:
     started = server.post("/api/backtest/run-async", {**BACKTEST, "end_date": "2014-06-30"}).body
     task = f"/api/backtest/{started['task_id']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from heapq import nlargest
 from typing import Annotated, Any
@@ -36,6 +37,17 @@ from web.waiting import within
 
 _REFUSAL_S = 1.0
 """Whoever runs backtests has looked at a request by then, though others wait before it."""
+
+_NAMED = re.compile(r"\((\w+)=")
+"""An error's field, as it is told: behind the words, with the value."""
+
+_POINTERS = {
+    "strategy": "/strategy_name",
+    "data": "/data",
+    "symbols": "/symbols",
+    "range": "/start_date",
+    "cash": "/initial_capital",
+}
 
 _QUESTION = "backtests"
 """As the database calls it, so that one cursor holds for both."""
@@ -94,7 +106,7 @@ async def run_backtest(
         )
     assert isinstance(result, BacktestResult)
     if result.status is not RunStatus.COMPLETED:
-        raise _failure(result)
+        raise _failure(result, call.body)
     return _metrics(result)
 
 
@@ -118,7 +130,7 @@ async def start_backtest(
     await context.waiters.until(is_told, _REFUSAL_S)
     row = rows.get(request.task_id)
     if row is not None and row.result is not None and row.status is RunStatus.FAILED:
-        raise _failure(row.result)
+        raise _failure(row.result, call.body)
     return answers.BacktestStarted(request.task_id, "started")
 
 
@@ -315,13 +327,19 @@ def _request(context: Context, body: RunRequest, operator: str) -> BacktestReque
     )
 
 
-def _failure(result: BacktestResult) -> ProblemError:
-    """Return the problem of a backtest that failed."""
+def _failure(result: BacktestResult, request: RunRequest) -> ProblemError:
+    """Return the problem of a backtest that failed, with a pointer to the field that it names."""
     code = str(result.metrics.get("code") or "backtest_failed")
     detail = result.detail or "the backtest failed"
     if code == "not_found" and "not found" not in detail:
         detail = f"strategy {result.strategy_name} not found; {detail}"
-    return failure(code, detail)
+    problem = failure(code, detail)
+    named = _NAMED.search(detail)
+    if problem.status in (404, 422) and named is not None:
+        name = named[1]
+        pointer = f"/parameters/{name}" if name in request.parameters else _POINTERS.get(name, "")
+        problem.errors = [FieldError(pointer, detail, "")] if pointer else []
+    return problem
 
 
 def _metrics(result: BacktestResult) -> answers.BacktestMetrics:

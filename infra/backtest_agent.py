@@ -210,10 +210,9 @@ class BacktestAgent:
         ):
             # Its process meets the same, and says it.
             failure = await asyncio.to_thread(unfit, request)
+        del self._looks[request.task_id]
         if failure is not None and self._queue.pop(request.task_id, None) is not None:
             self._finish(request, failure)
-        if request.task_id not in self._queue:
-            self._looks.pop(request.task_id, None)
 
     def _on_cancel(self, cancel: BacktestCancel) -> None:
         self._canceled[cancel.task_id] = cancel.reason
@@ -234,7 +233,7 @@ class BacktestAgent:
                 self._has_work.clear()
                 await self._has_work.wait()
             task_id = next(iter(self._queue))
-            if look := self._looks.pop(task_id, None):
+            if look := self._looks.get(task_id):
                 await look
                 continue
             request = self._taken = self._queue.pop(task_id)

@@ -245,7 +245,7 @@ def _told(setup: Setup, result: ReplayResult) -> Told:
     """Return what the page of a run shows beside its files."""
     strategy = setup.config.strategies[0]
     declared = setup.classes[strategy.name].parameters
-    parameters = resolve(declared, strategy.parameters, strategy.name)
+    parameters = resolve(declared, strategy.parameters, strategy.short_name)
     return Told(result.manifest, result.metrics, result.denials, parameters)
 
 

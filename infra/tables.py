@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from agents.runners.parity import Rerun
+from agents.runners.parity import Rerun, input_span
 from infra.backtests import Backtest
 from infra.times import format_day, format_time
 
@@ -19,8 +19,7 @@ def show_backtest(console: Console, run: Backtest, seconds: float) -> None:
     m = run.metrics
     inputs = run.manifest.inputs
     names = ", ".join(sorted({item.instrument_id for item in inputs}))
-    first = min(item.first_ts_ns for item in inputs)
-    last = max(item.last_ts_ns for item in inputs)
+    first, last = input_span(run.manifest)
     title = f"{names}  {format_day(first)} to {format_day(last)}"
     table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
     for column in range(4):

@@ -19,6 +19,8 @@ person sees says what is wrong, where, and how to mend it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class MillraceError(Exception):
     """Base of every error that Millrace raises on purpose.
@@ -43,6 +45,14 @@ class MillraceError(Exception):
         if self.remedy:
             text += f"; {self.remedy}"
         return text
+
+
+def field_in(text: str, fields: Iterable[str]) -> str:
+    """Return which of ``fields`` the text of an error is about, empty if none.
+
+    For errors of which a record has carried nothing but the text.
+    """
+    return next((field for field in fields if f"({field}=" in text), "")
 
 
 class InputError(MillraceError):

@@ -25,3 +25,8 @@ class StrategyConfig(msgspec.Struct, frozen=True, kw_only=True):
     capital: Decimal = Decimal(10000)
     parameters: dict[str, ParameterValue] = {}
     trade_from_ns: int = 0
+
+    @property
+    def short_name(self) -> str:
+        """The name without the hash of its source, which that of a strategy of a file has."""
+        return self.name.partition("@")[0]

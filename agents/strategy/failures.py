@@ -28,7 +28,7 @@ def told(strategy: Strategy, config: StrategyConfig, error: BaseException) -> Mi
     text = " ".join(str(error).split()) or "no text"
     place = places[-1] if places else ""
     return ConfigError(
-        f"strategy {_short(config.name)} failed: {type(error).__name__}: {text}{place}",
+        f"strategy {config.short_name} failed: {type(error).__name__}: {text}{place}",
         field="strategy_id",
         value=config.strategy_id,
         remedy="mend the strategy",
@@ -37,7 +37,6 @@ def told(strategy: Strategy, config: StrategyConfig, error: BaseException) -> Mi
 
 def problem_of(name: str, targets: Floats, length: int) -> MillraceError | None:
     """Return why ``targets`` are no targets for ``length`` elements, None if they are."""
-    name = _short(name)
     if targets.shape != (length,):
         return ConfigError(
             f"strategy {name}: signals() must return one target for each element",
@@ -53,8 +52,3 @@ def problem_of(name: str, targets: Floats, length: int) -> MillraceError | None:
             remedy="return 1 for long, -1 for short, 0 for flat, NaN for no new opinion",
         )
     return None
-
-
-def _short(name: str) -> str:
-    """Return a strategy's name without the hash of its file."""
-    return name.partition("@")[0]

@@ -95,7 +95,7 @@ class Instance:
         targets = self.call(lambda: np.asarray(self.strategy.signals(series), np.float64))
         if targets is None:
             return None
-        problem = problem_of(self.config.name, targets, len(series))
+        problem = problem_of(self.config.short_name, targets, len(series))
         if problem is not None:
             self._fail(problem)
             return None

@@ -153,8 +153,7 @@ def resolve(
             near = difflib.get_close_matches(name, declared, 1)
             hint = f"did you mean {near[0]}? " if near else ""
             raise ConfigError(
-                # A strategy of a file is known by the hash of its source as well.
-                f"strategy {strategy.partition('@')[0]} has no such parameter",
+                f"strategy {strategy} has no such parameter",
                 field=name,
                 value=value,
                 remedy=f"{hint}it has {', '.join(declared) or 'none'}",

@@ -93,7 +93,7 @@ class StrategyStage:
                 value=config.strategy_id,
                 remedy="give each strategy an id of its own",
             )
-        values = resolve(cls.parameters, dict(config.parameters), config.name)
+        values = resolve(cls.parameters, dict(config.parameters), config.short_name)
         instruments = []
         for instrument_id in config.instrument_ids:
             index = self.universe.index(instrument_id)
@@ -386,7 +386,7 @@ def _apply(command: StrategyCommand, instance: Instance) -> None:
     if action is StrategyAction.SET_PARAMETERS:
         declared = type(instance.strategy).parameters
         values = resolve(
-            declared, {**instance.parameters(), **command.parameters}, instance.config.name
+            declared, {**instance.parameters(), **command.parameters}, instance.config.short_name
         )
         attributes = vars(instance.strategy)
         before = dict(attributes)

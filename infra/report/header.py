@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from infra.report.texts import DASH, amount, escaped, instant
+from agents.runners.parity import input_span
+from infra.report.texts import DASH, amount, escaped, written
 from infra.times import format_day
 from schemas.control import RunManifest
 
-_LONG_NS = 3 * 86_400 * 10**9
 _SYMBOLS_MAX = 12
 
 
@@ -96,10 +96,7 @@ def facts_list(header: Header) -> str:
 
 def span_ns(manifest: RunManifest) -> tuple[int, int] | None:
     """Return the first and the last event of a run, None of one that had none."""
-    if not manifest.inputs:
-        return None
-    first = min(item.first_ts_ns for item in manifest.inputs)
-    return first, max(item.last_ts_ns for item in manifest.inputs)
+    return input_span(manifest) if manifest.inputs else None
 
 
 def _parameters(parameters: Mapping[str, object], given: Mapping[str, object]) -> str:
@@ -134,11 +131,8 @@ def _range(manifest: RunManifest, trade_from_ns: int) -> str:
         return DASH
     first, last = span
     events = sum(item.count for item in manifest.inputs)
-    if last - first > _LONG_NS:
-        text = f"{format_day(first)} to {format_day(last)}"
-    else:
-        text = f"{instant(first)} to {instant(last)}"
-    text += f" UTC, {events:,} event{'' if events == 1 else 's'}"
+    when = written(last - first)
+    text = f"{when(first)} to {when(last)} UTC, {events:,} event{'' if events == 1 else 's'}"
     return f"{text}, traded from {format_day(trade_from_ns)}" if trade_from_ns else text
 
 

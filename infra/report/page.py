@@ -11,13 +11,11 @@ from infra.report.curves import EquityHistory, read_equity
 from infra.report.header import Header, facts_list, header_of, span_ns
 from infra.report.plots import is_drawable, plots
 from infra.report.tables import denials_table, months_table, tiles, trades_table
-from infra.report.texts import amount, escaped, instant, percent
+from infra.report.texts import amount, escaped, percent, written
 from infra.report.trades import Extremes, read_extremes
-from infra.times import format_day
 from schemas.control import RunManifest
 
 REPORT_NAME = "report.html"
-_LONG_NS = 3 * 86_400 * 10**9
 _STYLE = Path(__file__).with_name("style.css")
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" width="20" height="20" viewBox="0 0 32 32"'
@@ -102,7 +100,7 @@ def _fall(m: Metrics) -> str:
     start, trough, end = m.max_drawdown_start_ns, m.max_drawdown_trough_ns, m.max_drawdown_end_ns
     if start is None or trough is None:
         return "never below its peak"
-    when = format_day if trough - start > _LONG_NS else instant
+    when = written(trough - start)
     back = f"back {when(end)}" if end is not None else "not back at the end of the run"
     deepest = f"{percent(m.max_drawdown_pct)} from {when(start)} to {when(trough)}"
     return f"{deepest}, {back}"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import html
 import math
+from collections.abc import Callable
 from decimal import Decimal
 
 import numpy as np
 
+from infra.times import format_day
+
 DASH = "\u2013"
 _MINUS = "\u2212"
+_LONG_NS = 3 * 86_400 * 10**9
 _REPLACEMENT = "\ufffd"
 
 
@@ -51,6 +55,11 @@ def tone(value: float | Decimal | None) -> str:
     if value is None or not value:
         return ""
     return "up" if value > 0 else "down"
+
+
+def written(span_ns: int) -> Callable[[int], str]:
+    """Return how the ends of a span are written: a long one as days."""
+    return format_day if span_ns > _LONG_NS else instant
 
 
 def instant(ns: int) -> str:

@@ -78,8 +78,8 @@ class QualityReport(msgspec.Struct, kw_only=True):
             "prices off the grid": self.off_grid,
             "rows flagged suspicious by the source": self.suspicious,
             "bars close as their session opens and none with it: if the file stamps bars by their"
-            " start, `millrace import` it with --bar-start, or name the column `start`"
-            "": self.bars_at_open,
+            " start, `millrace import` it with --bar-start, or name the column"
+            " `start`": self.bars_at_open,
         }
         return [f"{count:,} {what}" for what, count in counts.items() if count]
 

@@ -216,8 +216,8 @@ async def test_spans_of_time_are_the_same(scene: Scene) -> None:
 
 async def test_one_order_and_its_life_are_the_same(scene: Scene) -> None:
     orders = await scene.memory.pages("/api/orders", "orders", 100)
-    is_flatten = {order["client_order_id"].startswith("flatten-"): order for order in orders}
-    for order in (orders[0], orders[len(orders) // 2], orders[-1], *is_flatten.values()):
+    one_of_each = {order["client_order_id"].startswith("flatten-"): order for order in orders}
+    for order in (orders[0], orders[len(orders) // 2], orders[-1], *one_of_each.values()):
         name, account = order["client_order_id"], order["account_id"]
         paths = (
             f"/api/orders/{name}",

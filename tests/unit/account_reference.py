@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import msgspec
 
@@ -39,6 +40,11 @@ ENDS: dict[type[VenueReport], OrderStatus] = {
     VenueExpired: S.EXPIRED,
     VenueRejected: S.REJECTED,
 }
+
+
+def is_near(value: Any, exact: Fraction, parts: int) -> bool:
+    """Return whether a number is exact to one of ``parts`` parts of a unit."""
+    return abs(Fraction(value) - exact) < Fraction(1, parts)
 
 
 @dataclass

@@ -43,7 +43,7 @@ from tests.unit.account_records import (
     triggered,
     with_tag,
 )
-from tests.unit.account_reference import NaiveLedger, NaiveOrder, NaiveStage
+from tests.unit.account_reference import NaiveLedger, NaiveOrder, NaiveStage, is_near
 from tests.unit.account_script import (
     Driver,
     account,
@@ -473,11 +473,6 @@ class AccountMachine(RuleBasedStateMachine):
             if "orders.events" in topic
         ]
         assert len(ids) == len(set(ids))
-
-
-def is_near(value: Any, exact: Fraction, parts: int) -> bool:
-    """Return whether a number is exact to one of ``parts`` parts of a unit."""
-    return abs(Fraction(value) - exact) < Fraction(1, parts)
 
 
 def check_marks_of_strategies(marks: Iterable[EquityMark]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from decimal import Decimal
 from heapq import nlargest
 from typing import Annotated, Any
@@ -18,7 +17,7 @@ from schemas.control import (
     BacktestResult,
 )
 from schemas.enums import RunStatus
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, field_in
 from schemas.topics import BACKTEST_REQUESTS, BACKTEST_RESULTS
 from schemas.values import decimal_text
 from streams.cursors import read_cursor, write_cursor
@@ -37,9 +36,6 @@ from web.waiting import within
 
 _REFUSAL_S = 1.0
 """Whoever runs backtests has looked at a request by then, though others wait before it."""
-
-_NAMED = re.compile(r"\((\w+)=")
-"""An error's field, as it is told: behind the words, with the value."""
 
 _POINTERS = {
     "strategy": "/strategy_name",
@@ -334,11 +330,10 @@ def _failure(result: BacktestResult, request: RunRequest) -> ProblemError:
     if code == "not_found" and "not found" not in detail:
         detail = f"strategy {result.strategy_name} not found; {detail}"
     problem = failure(code, detail)
-    named = _NAMED.search(detail)
-    if problem.status in (404, 422) and named is not None:
-        name = named[1]
-        pointer = f"/parameters/{name}" if name in request.parameters else _POINTERS.get(name, "")
-        problem.errors = [FieldError(pointer, detail, "")] if pointer else []
+    name = field_in(detail, [*request.parameters, *_POINTERS])
+    if name and problem.status in (404, 422):
+        pointer = f"/parameters/{name}" if name in request.parameters else _POINTERS[name]
+        problem.errors = [FieldError(pointer, detail)]
     return problem
 
 

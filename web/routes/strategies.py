@@ -13,6 +13,7 @@ from agents.domain.metrics import EquityFold, Metrics, TradeFold, compute
 from schemas.columns import EquityColumns, Ints
 from schemas.control import StrategyCommand, StrategySignal, StrategyStateChanged
 from schemas.enums import StrategyAction
+from schemas.errors import field_in
 from schemas.portfolio import EquityMark
 from schemas.topics import STRATEGY_INPUTS, STRATEGY_STATES
 from schemas.values import tidy
@@ -84,10 +85,9 @@ async def patch_parameters(
         context, name, StrategyAction.SET_PARAMETERS, call.operator, body.reason, body.parameters
     )
     if state is not None and state.detail != body.reason:
-        # The stage names the parameter as (name=value).
-        named = next((f"/{name}" for name in body.parameters if f"({name}=" in state.detail), "")
-        remedy = "the strategy goes on as it was"
-        error = FieldError(f"/parameters{named}", state.detail, remedy)
+        named = field_in(state.detail, body.parameters)
+        pointer = f"/parameters/{named}" if named else "/parameters"
+        error = FieldError(pointer, state.detail, "the strategy goes on as it was")
         raise invalid([error], code="parameters_refused")
     return _told(context, name, state)
 

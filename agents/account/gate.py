@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from typing import NamedTuple
 
 import msgspec
 
@@ -31,6 +32,17 @@ from schemas.risk import BreakerChanged
 from schemas.topics import ORDER_EVENTS, RISK_BREAKER, STRATEGY_INPUTS
 
 _INTENTS_KEPT = 1024
+_NAMED = 5
+
+
+class Verdict(NamedTuple):
+    """What the gate says to an order: a denial, or the orders to be canceled before it goes."""
+
+    denial: Denial | None
+    in_the_way: tuple[Order, ...] = ()
+
+
+_APPROVED = Verdict(None)
 
 
 class Gate:
@@ -113,13 +125,14 @@ class Gate:
             unknown = Denial("INSTRUMENT_UNKNOWN", command.instrument_id, "a defined instrument")
             self._refuse(account, order, denial or unknown, base, cause, now_ns, out)
             return
-        found = self.judge(account, slot, command, now_ns)
-        if found is not None:
-            self._refuse(account, order, found, base, cause, now_ns, out)
+        verdict = self.judge(account, slot, command, now_ns)
+        if verdict.denial is not None:
+            self._refuse(account, order, verdict.denial, base, cause, now_ns, out)
         elif self.autonomy is AutonomyMode.SEMI_AUTOMATIC:
             expires_ns = now_ns + int(self.approval_timeout_s * NS)
             self._manager.hold(account, order, expires_ns, base, cause, now_ns, out)
         else:
+            self._make_way(verdict, cause, now_ns, out)
             self._release(account, slot, order, base, cause, now_ns, out)
 
     def _refuse_unknown(self, command: SubmitOrder, now_ns: int, out: Outbox) -> None:
@@ -135,19 +148,33 @@ class Gate:
         )
         self._dead_letters.add(command, f"account {account_id} is not known", now_ns, out)
 
-    def judge(
-        self, account: Account, slot: Slot, command: SubmitOrder, now_ns: int
-    ) -> Denial | None:
-        """Return what the checks find against an order, None if it may go; nothing is changed."""
+    def judge(self, account: Account, slot: Slot, command: SubmitOrder, now_ns: int) -> Verdict:
+        """Return what the checks find against an order; nothing is changed.
+
+        An exit at once of all that a strategy holds never waits for its plain orders on that side,
+        such as a stop: where they could turn the position and the account must not have that, they
+        are canceled before it. They have nothing left to do then. Any other exit is denied there.
+        """
         denial = impossible(command)
         if denial is not None:
-            return denial
+            return Verdict(denial)
         margin = self._config.initial_margin
         intent = Intent(command, slot, self._book, now_ns, self.autonomy, margin)
         if slot.max_daily_loss is not None or slot.max_drawdown is not None:
             self._marks.settle_account(account)
             intent.equity = self._marks.equity(account)
-        return first_denial(intent)
+        denial = first_denial(intent)
+        if denial is None:
+            return _APPROVED
+        beside = intent.in_the_way()
+        if not beside:
+            return Verdict(denial)
+        intent.makes_way = True
+        if first_denial(intent) is not None:
+            return Verdict(denial)
+        if intent.closes_all():
+            return Verdict(None, tuple(beside))
+        return Verdict(denial._replace(detail=_named(beside)))
 
     def judge_apart(self, account: Account, command: SubmitOrder, now_ns: int) -> Denial | None:
         """Return what the checks would find against an order, and leave no trace of it.
@@ -170,7 +197,12 @@ class Gate:
         )
         if slot is None:
             return Denial("INSTRUMENT_UNKNOWN", command.instrument_id, "a defined instrument")
-        return self.judge(account, slot, command, now_ns)
+        return self.judge(account, slot, command, now_ns).denial
+
+    def _make_way(self, verdict: Verdict, cause: str, now_ns: int, out: Outbox) -> None:
+        """Ask for the cancel of the orders that an exit takes the place of, before it goes."""
+        for order in verdict.in_the_way:
+            self.request_cancel(order, "", cause, now_ns, out)
 
     def _release(
         self,
@@ -249,7 +281,7 @@ class Gate:
         cause = command.event_id
         base = derived_base(producer, cause)
         if order.status is OrderStatus.PENDING_APPROVAL:
-            self.take_back(account, order, command.reason, base, cause, now_ns, out)
+            self.take_back(order, command.reason, base, cause, now_ns, out)
         elif not self._manager.request_cancel(order, base, cause, now_ns, out):
             detail = f"order is {order.status.value}"
             refused = ReceiptOutcome.REFUSED
@@ -258,17 +290,22 @@ class Gate:
         if command.wants_receipt:
             self._manager.receipt(command, producer, ReceiptOutcome.ACCEPTED, now_ns, out)
 
+    def request_cancel(
+        self, order: Order, reason: str, cause: str, now_ns: int, out: Outbox
+    ) -> None:
+        """Cancel one of the orders that a record concerns, or end one that waits for approval."""
+        command = order.command
+        base = derived_base(f"account:{command.account_id}:{command.client_order_id}", cause)
+        if order.status is OrderStatus.PENDING_APPROVAL:
+            self.take_back(order, reason, base, cause, now_ns, out)
+        else:
+            self._manager.request_cancel(order, base, cause, now_ns, out)
+
     def take_back(
-        self,
-        account: Account,
-        order: Order,
-        reason: str,
-        base: str,
-        cause: str,
-        now_ns: int,
-        out: Outbox,
+        self, order: Order, reason: str, base: str, cause: str, now_ns: int, out: Outbox
     ) -> None:
         """End an order that waits for approval: nothing has reached a venue."""
+        account = self._accounts[order.command.account_id]
         denial = Denial("CANCELED_BY_OWNER", "cancel", "waiting for approval", "order", reason)
         epoch = self.breakers.epoch
         self._manager.deny(account, order, denial, epoch, base, cause, now_ns, out)
@@ -316,11 +353,12 @@ class Gate:
             return
         if command.wants_receipt:
             self._manager.receipt(command, producer, ReceiptOutcome.ACCEPTED, now_ns, out)
-        denial = self._judge_replace(account, slot, order, command, quantity, now_ns)
-        epoch = self.breakers.epoch
+        verdict = self._judge_replace(account, slot, order, command, quantity, now_ns)
+        denial, epoch = verdict.denial, self.breakers.epoch
         if denial is not None:
             self._manager.refuse_replace(order, command, denial, epoch, base, now_ns, out)
         else:
+            self._make_way(verdict, command.event_id, now_ns, out)
             self._manager.send_replace(slot, order, command, epoch, base, now_ns, out)
 
     def _judge_replace(
@@ -331,7 +369,7 @@ class Gate:
         command: ReplaceOrder,
         quantity: Decimal,
         now_ns: int,
-    ) -> Denial | None:
+    ) -> Verdict:
         """Judge the order as if it were new and its old self were gone."""
         limit, stop = command.limit_price, command.stop_price
         wanted = msgspec.structs.replace(
@@ -347,10 +385,10 @@ class Gate:
         before = account.open_orders
         add_working(slot, side, -leaves)
         account.open_orders = {k: None for k in before if k != command.client_order_id}
-        denial = self.judge(account, slot, wanted, now_ns)
+        verdict = self.judge(account, slot, wanted, now_ns)
         account.open_orders = before
         add_working(slot, side, leaves)
-        return denial
+        return verdict
 
     # ---- approvals
 
@@ -374,16 +412,24 @@ class Gate:
             self._manager.receipt(command, producer, ReceiptOutcome.ACCEPTED, now_ns, out)
         slot = self.slot(account, order.command.strategy_id, order.command.instrument_id)
         if not command.is_approved or slot is None:
-            denial: Denial | None = Denial(
-                "NOT_APPROVED", "refused", "approval", command.operator, command.reason
+            who, why = command.operator, command.reason
+            verdict = Verdict(Denial("NOT_APPROVED", "refused", "approval", who, why))
+        else:
+            # Its terms are what a split has left of those that were asked for.
+            renewed = msgspec.structs.replace(
+                order.command,
+                quantity=order.quantity,
+                limit_price=order.limit_price,
+                stop_price=order.stop_price,
+                decision_price=0.0,
+                decision_ts_ns=0,
             )
+            verdict = self.judge(account, slot, renewed, now_ns)
+        if verdict.denial is not None or slot is None:
+            assert verdict.denial is not None  # an order without a slot has just been denied
+            self._refuse(account, order, verdict.denial, base, cause, now_ns, out)
         else:
-            renewed = msgspec.structs.replace(order.command, decision_price=0.0, decision_ts_ns=0)
-            denial = self.judge(account, slot, renewed, now_ns)
-        if denial is not None or slot is None:
-            assert denial is not None  # an order without a slot has just been denied
-            self._refuse(account, order, denial, base, cause, now_ns, out)
-        else:
+            self._make_way(verdict, cause, now_ns, out)
             self._release(account, slot, order, base, cause, now_ns, out)
 
     def lapse_approvals(self, account: Account, now_ns: int, out: Outbox) -> None:
@@ -409,6 +455,16 @@ class Gate:
             )
             out.append((ORDER_EVENTS, event))
             out.append((STRATEGY_INPUTS, event))
+
+
+def _named(orders: list[Order]) -> str:
+    """Return which orders keep an exit back, and what to do about it."""
+    names = [order.command.client_order_id for order in orders[:_NAMED]]
+    more = " and more" if len(orders) > _NAMED else ""
+    return (
+        f"{', '.join(names)}{more} may fill after it and turn the position: cancel first,"
+        " or close all at once with a reduce-only market order"
+    )
 
 
 def _fingerprint(command: SubmitOrder) -> tuple[object, ...]:

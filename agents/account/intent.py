@@ -5,12 +5,14 @@ Everything is computed once, before the first check, because most orders pass al
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import NamedTuple
 
 from agents.account.slots import Book, Slot
+from agents.account.state import Order
 from schemas.commands import SubmitOrder
-from schemas.enums import AutonomyMode, Side
+from schemas.enums import AutonomyMode, OrderStatus, OrderType, Side
 from schemas.errors import DataError
 from schemas.values import ZERO
 
@@ -38,9 +40,10 @@ class Intent:
     ``signed`` is its quantity, negative when it sells; ``worst`` the position if this order and all
     that work on its side fill. ``is_exit``: it is reduce-only and no larger than what its strategy
     holds against it, so no bound on its size holds it: the venue fills no more of it than is held.
-    ``is_reducing``: it makes the account's net position smaller whatever else fills, or is an exit;
+    ``is_reducing``: it makes the account's net position smaller whatever else fills;
     ``is_closing()`` is the same of the strategy's own position. The two differ where strategies of
-    an account hold the opposite of each other. ``price`` is what it was decided on, on the grid,
+    an account hold the opposite of each other. ``makes_way``: it is judged as if the plain orders
+    ``in_the_way()`` were canceled before it. ``price`` is what it was decided on, on the grid,
     None if there is none; ``order_price`` is at which it counts: its limit, else ``price``.
     ``unit`` and ``notional`` are the worth of one unit and of the order in the account's base
     currency at that price (0 without price or rate: ``check_price`` denies such an order before
@@ -55,6 +58,7 @@ class Intent:
         "initial_margin",
         "is_exit",
         "is_reducing",
+        "makes_way",
         "notional",
         "now_ns",
         "order_price",
@@ -81,6 +85,7 @@ class Intent:
         self.autonomy = autonomy
         self.initial_margin = initial_margin
         self.equity = 0.0
+        self.makes_way = False
         holding, quantity = slot.holding, command.quantity
         held = holding.quantity
         if command.side is Side.BUY:
@@ -91,10 +96,9 @@ class Intent:
             self.signed = -quantity
             against, working = held, holding.working_sell
             self.worst = held - working - quantity
-        # Reducing only if the position stays on its side even when all that works fills; an exit
-        # cannot turn its own: the venue fills no more of it than its strategy holds then.
         self.is_exit = command.is_reduce_only and quantity <= self._held_against()
-        self.is_reducing = self.is_exit or quantity + working <= against
+        # Reducing only if the position stays on its side even when all that works fills.
+        self.is_reducing = quantity + working <= against
         decided = command.decision_price
         price = _on_grid(slot, decided) if decided > 0 else book.price(slot)
         order_price = price if command.limit_price is None else command.limit_price
@@ -117,25 +121,42 @@ class Intent:
 
         Walks the account's open orders, so checks ask only when they are about to deny.
         """
-        room = self._held_against() - self.command.quantity
-        if self.is_exit or room < 0:
-            return self.is_exit
-        return self._own_working() <= room
+        held, quantity = self._held_against(), self.command.quantity
+        if self.is_exit:
+            plain, others = self._own_working()
+            return not plain or plain + min(others + quantity, held) <= held
+        return quantity <= held and sum(self._own_working()) <= held - quantity
 
     def can_exit_short(self) -> bool:
         """Return whether an exit that sells, and all sells that work, could leave a net short.
 
-        The venue fills exits no further than their strategy holds, so all orders of the strategy
-        sell at most what it holds, or what works if that is more. A plain order that fills after an
-        exit, such as a stop, is not looked at: exits must go though one works.
+        The venue fills exits no further than their strategy holds, so the exits of a strategy sell
+        at most that. A plain order that works beside them may fill after all of them.
         """
-        holding, own, working = self.slot.holding, self._held_against(), self._own_working()
-        sold = min(working + self.command.quantity, max(own, working))
-        return holding.quantity - (holding.working_sell - working) - sold < 0
+        holding, held = self.slot.holding, self._held_against()
+        plain, others = self._own_working()
+        foreign = holding.working_sell - plain - others
+        sold = plain + min(others + self.command.quantity, max(held, others))
+        return holding.quantity - foreign - sold < 0
 
-    def _own_working(self) -> Decimal:
-        """Return what works for the strategy on the order's side; walks all open orders."""
-        found, asked = ZERO, self.command
+    def _own_working(self) -> tuple[Decimal, Decimal]:
+        """Return what works for the strategy on the order's side: plain orders, and the others.
+
+        The others fill nothing once the position is closed: exits, and orders that are gone by then
+        since their cancel was sent before.
+        """
+        plain, others = ZERO, ZERO
+        for order in self._own_orders():
+            left = order.leaves() + order.pending_increase
+            if self.makes_way or not _can_fill_after(order):
+                others += left
+            else:
+                plain += left
+        return plain, others
+
+    def _own_orders(self) -> Iterator[Order]:
+        """Yield the strategy's open orders on the order's side; walks all open orders."""
+        asked = self.command
         for order_id in self.slot.account.open_orders:
             order = self.slot.account.orders[order_id]
             other = order.command
@@ -144,8 +165,23 @@ class Intent:
                 and other.instrument_id == asked.instrument_id
                 and other.side is asked.side
             ):
-                found += order.leaves() + order.pending_increase
-        return found
+                yield order
+
+    def in_the_way(self) -> list[Order]:
+        """Return the strategy's plain orders that could fill after an exit and turn the position.
+
+        Empty unless the order is an exit.
+        """
+        return [o for o in self._own_orders() if _can_fill_after(o)] if self.is_exit else []
+
+    def closes_all(self) -> bool:
+        """Return whether it is an exit at once of all that its strategy holds."""
+        command = self.command
+        return (
+            self.is_exit
+            and command.order_type is OrderType.MARKET
+            and command.quantity == self._held_against()
+        )
 
     def added_exposure(self) -> Decimal:
         """Return by how much the instrument's worst case grows, in units (0 if it does not)."""
@@ -154,6 +190,11 @@ class Intent:
         before = max(abs(held + holding.working_buy), abs(held - holding.working_sell))
         added = abs(self.worst) - before
         return added if added > 0 else ZERO
+
+
+def _can_fill_after(order: Order) -> bool:
+    """Return whether an order may still fill when an exit sent now has closed the position."""
+    return not order.command.is_reduce_only and order.status is not OrderStatus.PENDING_CANCEL
 
 
 def _on_grid(slot: Slot, price: float) -> Decimal | None:

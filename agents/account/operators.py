@@ -70,7 +70,6 @@ def kill(stage: AccountStage, command: Kill, now_ns: int, out: Outbox) -> None:
                 out,
             )
         return
-    ordinal = 0
     for account in stage.accounts.values():
         if command.action is KillAction.CANCEL_ALL:
             for order_id in [*account.open_orders, *account.pending_approval]:
@@ -78,10 +77,9 @@ def kill(stage: AccountStage, command: Kill, now_ns: int, out: Outbox) -> None:
                 if _is_concerned(
                     command, account, order.command.strategy_id, order.command.instrument_id
                 ):
-                    stage.request_cancel(account, order, command, ordinal, now_ns, out)
-                    ordinal += 1
+                    stage.gate.request_cancel(order, command.reason, command.event_id, now_ns, out)
         else:
-            ordinal = _flatten(stage, account, command, ordinal, now_ns, out)
+            _flatten(stage, account, command, now_ns, out)
 
 
 def _is_concerned(command: Kill, account: Account, strategy_id: str, instrument_id: str) -> bool:
@@ -94,27 +92,26 @@ def _is_concerned(command: Kill, account: Account, strategy_id: str, instrument_
 
 
 def _flatten(
-    stage: AccountStage, account: Account, command: Kill, ordinal: int, now_ns: int, out: Outbox
-) -> int:
+    stage: AccountStage, account: Account, command: Kill, now_ns: int, out: Outbox
+) -> None:
+    account_id, cause = account.config.account_id, command.event_id
     for key, position in list(account.positions.items()):
         strategy_id, instrument_id = key.split("|", 1)
         if not position.quantity or not _is_concerned(command, account, strategy_id, instrument_id):
             continue
-        account_id = account.config.account_id
-        event_id = derived_id(f"flatten:{account_id}", command.event_id, ordinal)
+        # Made of the position, not of its place: read twice, the command asks for the same orders.
+        event_id = derived_id(f"flatten:{account_id}|{key}", cause, 0)
         order_id = f"flatten-{event_id}"
-        cause = command.event_id
         head = (event_id, now_ns, order_id, cause, account_id, strategy_id, order_id, instrument_id)
         side = Side.SELL if position.quantity > 0 else Side.BUY
         quantity, kind = abs(position.quantity), OrderType.MARKET
-        begun = OrderInitialized(
-            *head, OrderStatus.INITIALIZED, side, quantity, kind, is_reduce_only=True
-        )
-        out.append((ORDER_EVENTS, begun))
+        if order_id not in account.orders:
+            begun = OrderInitialized(
+                *head, OrderStatus.INITIALIZED, side, quantity, kind, is_reduce_only=True
+            )
+            out.append((ORDER_EVENTS, begun))
         submit = SubmitOrder(*head, side, quantity, kind, is_reduce_only=True)
-        stage.submit(submit, now_ns, out)
-        ordinal += 1
-    return ordinal
+        stage.gate.on_submit(submit, now_ns, out)
 
 
 def scale_orders(

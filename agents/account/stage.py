@@ -21,7 +21,7 @@ from agents.account.marks import NS, Marks
 from agents.account.orders import OrderManager, add_working
 from agents.account.saved import StageState
 from agents.account.slots import Book
-from agents.account.state import Account, Order, new_account
+from agents.account.state import new_account
 from agents.account.what_if import check_order
 from agents.domain.order_state import TRANSITIONS, Step
 from agents.processor import Outbox
@@ -244,20 +244,6 @@ class AccountStage:
         self.marks.touch(account_id, strategy_id, fill.instrument_id)
 
     # ---- operators
-
-    def submit(self, command: SubmitOrder, now_ns: int, out: Outbox) -> None:
-        """Judge one order and let it go, wait or refuse it."""
-        self.gate.on_submit(command, now_ns, out)
-
-    def request_cancel(
-        self, account: Account, order: Order, cause: Kill, ordinal: int, now_ns: int, out: Outbox
-    ) -> None:
-        """Cancel one order on behalf of an operator's command, or end one that waits."""
-        base = derived_base(f"account:{account.config.account_id}:{ordinal}", cause.event_id)
-        if order.status is OrderStatus.PENDING_APPROVAL:
-            self.gate.take_back(account, order, cause.reason, base, cause.event_id, now_ns, out)
-        else:
-            self._manager.request_cancel(order, base, cause.event_id, now_ns, out)
 
     def _on_check(self, command: CheckOrder, now_ns: int, out: Outbox) -> None:
         check_order(self.gate, self.accounts, command, now_ns, out)

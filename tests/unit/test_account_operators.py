@@ -8,7 +8,7 @@ import pytest
 
 from schemas.commands import CommandReceipt, VenueCancel, VenueSubmit
 from schemas.control import DeadLetter
-from schemas.enums import AccountKind, AutonomyMode, BreakerState, OrderStatus, OrderType
+from schemas.enums import AutonomyMode, BreakerState, OrderStatus, OrderType
 from schemas.envelope import Header
 from schemas.order_events import (
     OrderCanceled,
@@ -28,6 +28,7 @@ from tests.unit.account_records import (
     approve,
     at_ns,
     cancel,
+    canceled,
     dec,
     fill,
     instrument,
@@ -285,13 +286,28 @@ def test_flatten_is_not_held_up_by_limits_on_the_size_of_orders() -> None:
     assert only(driver.play(kill("FLATTEN")), RiskDecision).is_approved
 
 
-def test_flatten_of_a_cash_account_passes_where_a_stop_protects_the_position() -> None:
-    config = stage_config(account(kind=AccountKind.CASH))
-    driver = Driver(config)
-    driver.play(price(10.0), *traded("b", "BUY", "10", "10"))
-    driver.play(submit("stop", "SELL", "10", stop="9"), accepted("stop"))
+def test_flatten_that_is_read_twice_asks_for_the_same_orders() -> None:
+    driver = playing()
+    driver.play(*traded("b", "BUY", "10", "10"), *traded("c", "BUY", "5", "10", strategy="t"))
+    first, second = of(driver.play(kill("FLATTEN")), VenueSubmit)
+    driver.play(fill(first.client_order_id, "SELL", "10"))
 
-    assert only(driver.play(kill("FLATTEN")), RiskDecision).is_approved
+    records = driver.play(kill("FLATTEN"))
+
+    answer = only(records, CommandReceipt)
+    assert (answer.client_order_id, answer.outcome) == (second.client_order_id, "DUPLICATE")
+
+
+def test_cancel_of_all_that_is_read_twice_concerns_new_orders_alone() -> None:
+    driver = playing()
+    driver.play(submit("a", limit="9"), submit("b", limit="9"))
+    first = of(driver.play(kill("CANCEL_ALL")), VenueCancel)
+    driver.play(canceled("a"), submit("c", limit="9"))
+
+    second = of(driver.play(kill("CANCEL_ALL")), VenueCancel)
+
+    assert [command.client_order_id for command in second] == ["c"]
+    assert len({command.event_id for command in first + second}) == 3
 
 
 # ---- autonomy

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.commands import SubmitOrder, VenueSubmit
+from schemas.commands import SubmitOrder, VenueCancel, VenueSubmit
 from schemas.enums import AccountKind
+from schemas.envelope import Header
 from schemas.risk import LimitSet, RiskDecision
 from tests.unit.account_records import (
     B,
@@ -154,7 +155,7 @@ def test_reduce_only_looks_at_the_strategy_that_the_venue_fills_for() -> None:
 NAMES = ("r", "s", "t")
 ACTS = st.lists(
     st.tuples(
-        st.sampled_from(("ask", "ask", "fill", "part", "cancel")),
+        st.sampled_from(("ask", "ask", "ask", "fill", "fill", "part", "cancel", "flatten")),
         st.sampled_from(NAMES),
         st.sampled_from(("BUY", "SELL")),
         st.sampled_from((1, 20, 40, 60, 61, 100)),
@@ -179,28 +180,37 @@ class Venue:
             self.ask(name, side, quantity, is_reduce_only)
         elif act == "cancel":
             self.end(quantity)
+        elif act == "flatten":
+            self.count += 1
+            self.take(with_tag(kill("FLATTEN", at=1), str(self.count)))
         else:
             self.trade(quantity, 1000 if act == "fill" else 1 + quantity // 3)
 
     def ask(self, name: str, side: str, quantity: int, is_reduce_only: bool) -> None:
-        """Ask for an order.
-
-        Not for an exit beside a plain order of its side: that one may fill after it, a stop for
-        example, which is why cancel-all is an act of its own.
-        """
-        beside = [o for o, _ in self.open if (o.strategy_id, o.side) == (name, side)]
-        if is_reduce_only and not all(order.is_reduce_only for order in beside):
-            return
+        """Ask for an order."""
         self.count += 1
-        order = submit(
-            f"o{self.count}",
-            side,
-            str(quantity),
-            strategy_id=name,
-            is_reduce_only=is_reduce_only,
-        )
-        if of(self.driver.play(order), VenueSubmit):
-            self.open.append([order, quantity])
+        name_of_order, asked = f"o{self.count}", str(quantity)
+        fields: dict[str, Any] = {"strategy_id": name, "is_reduce_only": is_reduce_only}
+        self.take(submit(name_of_order, side, asked, **fields))
+
+    def take(self, command: Header) -> None:
+        """Play a command, and take what it asks of the venue in that order.
+
+        Every other order of which the venue is to take out the rest fills a part before.
+        """
+        for asked in self.driver.play(command):
+            if isinstance(asked, VenueSubmit):
+                self.open.append([asked, int(asked.quantity)])
+            elif isinstance(asked, VenueCancel):
+                number = self.ids().index(asked.client_order_id)
+                if number % 2:
+                    self.trade(number, 7)
+                if asked.client_order_id in self.ids():
+                    self.end(number)
+
+    def ids(self) -> list[str]:
+        """Return the ids of the open orders."""
+        return [order.client_order_id for order, _ in self.open]
 
     def trade(self, number: int, part: int) -> None:
         """Fill a part of one of the open orders, or all that it may; end one that may not go on."""
@@ -260,9 +270,8 @@ def test_stopped_entries_let_no_side_grow(
         venue.do(*act)
         assert venue.largest_side() <= most
     if has_flatten:
-        while venue.open:
-            venue.end(0)
-        flatten(venue)
+        venue.take(kill("CANCEL_ALL", at=1))
+        venue.take(kill("FLATTEN", at=1))
     while venue.open:
         venue.trade(0, 1000)
         assert venue.largest_side() <= most
@@ -296,10 +305,3 @@ def test_stopped_strategy_gets_out_alone(
         venue.do(*act)
         assert abs(venue.held["s"]) <= most
         most = abs(venue.held["s"])
-
-
-def flatten(venue: Venue) -> None:
-    """Flatten, and let the venue work the orders."""
-    for order in of(venue.driver.play(kill("FLATTEN", at=1)), VenueSubmit):
-        assert order.is_reduce_only
-        venue.open.append([order, int(order.quantity)])

@@ -200,6 +200,17 @@ def test_flatten_is_pending_until_the_positions_are_flat(run: Run, client: TestC
     assert (done.status_code, done.json()["open_positions"]) == (200, [])
 
 
+def test_flatten_names_the_orders_that_may_trade_after_it(client: TestClient) -> None:
+    request = {"action": "flatten", "reason": "enough"}
+    first = client.post("/api/risk/kill", json=request).json()
+    client.delete("/api/orders/o-2")
+    second = client.post("/api/risk/kill", json=request).json()
+
+    words = "other orders stay and may trade after it, cancel_all ends them"
+    assert first["warning"] == f"2 {words}: o-2, o-3"
+    assert second["warning"] == f"1 {words}: o-3"
+
+
 def test_flatten_whose_orders_wait_for_a_person_says_so(client: TestClient) -> None:
     response = client.post("/api/risk/kill", json={"action": "flatten", "reason": "ask"})
     (waiting,) = client.get("/api/approvals").json()["approvals"]
@@ -216,7 +227,8 @@ def test_flatten_that_is_denied_says_so_and_lists_its_order_whole(client: TestCl
     assert response.status_code == 202
     assert response.json()["warning"] == (
         "1 of its orders denied, these positions stand: "
-        "momentum/SPY.ARCX: BREAKER_HALTED no new orders"
+        "momentum/SPY.ARCX: BREAKER_HALTED no new orders; "
+        "2 other orders stay and may trade after it, cancel_all ends them: o-2, o-3"
     )
     assert (order["side"], order["quantity"], order["order_type"]) == ("SELL", 10, "MARKET")
     assert (order["status"], order["code"]) == ("DENIED", "BREAKER_HALTED")

@@ -19,7 +19,7 @@ from web.routes.scope_names import doubt
 from web.scopes import RISK_WRITE
 from web.views.orders import OrderRow
 
-_DENIED_TOLD = 5
+_TOLD = 5
 
 Act = Literal["stop_entries", "cancel_all", "flatten", "STOP_ENTRIES", "CANCEL_ALL", "FLATTEN"]
 
@@ -29,9 +29,9 @@ class KillRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     ``stop_entries`` lets only orders pass that reduce, ``cancel_all`` takes out every open order
     and ends those that wait for approval, ``flatten`` sends an order against every position, which
-    the gate judges: what it denies, or lets wait for approval, is told in ``warning``. An account
-    that the run does not have is refused; a strategy that nothing bears yet is taken, and the
-    answer says so.
+    the gate judges: what it denies, or lets wait for approval, and which other orders may trade
+    after it, is told in ``warning``. An account that the run does not have is refused; a strategy
+    that nothing bears yet is taken, and the answer says so.
     """
 
     action: Act
@@ -90,7 +90,7 @@ async def kill(context: Context, call: Call[NoQuery, KillRequest]) -> answers.Ki
 
 
 def held_up(context: Context, command: Kill) -> str:
-    """Return which orders of an act do not go, and why; empty if all do."""
+    """Return what an act leaves: its own orders that do not go, and others beside a flatten."""
     denied, waiting = [], 0
     for row in context.views.orders.newest_first():
         if row.created_ns < command.ts_event_ns:
@@ -104,10 +104,26 @@ def held_up(context: Context, command: Kill) -> str:
     if waiting:
         found.append(f"{waiting} of its orders wait for approval (GET /api/approvals)")
     if denied:
-        told = "; ".join(reversed(denied[-_DENIED_TOLD:]))
-        more = " and more" if len(denied) > _DENIED_TOLD else ""
-        found.append(f"{len(denied)} of its orders denied, these positions stand: {told}{more}")
+        told = _listed(denied, "; ")
+        found.append(f"{len(denied)} of its orders denied, these positions stand: {told}")
+    if command.action is KillAction.FLATTEN:
+        others = [
+            row.client_order_id
+            for row in open_orders(context, command.scope, command.scope_id)
+            if row.cause_id != command.event_id and row.status is not OrderStatus.PENDING_CANCEL
+        ]
+        if others:
+            found.append(
+                f"{len(others)} other orders stay and may trade after it, cancel_all ends them:"
+                f" {_listed(others, ', ')}"
+            )
     return "; ".join(found)
+
+
+def _listed(found: list[str], separator: str) -> str:
+    """Return the oldest of what was found, the newest first."""
+    more = " and more" if len(found) > _TOLD else ""
+    return separator.join(reversed(found[-_TOLD:])) + more
 
 
 def open_orders(context: Context, scope: Scope, scope_id: str) -> list[OrderRow]:

@@ -1,0 +1,156 @@
+"""Exits beside plain orders of their strategy, such as a stop: the position is not turned.
+
+A plain order that closes may fill after an exit has closed the position already. Where the account
+must not have that, an exit of everything takes its place, and any other exit is denied.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from schemas.commands import SubmitOrder, VenueCancel, VenueReplace, VenueSubmit
+from schemas.enums import AccountKind, OrderStatus
+from schemas.envelope import Header
+from schemas.order_events import OrderDenied, OrderPendingCancel
+from schemas.risk import RiskDecision
+from tests.unit.account_records import (
+    accepted,
+    approve,
+    cancel,
+    dec,
+    kill,
+    price,
+    rejected,
+    replace,
+    set_autonomy,
+    set_limits,
+    submit,
+    traded,
+)
+from tests.unit.account_script import Driver, account, of, only, stage_config
+
+
+def protected(*, kind: AccountKind = AccountKind.CASH, stop: str = "100", **limits: Any) -> Driver:
+    """Return a driver whose strategy holds 100 and has a plain stop below the price."""
+    driver = Driver(stage_config(account(kind=kind)))
+    driver.play(price(10.0), *traded("entry", "BUY", "100", "10"))
+    driver.play(submit("stop", "SELL", stop, stop="9"), accepted("stop"))
+    driver.play(set_limits(**limits))
+    return driver
+
+
+def sent(records: list[Header]) -> list[str]:
+    """Return what goes to the venue, in order."""
+    kinds = {VenueSubmit: "submit", VenueCancel: "cancel", VenueReplace: "replace"}
+    return [
+        f"{kinds[type(r)]} {r.client_order_id.split('-')[0]}"
+        for r in records
+        if isinstance(r, (VenueSubmit, VenueCancel, VenueReplace))
+    ]
+
+
+def exit_of(quantity: str, order_id: str = "exit", **fields: Any) -> SubmitOrder:
+    """Return a reduce-only order that sells."""
+    return submit(order_id, "SELL", quantity, is_reduce_only=True, **fields)
+
+
+@pytest.mark.parametrize(
+    ("limits", "kind"),
+    [
+        ({}, AccountKind.CASH),
+        ({"is_long_only": True}, AccountKind.REG_T),
+        ({"max_position": dec("50")}, AccountKind.REG_T),
+    ],
+)
+@pytest.mark.parametrize("act", [kill("FLATTEN"), exit_of("100")], ids=["flatten", "order"])
+def test_exit_of_everything_takes_the_place_of_a_stop(
+    limits: dict[str, Any], kind: AccountKind, act: Header
+) -> None:
+    driver = protected(kind=kind, **limits)
+
+    records = driver.play(act)
+
+    assert [text.split()[0] for text in sent(records)] == ["cancel", "submit"]
+    asked = only(records, OrderPendingCancel)
+    assert asked.client_order_id == "stop"
+    assert asked.causation_id == only(records, VenueSubmit).causation_id
+
+
+def test_stopped_entries_let_an_exit_take_the_place_of_a_plain_order() -> None:
+    driver = protected(kind=AccountKind.REG_T)
+    driver.play(kill("STOP_ENTRIES"))
+
+    assert sent(driver.play(kill("FLATTEN"))) == ["cancel stop", "submit flatten"]
+
+
+def test_stop_stays_where_the_account_may_be_short() -> None:
+    driver = protected(kind=AccountKind.REG_T)
+
+    assert sent(driver.play(kill("FLATTEN"))) == ["submit flatten"]
+
+
+@pytest.mark.parametrize(
+    "exit_", [exit_of("50"), exit_of("100", limit="11")], ids=["part", "limit"]
+)
+def test_other_exits_are_denied_and_told_what_is_in_their_way(exit_: SubmitOrder) -> None:
+    driver = protected()
+
+    denied = of(driver.play(exit_), OrderDenied)[0]
+
+    assert denied.code == "NOT_SHORTABLE"
+    assert "stop may fill after it and turn the position: cancel first" in denied.detail
+
+
+def test_part_that_a_plain_order_leaves_passes() -> None:
+    driver = protected(stop="40")
+
+    assert sent(driver.play(exit_of("60"))) == ["submit exit"]
+
+
+@pytest.mark.parametrize(
+    "exit_", [exit_of("50"), exit_of("100", limit="11")], ids=["part", "limit"]
+)
+def test_exit_passes_as_soon_as_the_cancel_of_the_stop_is_sent(exit_: SubmitOrder) -> None:
+    driver = protected()
+    driver.play(cancel("stop"))
+
+    assert sent(driver.play(exit_)) == ["submit exit"]
+
+
+def test_exit_counts_a_stop_again_whose_cancel_was_refused() -> None:
+    driver = protected()
+    driver.play(cancel("stop"), rejected("stop", "cancel"))
+
+    assert only(driver.play(exit_of("50")), RiskDecision).code == "NOT_SHORTABLE"
+
+
+def test_stop_stays_while_a_flatten_waits_for_approval() -> None:
+    driver = protected()
+    driver.play(set_autonomy("SEMI_AUTOMATIC"))
+    assert sent(driver.play(kill("FLATTEN"))) == []
+    held = driver.stage.accounts["paper"]
+    (waiting,) = held.pending_approval
+    assert held.orders["stop"].status is OrderStatus.ACCEPTED
+
+    records = driver.play(approve(waiting))
+
+    assert sent(records) == ["cancel stop", "submit flatten"]
+
+
+def test_stop_stays_where_an_exit_is_denied_for_another_reason() -> None:
+    driver = protected()
+    driver.play(set_limits(allow=[]))
+
+    records = driver.play(kill("FLATTEN"))
+
+    assert only(records, RiskDecision).code == "NOT_ALLOWED"
+    assert sent(records) == []
+
+
+def test_replace_that_makes_an_exit_whole_takes_the_place_of_a_stop() -> None:
+    driver = protected(stop="40")
+    driver.play(exit_of("60"), accepted("exit"))
+
+    assert sent(driver.play(replace("exit", "100"))) == ["cancel stop", "replace exit"]

@@ -140,6 +140,18 @@ class Universe:
         """Return the index of an instrument, or None if it is not known."""
         return self._index_by_id.get(instrument_id)
 
+    def new_id(self, action: CorporateAction) -> str | None:
+        """Return the id that an instrument has after a symbol change; None if nobody knows it.
+
+        ``new_symbol`` names the instrument by its id, or by its symbol at the same venue.
+        """
+        old = self.index(action.instrument_id)
+        venue = "" if old is None else self.instruments[old].venue
+        for name in (action.new_symbol, f"{action.new_symbol}.{venue}"):
+            if self.index(name) is not None:
+                return name
+        return None
+
     def source_index(self, source: str) -> int:
         """Return the index of a source's name, adding it if it is new."""
         index = self._index_by_source.get(source)

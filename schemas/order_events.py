@@ -197,11 +197,16 @@ class OrderExpired(OrderEvent, gc=False, omit_defaults=True, tag="order_expired"
 
 
 class OrderReplaced(OrderEvent, gc=False, omit_defaults=True, tag="order_replaced"):
-    """The order stands with new values."""
+    """The order stands with new values.
+
+    What was executed and its average price are given where a split has changed them.
+    """
 
     quantity: Decimal
     limit_price: Decimal | None = None
     stop_price: Decimal | None = None
+    cumulative_quantity: Decimal | None = None
+    average_price: Decimal | None = None
 
 
 class OrderUnknown(OrderEvent, gc=False, omit_defaults=True, tag="order_unknown"):

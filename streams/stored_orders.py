@@ -96,6 +96,10 @@ def after(order: StoredOrder, event: OrderEvent) -> StoredOrder:
         order = order._replace(
             side=event.side, order_type=event.order_type, time_in_force=event.time_in_force
         )
+    if isinstance(event, OrderReplaced) and event.cumulative_quantity is not None:
+        order = order._replace(
+            filled_quantity=event.cumulative_quantity, average_price=event.average_price
+        )
     if isinstance(event, (OrderSubmitted, OrderReplaced)):
         return order._replace(
             quantity=event.quantity, limit_price=event.limit_price, stop_price=event.stop_price

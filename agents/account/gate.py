@@ -238,8 +238,7 @@ class Gate:
         now_ns: int,
         out: Outbox,
     ) -> None:
-        epoch = self.breakers.epoch
-        self._manager.deny(account, order, denial, epoch, base, cause, now_ns, out)
+        self.deny(account, order, denial, base, cause, now_ns, out)
         if self._config.does_breach_trip and denial.code in ("DAILY_LOSS", "DRAWDOWN"):
             account_id = account.config.account_id
             reason = f"{denial.code}: {denial.measured} against {denial.limit}"
@@ -307,6 +306,19 @@ class Gate:
         """End an order that waits for approval: nothing has reached a venue."""
         account = self._accounts[order.command.account_id]
         denial = Denial("CANCELED_BY_OWNER", "cancel", "waiting for approval", "order", reason)
+        self.deny(account, order, denial, base, cause, now_ns, out)
+
+    def deny(
+        self,
+        account: Account,
+        order: Order,
+        denial: Denial,
+        base: str,
+        cause: str,
+        now_ns: int,
+        out: Outbox,
+    ) -> None:
+        """End an order that has not gone to a venue."""
         epoch = self.breakers.epoch
         self._manager.deny(account, order, denial, epoch, base, cause, now_ns, out)
 

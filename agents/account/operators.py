@@ -8,19 +8,17 @@ position. They are different acts and none implies another.
 from __future__ import annotations
 
 import math
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from agents.account.state import Account, Holding, Order
+from agents.account.state import Account
 from agents.processor import Outbox
 from schemas.commands import SubmitOrder
 from schemas.enums import BreakerState, KillAction, OrderStatus, OrderType, Scope, Side
 from schemas.identifiers import derived_id
-from schemas.instruments import CorporateAction, Instrument
 from schemas.order_events import OrderInitialized
 from schemas.risk import Kill, SetBreaker, SetLimits
 from schemas.topics import ORDER_EVENTS, RISK_LIMITS
-from schemas.values import ZERO
 
 if TYPE_CHECKING:
     from agents.account.stage import AccountStage
@@ -112,30 +110,3 @@ def _flatten(
             out.append((ORDER_EVENTS, begun))
         submit = SubmitOrder(*head, side, quantity, kind, is_reduce_only=True)
         stage.gate.on_submit(submit, now_ns, out)
-
-
-def scale_orders(
-    account: Account, holding: Holding, action: CorporateAction, instrument: Instrument
-) -> None:
-    """Scale the open orders of an instrument by a split, as the venue does."""
-    quantity_grid, price_grid = instrument.quantity_grid(), instrument.price_grid()
-    holding.working_buy = holding.working_sell = ZERO
-    for order_id in account.open_orders:
-        order: Order = account.orders[order_id]
-        if order.command.instrument_id != action.instrument_id:
-            continue
-        asked = quantity_grid.floor((order.quantity + order.pending_increase) * action.ratio)
-        order.quantity = quantity_grid.floor(order.quantity * action.ratio)
-        order.pending_increase = asked - order.quantity
-        order.filled = quantity_grid.floor(order.filled * action.ratio)
-        for name in ("limit_price", "stop_price"):
-            price = getattr(order, name)
-            if price is not None:
-                units = (price / action.ratio / price_grid.increment).to_integral_value(
-                    ROUND_HALF_EVEN
-                )
-                setattr(order, name, units * price_grid.increment)
-        if order.command.side is Side.BUY:
-            holding.working_buy += order.leaves() + order.pending_increase
-        else:
-            holding.working_sell += order.leaves() + order.pending_increase

@@ -8,11 +8,11 @@ of the loaded batch and are consumed lazily, always before a record at the same 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from agents.account import operators, portfolio
+from agents.account import actions, operators, portfolio
 from agents.account.breaker import Breakers
 from agents.account.config import AccountStageConfig
 from agents.account.dead_letters import DeadLetters
@@ -21,7 +21,7 @@ from agents.account.marks import NS, Marks
 from agents.account.orders import OrderManager, add_working
 from agents.account.saved import StageState
 from agents.account.slots import Book
-from agents.account.state import new_account
+from agents.account.state import Order, new_account
 from agents.account.what_if import check_order
 from agents.domain.order_state import TRANSITIONS, Step
 from agents.processor import Outbox
@@ -54,6 +54,7 @@ _FILL = TRANSITIONS[Step.FILL]
 _FILL_PART = TRANSITIONS[Step.FILL_PART]
 
 _Handler = Callable[[Any, int, Outbox], None]
+_Report = TypeVar("_Report", bound=VenueReport)
 
 
 class AccountStage:
@@ -177,6 +178,7 @@ class AccountStage:
         if account is None or order is None:
             self.dead_letter(report, f"order {report.client_order_id} is not known", out)
             return
+        report = _under_its_name(report, order)
         slot = self.gate.slot(account, report.strategy_id, report.instrument_id)
         base = derived_base(f"account:{report.account_id}", report.event_id)
         before = order.status
@@ -191,6 +193,7 @@ class AccountStage:
         if account is None or order is None:
             self.dead_letter(fill, f"order {order_id} is not known", out)
             return
+        fill = _under_its_name(fill, order)
         slot = self.gate.slot(account, strategy_id, fill.instrument_id)
         quantity = fill.quantity
         filled = order.filled + quantity
@@ -298,7 +301,7 @@ class AccountStage:
             self.dead_letter(action, reason, out)
             return
         if action.kind == "SYMBOL_CHANGE":
-            new_id = self._new_id(action, instrument)
+            new_id = self.book.universe.new_id(action)
             if new_id is None:
                 self.dead_letter(action, f"instrument {action.new_symbol} is not known", out)
                 return
@@ -311,17 +314,11 @@ class AccountStage:
         for account in self.accounts.values():
             base = derived_base(f"account:{account.config.account_id}", action.event_id)
             portfolio.apply_action(account, self.book, action, instrument, base, out)
-            holding = account.holdings.get(action.instrument_id)
-            if is_split and holding is not None:
-                operators.scale_orders(account, holding, action, instrument)
+            if is_split:
+                actions.scale_orders(self, account, action, instrument, now_ns, out)
+        if action.kind == "SYMBOL_CHANGE":
+            actions.carry_over(self, action, now_ns, out)
         self._rebuild()
-
-    def _new_id(self, action: CorporateAction, instrument: Instrument) -> str | None:
-        """Return the instrument that a new symbol names, by its id or at the same venue."""
-        for name in (action.new_symbol, f"{action.new_symbol}.{instrument.venue}"):
-            if self.book.universe.index(name) is not None:
-                return name
-        return None
 
     def _rebuild(self) -> None:
         """Forget everything that was derived from reference data."""
@@ -393,3 +390,11 @@ class AccountStage:
         self.gate.autonomy = known.autonomy
         self.gate.approval_timeout_s = known.approval_timeout_s
         self.marks.bucket, self.marks.period = known.bucket, known.period
+
+
+def _under_its_name(report: _Report, order: Order) -> _Report:
+    """Return a report under the name that its order has: a symbol change may have overtaken it."""
+    name = order.command.instrument_id
+    if report.instrument_id == name:
+        return report
+    return msgspec.structs.replace(report, instrument_id=name)

@@ -90,24 +90,33 @@ def _rename(
     out: Outbox,
 ) -> list[Resting]:
     old = action.instrument_id
-    found = renamed(action, universe)
-    if found is None:
+    before, name = universe.index(old), universe.new_id(action)
+    after = None if name is None else universe.index(name)
+    is_moving = before is not None and after is not None and _same_grids(universe, before, after)
+    if not is_moving:
         for order in orders:
             reporter.canceled(order, "SYMBOL_CHANGE", now_ns, action.event_id, out)
             book.drop(order)
+        orders = []
+    if name is None or before is None or after is None:
         return []
-    name, index = found
     for order in orders:
-        order.instrument_id, order.index = name, index
+        order.instrument_id, order.index = name, after
     for task in book.agenda.tasks():
         if task.command is not None and task.command.instrument_id == old:
             task.command = msgspec.structs.replace(task.command, instrument_id=name)
+    lots, new_lots = universe.quantity_grids[before], universe.quantity_grids[after]
     for key in [key for key in book.positions if key.endswith(f"|{old}")]:
-        book.positions[f"{key.removesuffix(old)}{name}"] = book.positions.pop(key)
+        # A strategy may hold the new instrument already; both are one position from now on.
+        ratio = lots.increment / new_lots.increment
+        moved = scale_units(book.positions.pop(key), ratio)
+        new_key = f"{key.removesuffix(old)}{name}"
+        book.positions[new_key] = book.positions.get(new_key, 0) + moved
+    # What the venue has told of the new name itself holds before what it told of the old one.
     if old in book.last:
-        book.last[name] = book.last.pop(old)
+        book.last.setdefault(name, book.last.pop(old))
     if old in book.states:
-        book.states[name] = book.states.pop(old)
+        book.states.setdefault(name, book.states.pop(old))
     return orders
 
 
@@ -152,22 +161,10 @@ def scale_command(
     return msgspec.structs.replace(command, quantity=quantity, **prices)
 
 
-def renamed(action: CorporateAction, universe: Universe) -> tuple[str, int] | None:
-    """Return id and index that an instrument has after a symbol change.
-
-    None if the universe does not know it, or knows it with other grids: its orders cannot be moved.
-    ``new_symbol`` names the instrument by its id, or by its symbol at the same venue.
-    """
-    venue = action.instrument_id.partition(".")[2]
-    old = universe.index(action.instrument_id)
-    for name in (action.new_symbol, f"{action.new_symbol}.{venue}"):
-        new = universe.index(name)
-        if old is None or new is None:
-            continue
-        before, after = universe.instruments[old], universe.instruments[new]
-        if (before.price_increment, before.quantity_increment) == (
-            after.price_increment,
-            after.quantity_increment,
-        ):
-            return name, new
-    return None
+def _same_grids(universe: Universe, before: int, after: int) -> bool:
+    """Return whether two instruments have the same grids, so that orders can be moved."""
+    old, new = universe.instruments[before], universe.instruments[after]
+    return (old.price_increment, old.quantity_increment) == (
+        new.price_increment,
+        new.quantity_increment,
+    )

@@ -24,7 +24,7 @@
     split                 quantities are scaled down to the grid, prices to the nearest tick (half
                           to even); an order of which nothing is left is canceled, SPLIT
     symbol change         orders move to the new instrument; they are canceled, SYMBOL_CHANGE, if it
-                          is unknown or has other grids
+                          is unknown or has other grids; positions add to those that are held there
     end of data           nothing happens; orders keep working
 
 The rules of a fill are the table in ``agents.venue.matching``. Of a batch in which no order works

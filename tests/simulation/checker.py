@@ -211,7 +211,11 @@ def check_histories(topics: Topics) -> Check:
     """Every order's events are a way through the table of transitions."""
     status: dict[str, OrderStatus] = {}
     before_cancel: dict[str, OrderStatus] = {}
+    market = topics.records.get(MARKET_EVENTS, [])
+    actions = {action.event_id for action in market if isinstance(action, CorporateAction)}
     for record in topics.records.get(ORDER_EVENTS, []):
+        if record.causation_id in actions:  # type: ignore[attr-defined]
+            continue  # a split leaves an order in its state
         order = record.client_order_id  # type: ignore[attr-defined]
         now = status.get(order, OrderStatus.INITIALIZED)
         if isinstance(record, oe.OrderCancelRejected):

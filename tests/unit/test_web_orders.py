@@ -12,10 +12,12 @@ from starlette.testclient import TestClient
 
 from schemas import topics as t
 from schemas.commands import ApproveOrder, ReplaceOrder, SubmitOrder
-from schemas.enums import ReceiptOutcome
+from schemas.enums import OrderStatus, ReceiptOutcome
 from schemas.envelope import Header
+from schemas.order_events import OrderEvent, OrderPartiallyFilled, OrderReplaced
 from schemas.risk import Kill
 from streams.log import Published
+from streams.stored_orders import folded
 from tests.unit.web_run import (
     START_NS,
     Run,
@@ -56,6 +58,31 @@ def last_command(run: Run, kind: type[Any]) -> Any:
         i.record for i in run.log.read(t.ACCOUNT_INPUTS, 0, 1000) if isinstance(i.record, kind)
     ]
     return found[-1]
+
+
+def test_split_changes_what_was_asked_for_and_what_was_filled(run: Run, client: TestClient) -> None:
+    order = submit("o-4")
+    quantity, half = order.quantity, order.quantity / 2
+    head = ("paper", "momentum", "o-4", "SPY.ARCX")
+    events: list[OrderEvent] = [
+        submitted(order),
+        OrderPartiallyFilled(
+            *("part", START_NS, "o-4", "fill", *head, OrderStatus.PARTIALLY_FILLED, "trade-4"),
+            *(half, Decimal(10), half, half, Decimal(10)),
+        ),
+        OrderReplaced(
+            *("split", START_NS, "o-4", "action", *head, OrderStatus.PARTIALLY_FILLED),
+            *(2 * quantity, None, None, quantity, Decimal(5)),
+        ),
+    ]
+    run.append(client, [(t.ACCOUNT_INPUTS, order), *[(t.ORDER_EVENTS, e) for e in events]])
+
+    shown = client.get("/api/orders/o-4").json()
+
+    wanted = (2 * quantity, quantity, Decimal(5))
+    assert (shown["quantity"], shown["filled_quantity"], shown["average_price"]) == wanted
+    stored = folded(order, events, [])
+    assert (stored.quantity, stored.filled_quantity, stored.average_price) == wanted
 
 
 # ---- waiting

@@ -208,6 +208,9 @@ class OrderBook:
                 event.limit_price,
                 event.stop_price,
             )
+            if event.cumulative_quantity is not None:
+                row.filled_quantity = event.cumulative_quantity
+                row.average_price = event.average_price
         elif isinstance(event, OrderAccepted):
             row.venue_order_id = event.venue_order_id
         if row.status in CLOSED and not was_closed:

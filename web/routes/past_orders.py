@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from agents.domain.order_state import OPEN
 from schemas.enums import OrderStatus
-from schemas.order_events import Fill, OrderEvent
+from schemas.order_events import OrderEvent
 from schemas.topics import PORTFOLIO_POSITIONS
 from streams.cursors import RecordPlace
 from streams.history import Filters, History, Page, StoredOrder, Window
@@ -22,7 +22,7 @@ from web.context import Context
 from web.history import stored
 from web.problems import FieldError, ProblemError, invalid, not_found
 from web.routes.older import Asked, merged
-from web.views.causes import in_order
+from web.views.causes import in_order, named_by
 from web.views.orders import OrderBook, OrderRow
 
 Order = OrderRow | StoredOrder
@@ -165,8 +165,8 @@ async def causes_of(context: Context, order: Order) -> list[tuple[str, Published
         is_late = context.until_ns is not None and record.ts_event_ns >= context.until_ns
         if is_late or item.topic == PORTFOLIO_POSITIONS:
             continue
-        if isinstance(record, Fill) and record.market_event_id:
-            links.setdefault(record.market_event_id, None)
+        for cause in named_by(record):
+            links.setdefault(cause, None)
         links[record.event_id] = item
     return in_order(links)
 

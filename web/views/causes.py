@@ -85,14 +85,13 @@ class Causes:
         return in_order(chain)
 
     def _causes_of(self, item: Published) -> Iterator[tuple[str, Published | None]]:
-        record = item.record
-        if isinstance(record, (SubmitOrder, OrderInitialized)) and record.causation_id:
-            yield record.causation_id, self._known(record.causation_id)
+        record: Any = item.record
+        for cause in named_by(record):
+            yield cause, self._known(cause)
+        if isinstance(record, (SubmitOrder, OrderInitialized)):
             signal = self._signals.get((record.strategy_id, record.causation_id))
             if signal is not None:
                 yield signal.record.event_id, signal  # type: ignore[attr-defined]
-        elif isinstance(record, Fill) and record.market_event_id:
-            yield record.market_event_id, self._known(record.market_event_id)
 
     def _known(self, event_id: str) -> Published | None:
         return self._named.get(event_id) or self._events.get(event_id)
@@ -106,10 +105,8 @@ class Causes:
         if len(records) < _RECORDS_MAX:
             # A fill stands on two topics; the first is where it came from.
             records.setdefault(record.event_id, item)
-        if isinstance(record, (SubmitOrder, OrderInitialized)):
-            self._name(record.causation_id)
-        elif isinstance(record, Fill):
-            self._name(record.market_event_id)
+        for cause in named_by(record):
+            self._name(cause)
 
     def _name(self, event_id: str) -> None:
         found = self._events.get(event_id)
@@ -141,15 +138,33 @@ _LATER = 8
 
 
 def in_order(chain: dict[str, Published | None]) -> list[tuple[str, Published | None]]:
-    """Return a chain's links by time, and at one instant causes before what they caused."""
-    return sorted(chain.items(), key=_place)
+    """Return a chain's links by time, and at one instant causes before what they caused.
+
+    A link whose record is not known stands before the first record that names it.
+    """
+    places = {name: _place(item) for name, item in chain.items() if item is not None}
+    for name, item in chain.items():
+        if item is None:
+            continue
+        ts_ns, rank = places[name]
+        for cause in named_by(item.record):
+            if chain.get(cause, item) is None:
+                before = (ts_ns, rank - 0.5)
+                places[cause] = min(places.get(cause, before), before)
+    return sorted(chain.items(), key=lambda link: places.get(link[0], (0, 0.0)))
 
 
-def _place(link: tuple[str, Published | None]) -> tuple[int, int]:
-    """Return where a link stands: by time, and at one instant by what leads to what."""
-    item = link[1]
-    if item is None:
-        return (0, 0)
+def named_by(record: Any) -> tuple[str, ...]:
+    """Return the ids of the records outside the order's own that one of its records comes from."""
+    if isinstance(record, (SubmitOrder, OrderInitialized)):
+        return (record.causation_id,) if record.causation_id else ()
+    if isinstance(record, Fill):
+        return (record.market_event_id,) if record.market_event_id else ()
+    return ()
+
+
+def _place(item: Published) -> tuple[int, float]:
+    """Return where a record stands: by time, and at one instant by what leads to what."""
     rank = _RANKS.get(type(item.record), _TOPIC_RANKS.get(item.topic, _LATER))
     return (getattr(item.record, "ts_event_ns", 0), rank)
 

@@ -168,14 +168,25 @@ class SeriesChecks:
         self._found.off_grid += int(is_off.sum())
 
     def _look_at_sessions(self, table: BarColumns, days: Ints) -> None:
-        """Count the bars that end as their session opens, and as it closes."""
+        """Count the bars that end as their session opens, and as it closes.
+
+        A daily bar has no business within its session either: it would tell what is to come.
+        """
         calendar = self._instrument.calendar
-        if not calendar or self._is_daily:
+        if not calendar:
             return
         first, last = date_of_number(int(days.min())), date_of_number(int(days.max()))
         found = sessions(calendar, first, last)
-        self._bars_at_open += int(np.isin(table.ts, found.open_ns).sum())
-        self._bars_at_close += int(np.isin(table.ts, found.close_ns).sum())
+        if not len(found.day):
+            return
+        # Where one session opens as the one before closes, a bar may well end there.
+        is_at_close = np.isin(table.ts, found.close_ns)
+        if self._is_daily:
+            is_at_open = found.session_of(table.ts) >= 0
+        else:
+            is_at_open = np.isin(table.ts, found.open_ns)
+        self._bars_at_open += int((is_at_open & ~is_at_close).sum())
+        self._bars_at_close += int(is_at_close.sum())
 
     def _check_forward(self, seen: Columns, step: Ints, line: Ints) -> None:
         if not (step < 0).any():

@@ -45,8 +45,8 @@ class QualityReport(msgspec.Struct, kw_only=True):
     Rows out of order are kept in file order. ``duplicates`` equal the row before them; of ticks
     they are kept, for equal prints are common, of bars they are rejected. ``off_grid`` prices are
     no multiple of the price increment. ``bars_at_open`` close at the very instant at which their
-    session opens, in a series of which none closes with its session. ``first_reject`` says
-    file, line and reason of the first rejected row.
+    session opens (daily ones: or later within it), in a series of which none closes with its
+    session. ``first_reject`` says file, line and reason of the first rejected row.
     """
 
     rows_read: int = 0
@@ -77,9 +77,9 @@ class QualityReport(msgspec.Struct, kw_only=True):
             f"jumps over {JUMP_LIMIT:.0%} without a split": self.jumps,
             "prices off the grid": self.off_grid,
             "rows flagged suspicious by the source": self.suspicious,
-            "bars close as their session opens and none with it: if the file stamps bars by their"
-            " start, `millrace import` it with --bar-start, or name the column"
-            " `start`": self.bars_at_open,
+            "bars close as their session opens, or daily ones within it, and none with it: if the"
+            " file stamps bars by their start, `millrace import` it with --bar-start, or name the"
+            " column `start`": self.bars_at_open,
         }
         return [f"{count:,} {what}" for what, count in counts.items() if count]
 

@@ -8,6 +8,7 @@ import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 import pytest
 
+from infra.data import open_whole
 from schemas.errors import ConflictError, DataError, NotFoundError, StorageError
 from streams.datasets import open_data
 from streams.importing import SourceKind, import_files
@@ -176,3 +177,43 @@ def test_bars_of_the_whole_day_are_no_sign_of_a_wrong_stamp(tmp_path: Path) -> N
 def test_open_time_of_trades_is_no_question(tmp_path: Path) -> None:
     trades = write(tmp_path / "t.csv", TRADES)
     assert import_files("csv", trades, tmp_path / "set", is_bar_start=True).rows_added == 7
+
+
+def daily_bars(*stamps: str) -> str:
+    """Return a file with one bar of SPY for each stamp."""
+    return BARS + "".join(f"{stamp},SPY,1,1,1,1,5\n" for stamp in stamps)
+
+
+@pytest.mark.parametrize(
+    "stamps",
+    [
+        ("2024-01-02T14:30:00Z", "2024-01-03T14:30:00Z", "2024-01-04T14:30:00Z"),
+        # A clock that knows no summer time is an hour late in summer: within the session.
+        ("2024-07-01T14:30:00Z", "2024-07-02T14:30:00Z", "2024-07-03T14:30:00Z"),
+    ],
+)
+def test_daily_bars_that_end_before_their_session_are_told_at_import_and_at_a_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, stamps: tuple[str, ...]
+) -> None:
+    source = write(tmp_path / "d.csv", daily_bars(*stamps))
+
+    told = import_files("csv", source, tmp_path / "set").quality
+    open_whole(str(source))
+
+    assert told.bars_at_open == 3
+    assert "--bar-start" in " ".join(told.warnings())
+    assert "--bar-start" in caplog.text
+
+
+def test_daily_bars_at_the_close_of_their_session_are_no_sign_of_a_wrong_stamp(
+    tmp_path: Path,
+) -> None:
+    ends = daily_bars(
+        "2024-07-01T20:00:00Z", "2024-07-02T20:00:00Z", "2024-07-03T17:00:00Z",
+        "2024-07-08T20:00:00Z", "2024-07-09T20:00:00Z",
+    )  # fmt: skip
+    days = daily_bars("2024-07-02", "2024-07-03", "2024-07-05")
+
+    for name, text in (("ends", ends), ("days", days)):
+        source = write(tmp_path / f"{name}.csv", text)
+        assert import_files("csv", source, tmp_path / name).quality.bars_at_open == 0

@@ -91,6 +91,7 @@ class SeriesChecks:
         self._limit = HIGHEST_KNOWN if is_known(instrument) else HIGHEST
         self._gap_ns = _gap_limit_ns(interval)
         self._is_daily = interval == "1d"
+        self._length_ns = INTERVAL_NS[INTERVALS.index(interval)] if interval else 0
         self._found = QualityReport()
         self._last: Columns | None = None
         self._last_day = 0
@@ -107,6 +108,7 @@ class SeriesChecks:
         report.locked_quotes += found.locked_quotes
         report.jumps += found.jumps
         report.off_grid += found.off_grid
+        report.bars_cut += found.bars_cut
         if not self._bars_at_close:
             report.bars_at_open += self._bars_at_open
 
@@ -126,9 +128,10 @@ class SeriesChecks:
         days = np.concatenate([[self._last_day] * extra, days])
         step = np.diff(seen.ts)
         is_same = step == 0
-        if isinstance(table, BarColumns):
+        if isinstance(table, BarColumns) and isinstance(seen, BarColumns):
             self._check_forward(seen, step, line)
             self._look_at_sessions(table, days[extra:])
+            self._look_at_lengths(seen)
             keep[1 - extra :] = ~is_same
         else:
             self._found.out_of_order += int((step < 0).sum())
@@ -187,6 +190,16 @@ class SeriesChecks:
             is_at_open = np.isin(table.ts, found.open_ns)
         self._bars_at_open += int((is_at_open & ~is_at_close).sum())
         self._bars_at_close += int(is_at_close.sum())
+
+    def _look_at_lengths(self, seen: BarColumns) -> None:
+        """Count the bars that end early though the next one begins where they would have ended.
+
+        Trading went on after the close at which they end, and they may hold some of it.
+        """
+        if not self._is_daily:
+            whole = seen.start + self._length_ns
+            is_cut = (seen.ts[:-1] < whole[:-1]) & (seen.start[1:] == whole[:-1])
+            self._found.bars_cut += int(is_cut.sum())
 
     def _check_forward(self, seen: Columns, step: Ints, line: Ints) -> None:
         if not (step < 0).any():

@@ -46,7 +46,8 @@ class QualityReport(msgspec.Struct, kw_only=True):
     they are kept, for equal prints are common, of bars they are rejected. ``off_grid`` prices are
     no multiple of the price increment. ``bars_at_open`` close at the very instant at which their
     session opens (daily ones: or later within it), in a series of which none closes with its
-    session. ``first_reject`` says file, line and reason of the first rejected row.
+    session. ``bars_cut`` end with their session though the file has trading beyond it.
+    ``first_reject`` says file, line and reason of the first rejected row.
     """
 
     rows_read: int = 0
@@ -63,6 +64,7 @@ class QualityReport(msgspec.Struct, kw_only=True):
     off_grid: int = 0
     suspicious: int = 0
     bars_at_open: int = 0
+    bars_cut: int = 0
     reject_file: str = ""
 
     def warnings(self) -> list[str]:
@@ -80,6 +82,8 @@ class QualityReport(msgspec.Struct, kw_only=True):
             "bars close as their session opens, or daily ones within it, and none with it: if the"
             " file stamps bars by their start, `millrace import` it with --bar-start, or name the"
             " column `start`": self.bars_at_open,
+            "bars end as their session closes though the next begins later: if they hold trades of"
+            " after the close, give their ends as `timestamp` beside `start`": self.bars_cut,
         }
         return [f"{count:,} {what}" for what, count in counts.items() if count]
 

@@ -211,7 +211,7 @@ class SeriesChecks:
             " runs backwards",
             field="timestamp",
             value=time_text(int(seen.ts[row])),
-            remedy="sort the file by time; the bar before is of "
+            remedy="sort the file by time, oldest or newest first; the bar before is of "
             f"{time_text(int(seen.ts[row - 1]))}",
         )
 

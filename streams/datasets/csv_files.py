@@ -41,6 +41,7 @@ def read_csv(
     rows = TableRows(ingest, file, layout.kind, interval)
     for table in text_tables(ingest, file, path, header, header_lines=1):
         rows.add(parser.block(table))
+    rows.finish()
 
 
 def _header(path: Path) -> list[str]:

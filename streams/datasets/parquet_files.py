@@ -58,7 +58,9 @@ def read_parquet(
         lines = np.arange(line, line + batch.num_rows, dtype=np.int64)
         line += batch.num_rows
         rows.add(parser.block(TextTable(arrays, lines)))
-    if line == 1:
+    if rows is not None:
+        rows.finish()
+    else:
         raise DataError(
             f"{file} has no rows",
             field="file",

@@ -1,34 +1,84 @@
 """From the parsed blocks of a table to the rows that ``ingest`` takes.
 
-Interval, close instants, plain dates.
+Order, interval, close instants, plain dates.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from schemas.columns import Ints
+from schemas.errors import DataError
 from schemas.market_data import INTERVAL_NS, INTERVALS
-from streams.datasets.ingest import Ingest, Rows
+from streams.datasets.ingest import WAITING_ROWS, Ingest, Rows
 from streams.datasets.session_ends import ends_of_bars, ends_of_days
-from streams.datasets.tabular import Block, closes_of_days, days_at_midnight, interval_of
+from streams.datasets.tabular import (
+    Block,
+    closes_of_days,
+    days_at_midnight,
+    interval_of,
+    is_newest_first,
+)
 
 
 class TableRows:
-    """Feeds the blocks of one file of ``kind`` to ``ingest``.
+    """Feeds the blocks of one file of ``kind`` to ``ingest``: ``add`` them, then ``finish``.
 
-    The interval of bars is settled by the first block.
+    The first block settles whether bars stand newest first, as many vendors deliver them. Then all
+    blocks wait for the last one and are taken from the end. The interval of bars is settled by the
+    block that is taken first.
     """
 
-    def __init__(self, ingest: Ingest, file: str, kind: str, interval: str | None) -> None:
+    def __init__(
+        self,
+        ingest: Ingest,
+        file: str,
+        kind: str,
+        interval: str | None,
+        waiting_rows_max: int = WAITING_ROWS,
+    ) -> None:
         self._ingest = ingest
         self._file = file
         self._kind = kind
         self._asked = interval
         self._interval = ""
+        self._is_begun = False
+        self._waiting: list[Block] | None = None
+        self._waiting_rows = 0
+        self._waiting_rows_max = waiting_rows_max
 
     def add(self, block: Block) -> None:
-        """Take in the next rows of the file."""
+        """Take in the next rows of the file; raises DataError if too many would have to wait."""
+        if not self._is_begun:
+            self._is_begun = True
+            placed = _placed(block)
+            # Ticks that run backwards may have arrived like that; bars cannot.
+            if self._kind == "bar" and is_newest_first(
+                block.code[placed], block.ts[placed], block.day[placed]
+            ):
+                self._waiting = []
+        if self._waiting is None:
+            self._take(block)
+            return
+        self._waiting.append(block)
+        self._waiting_rows += len(block.ts)
+        if self._waiting_rows > self._waiting_rows_max:
+            raise DataError(
+                f"{self._file}: bars that stand newest first must wait in memory for the oldest,"
+                " and there are too many",
+                field="rows",
+                value=f"over {self._waiting_rows_max:,}",
+                remedy="sort the file by time, oldest first, or split it",
+            )
+
+    def finish(self) -> None:
+        """Hand over what waits for the end of the file."""
+        while self._waiting:
+            self._take(self._waiting.pop().turned())
+
+    def _take(self, block: Block) -> None:
+        """Hand the rows of ``block`` to ``ingest``."""
         if self._kind == "bar":
             self._complete_bars(block)
         else:
@@ -54,8 +104,7 @@ class TableRows:
 
     def _complete_bars(self, block: Block) -> None:
         """Give every bar its close and its open instant."""
-        is_placed = np.ones(len(block.ts), np.bool_)
-        is_placed[list(block.unplaced)] = False
+        is_placed = _placed(block)
         if not self._interval:
             self._interval = interval_of(
                 self._file,
@@ -107,6 +156,13 @@ class TableRows:
         for row in timed[~is_session].tolist():
             reason = f"no session of the calendar of {symbol} opens within a day of the start"
             _unplaced(block, row, reason)
+
+
+def _placed(block: Block) -> npt.NDArray[np.bool_]:
+    """Return which rows have a symbol and a time."""
+    is_placed = np.ones(len(block.ts), np.bool_)
+    is_placed[list(block.unplaced)] = False
+    return is_placed
 
 
 def _unplaced(block: Block, row: int, reason: str) -> None:

@@ -25,7 +25,7 @@ close, unless the reader is told that it is the start, as many vendors stamp bar
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,7 @@ from schemas.columns import Floats, Ints
 from schemas.errors import DataError
 from schemas.instruments import Instrument
 from schemas.market_data import INTERVAL_NS, INTERVALS
-from streams.calendars import date_of_number, day_number, sessions, utc_offsets
+from streams.calendars import date_of_number, day_number, days_since_epoch, sessions, utc_offsets
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "timestamp": ("ts", "time", "date", "datetime", "ts_event", "ts_event_ns"),
@@ -201,17 +201,31 @@ def interval_of(
         f"{file}: the interval of the bars cannot be told from their spacing",
         field="interval",
         value=f"{common / 1e9:g} s" if common else "one bar only",
-        remedy=f"say which it is: one of {', '.join(INTERVALS)}",
+        remedy=f"say which it is with --interval: one of {', '.join(INTERVALS)}",
     )
 
 
 def _commonest_step(code: npt.NDArray[np.int32], ts: Ints) -> int:
-    """Return the commonest time between bars of one symbol (ns), 0 for one bar only."""
-    order = np.argsort(code, kind="stable")
+    """Return the commonest time between bars of one symbol (ns), 0 for one bar only.
+
+    In whatever order they stand: whether that can be used is not asked here.
+    """
+    order = np.lexsort((ts, code))
     steps = np.diff(ts[order])[np.diff(code[order]) == 0]
     steps = steps[steps > 0]
     lengths, counts = np.unique(steps, return_counts=True)
     return int(lengths[np.argmax(counts)]) if len(lengths) else 0
+
+
+def is_newest_first(code: npt.NDArray[np.int32], ts: Ints, days: Ints) -> bool:
+    """Return whether rows stand the wrong way round: within no symbol does time ever go on.
+
+    ``days`` are yyyymmdd of rows that say no more than their day, else 0.
+    """
+    times = np.where(days > 0, days_since_epoch(days) * _DAY_NS, ts)
+    order = np.argsort(code, kind="stable")
+    steps = np.diff(times[order])[np.diff(code[order]) == 0]
+    return bool((steps < 0).any() and (steps <= 0).all())
 
 
 def closes_of_days(instrument: Instrument, days: Ints) -> tuple[Ints, Ints, npt.NDArray[np.bool_]]:
@@ -272,3 +286,22 @@ class Block:
     start: Ints | None = None
     source: npt.NDArray[np.object_] | None = None
     seq: Ints | None = None
+
+    def turned(self) -> Block:
+        """Return the same rows in the opposite order."""
+        last = len(self.ts) - 1
+        text = self.text
+        return replace(
+            self,
+            code=self.code[::-1].copy(),
+            ts=self.ts[::-1].copy(),
+            day=self.day[::-1].copy(),
+            values={name: values[::-1].copy() for name, values in self.values.items()},
+            line=self.line[::-1].copy(),
+            text=lambda row: text(last - row),
+            reasons={last - row: reason for row, reason in self.reasons.items()},
+            unplaced={last - row for row in self.unplaced},
+            start=None if self.start is None else self.start[::-1].copy(),
+            source=None if self.source is None else self.source[::-1].copy(),
+            seq=None if self.seq is None else self.seq[::-1].copy(),
+        )

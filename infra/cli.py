@@ -389,12 +389,24 @@ def runs_list() -> None:
 
 
 def _import(
-    kind: SourceKind, path: str, into: Path, symbols: str, is_bar_start: bool = False
+    kind: SourceKind,
+    path: str,
+    into: Path,
+    symbols: str,
+    interval: str = "",
+    is_bar_start: bool = False,
 ) -> None:
     from infra.imports import run_import
 
     run_import(
-        kind, Path(path), into, _symbols(symbols), is_bar_start, console=console, errors=errors
+        kind,
+        Path(path),
+        into,
+        _symbols(symbols),
+        interval,
+        is_bar_start,
+        console=console,
+        errors=errors,
     )
 
 
@@ -415,7 +427,9 @@ def import_lean(path: str, *, into: Path, symbols: str = "") -> None:
 
 
 @import_app.command(name="csv")
-def import_csv(path: str, *, into: Path, symbols: str = "", bar_start: bool = False) -> None:
+def import_csv(
+    path: str, *, into: Path, symbols: str = "", interval: str = "", bar_start: bool = False
+) -> None:
     """Import a CSV file.
 
     Parameters
@@ -426,14 +440,18 @@ def import_csv(path: str, *, into: Path, symbols: str = "", bar_start: bool = Fa
         the folder of the imported set; importing twice adds nothing
     symbols
         comma-separated; all without it
+    interval
+        interval of bars; without it, the commonest step between them
     bar_start
         the timestamp of bars is their start; without it, their close
     """
-    _import("csv", path, into, symbols, bar_start)
+    _import("csv", path, into, symbols, interval, bar_start)
 
 
 @import_app.command(name="parquet")
-def import_parquet(path: str, *, into: Path, symbols: str = "", bar_start: bool = False) -> None:
+def import_parquet(
+    path: str, *, into: Path, symbols: str = "", interval: str = "", bar_start: bool = False
+) -> None:
     """Import a Parquet file.
 
     Parameters
@@ -444,10 +462,12 @@ def import_parquet(path: str, *, into: Path, symbols: str = "", bar_start: bool 
         the folder of the imported set; importing twice adds nothing
     symbols
         comma-separated; all without it
+    interval
+        interval of bars; without it, the commonest step between them
     bar_start
         the timestamp of bars is their start; without it, their close
     """
-    _import("parquet", path, into, symbols, bar_start)
+    _import("parquet", path, into, symbols, interval, bar_start)
 
 
 def main() -> None:

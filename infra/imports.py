@@ -17,6 +17,7 @@ def run_import(
     path: Path,
     into: Path,
     symbols: tuple[str, ...],
+    interval: str = "",
     is_bar_start: bool = False,
     *,
     console: Console,
@@ -35,6 +36,7 @@ def run_import(
             path,
             into,
             symbols=symbols or None,
+            interval=interval or None,
             is_bar_start=is_bar_start,
             on_progress=note,
         )

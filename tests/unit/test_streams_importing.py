@@ -8,6 +8,7 @@ import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 import pytest
 
+from infra.cli import app
 from infra.data import open_whole
 from schemas.errors import ConflictError, DataError, NotFoundError, StorageError
 from streams.datasets import open_data
@@ -217,3 +218,21 @@ def test_daily_bars_at_the_close_of_their_session_are_no_sign_of_a_wrong_stamp(
     for name, text in (("ends", ends), ("days", days)):
         source = write(tmp_path / f"{name}.csv", text)
         assert import_files("csv", source, tmp_path / name).quality.bars_at_open == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_interval_of_a_single_bar_may_be_said_on_the_command_line(
+    tmp_path: Path, kind: SourceKind
+) -> None:
+    path = write(tmp_path / "t.csv", BARS + minute_bars(14 * 60, 14 * 60 + 1))
+    if kind == "parquet":
+        table = pcsv.read_csv(path)
+        path = tmp_path / "t.parquet"
+        pq.write_table(table, path)
+    words = ["import", kind, str(path), "--into", str(tmp_path / "set")]
+
+    with pytest.raises(DataError, match="--interval"):
+        app(words, exit_on_error=False)
+    app([*words, "--interval", "5m"], exit_on_error=False, result_action="return_value")
+
+    assert open_data(str(tmp_path / "set")).intervals == {"5m"}

@@ -109,6 +109,8 @@ class SeriesChecks:
         report.jumps += found.jumps
         report.off_grid += found.off_grid
         report.bars_cut += found.bars_cut
+        report.spikes += found.spikes
+        report.first_spike = report.first_spike or found.first_spike
         if not self._bars_at_close:
             report.bars_at_open += self._bars_at_open
 
@@ -132,6 +134,7 @@ class SeriesChecks:
             self._check_forward(seen, step, line)
             self._look_at_sessions(table, days[extra:])
             self._look_at_lengths(seen)
+            self._look_at_spikes(seen)
             keep[1 - extra :] = ~is_same
         else:
             self._found.out_of_order += int((step < 0).sum())
@@ -200,6 +203,25 @@ class SeriesChecks:
             whole = seen.start + self._length_ns
             is_cut = (seen.ts[:-1] < whole[:-1]) & (seen.start[1:] == whole[:-1])
             self._found.bars_cut += int(is_cut.sum())
+
+    def _look_at_spikes(self, seen: BarColumns) -> None:
+        """Count the bars with a price far beyond their own close and the one before.
+
+        The open lies between low and high. A price that stays is a jump, not a spike, and after a
+        split the own close stands for the new price.
+        """
+        before, close = seen.close[:-1], seen.close[1:]
+        is_high = seen.high[1:] > np.maximum(before, close) * (1.0 + JUMP_LIMIT)
+        is_low = seen.low[1:] < np.minimum(before, close) * (1.0 - JUMP_LIMIT)
+        rows = np.flatnonzero(is_high | is_low)
+        if len(rows) and not self._found.spikes:
+            row = int(rows[0])
+            far = float((seen.high if is_high[row] else seen.low)[row + 1])
+            self._found.first_spike = (
+                f"{self._instrument.instrument_id} {time_text(int(seen.ts[row + 1]))},"
+                f" {far:g} beside closes of {before[row]:g} and {close[row]:g}"
+            )
+        self._found.spikes += len(rows)
 
     def _check_forward(self, seen: Columns, step: Ints, line: Ints) -> None:
         if not (step < 0).any():

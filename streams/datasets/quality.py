@@ -47,7 +47,9 @@ class QualityReport(msgspec.Struct, kw_only=True):
     no multiple of the price increment. ``bars_at_open`` close at the very instant at which their
     session opens (daily ones: or later within it), in a series of which none closes with its
     session. ``bars_cut`` end with their session though the file has trading beyond it.
-    ``first_reject`` says file, line and reason of the first rejected row.
+    ``spikes`` are bars whose high or low is a jump away from their own close and the one before.
+    ``first_spike`` says which and what; ``first_reject`` says file, line and reason of the first
+    rejected row.
     """
 
     rows_read: int = 0
@@ -65,6 +67,8 @@ class QualityReport(msgspec.Struct, kw_only=True):
     suspicious: int = 0
     bars_at_open: int = 0
     bars_cut: int = 0
+    spikes: int = 0
+    first_spike: str = ""
     reject_file: str = ""
 
     def warnings(self) -> list[str]:
@@ -77,6 +81,8 @@ class QualityReport(msgspec.Struct, kw_only=True):
             "crossed quotes": self.crossed_quotes,
             "locked quotes": self.locked_quotes,
             f"jumps over {JUMP_LIMIT:.0%} without a split": self.jumps,
+            f"bars with a high or low over {JUMP_LIMIT:.0%} beyond their close and the one before"
+            f" (the first: {self.first_spike})": self.spikes,
             "prices off the grid": self.off_grid,
             "rows flagged suspicious by the source": self.suspicious,
             "bars close as their session opens, or daily ones within it, and none with it: if the"

@@ -223,3 +223,22 @@ def test_interval_longer_than_the_step_between_bars_is_refused(
         open_data(path, interval=interval)
     # Shorter ones than the step leave gaps: bars in which nothing traded may be left out.
     assert open_data(path, interval="1s").total() == open_data(path, interval="1m").total() == 10
+
+
+def test_a_bar_with_a_price_far_from_its_neighbours_is_told(tmp_path: Path) -> None:
+    text = (
+        "date,symbol,open,high,low,close,volume\n"
+        "2002-12-19,IBM,79.8,80.2,79.1,79.9,1\n2002-12-20,IBM,80,80.7,79.4,79.8,1\n"
+        "2002-12-23,IBM,159.58,159.58,79.44,80.46,1\n2002-12-24,IBM,80.2,80.4,45,79.6,1\n"
+        # The price moves and stays: a jump, which is told as such.
+        "2002-12-26,IBM,120,121,119,120,1\n2002-12-27,IBM,120,121,119,120,1\n"
+    )
+    quality, _ = ingested(tmp_path, text)
+    assert (quality.rows_kept, quality.spikes, quality.jumps) == (6, 2, 1)
+    (told,) = [warning for warning in quality.warnings() if "high or low" in warning]
+    first = "IBM.XNYS 2002-12-23T21:00:00Z, 159.58 beside closes of 79.8 and 80.46"
+    assert told.startswith("2 bars")
+    assert first in told
+    # A split halves the price: nothing about that day is far from its own close.
+    halved = text.splitlines()[0] + "\n2002-12-19,IBM,80,81,79,80,1\n2002-12-20,IBM,40,41,39,40,1\n"
+    assert ingested(tmp_path / "split", halved)[0].spikes == 0

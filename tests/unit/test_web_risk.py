@@ -130,6 +130,18 @@ def test_wrong_limits_are_refused(
     assert commands(run, SetLimits) == []
 
 
+def test_limits_name_the_breaker_that_they_do_not_reset(run: Run, client: TestClient) -> None:
+    def warning() -> str:
+        answer = client.put("/api/risk/limits", json={"limits": {}, "reason": "x"}).json()
+        return str(answer["warning"])
+
+    assert warning() == ""
+    run.append(client, [(t.RISK_BREAKER, breaker(BreakerState.REDUCING))])
+    assert "these stay tripped: global (REDUCING)" in warning()
+    run.append(client, [(t.RISK_BREAKER, breaker(BreakerState.ACTIVE, epoch=2))])
+    assert warning() == ""
+
+
 def test_limits_that_nobody_applies_are_pending() -> None:
     run = Run(has_stage=False)
     with run.client() as client:

@@ -53,7 +53,10 @@ class ScopeLimits(msgspec.Struct):
 
 
 class AppliedLimits(ScopeLimits):
-    """Limits behind a change of them; ``warning`` says what is doubtful about the scope's name."""
+    """Limits behind a change of them.
+
+    ``warning`` says what is doubtful about the scope's name, or which breakers stay tripped.
+    """
 
     warning: str = ""
 

@@ -62,7 +62,23 @@ def limits_answer(item: SetLimits) -> answers.ScopeLimits:
 def applied_limits(context: Context, item: SetLimits) -> answers.AppliedLimits:
     """Return the limits of one scope behind a change of them."""
     limits = msgspec.structs.asdict(limits_answer(item))
-    return answers.AppliedLimits(**limits, warning=doubt(context, item.scope, item.scope_id))
+    warning = doubt(context, item.scope, item.scope_id) or _tripped(context.views.risk)
+    return answers.AppliedLimits(**limits, warning=warning)
+
+
+def _tripped(risk: Risk) -> str:
+    """Return which breakers other limits leave as they are; empty if all are ACTIVE."""
+    found = [
+        f"{change.scope.lower()} {change.scope_id}".strip() + f" ({change.state.value})"
+        for _, change in sorted(risk.breakers.items())
+        if change.state is not BreakerState.ACTIVE
+    ]
+    if not found:
+        return ""
+    return (
+        f"limits reset no breaker, and these stay tripped: {', '.join(found)};"
+        " POST /api/risk/breaker/reset resets one"
+    )
 
 
 def decision_answer(d: RiskDecision) -> answers.Decision:

@@ -197,9 +197,9 @@ class OrderExpired(OrderEvent, gc=False, omit_defaults=True, tag="order_expired"
 
 
 class OrderReplaced(OrderEvent, gc=False, omit_defaults=True, tag="order_replaced"):
-    """The order stands with new values.
+    """The order stands with new values, behind a split or a symbol change too.
 
-    What was executed and its average price are given where a split has changed them.
+    What was executed and its average price are given in these two cases alone.
     """
 
     quantity: Decimal

@@ -84,7 +84,9 @@ def reason_of(event: OrderEvent) -> tuple[str, str] | None:
 
 def after(order: StoredOrder, event: OrderEvent) -> StoredOrder:
     """Return an order as one more event leaves it; one that it has seen last changes nothing."""
-    order = order._replace(status=event.status, updated_ns=event.ts_event_ns)
+    order = order._replace(
+        status=event.status, instrument_id=event.instrument_id, updated_ns=event.ts_event_ns
+    )
     reason = reason_of(event)
     if reason is not None:
         order = order._replace(code=reason[0], detail=reason[1])

@@ -47,21 +47,28 @@ def scale_orders(
     if holding is None:
         return
     holding.working_buy = holding.working_sell = ZERO
-    for order_id in [*account.open_orders, *account.pending_approval]:
-        order = account.orders[order_id]
-        command = order.command
-        if command.instrument_id != action.instrument_id:
-            continue
+    for order in _orders_of(account, action.instrument_id):
         _scale(order, action.ratio, instrument)
-        base = derived_base(f"account:{command.account_id}:{order_id}", action.event_id)
-        if order.status is OrderStatus.PENDING_APPROVAL:
-            if not order.quantity:
-                _end(stage, account, order, instrument, action, base, now_ns, out)
-                continue
-        else:
+        if order.status is not OrderStatus.PENDING_APPROVAL:
             _count(holding, order)
+        elif not order.quantity:
+            _end(stage, account, order, instrument, action, now_ns, out)
+            continue
         if order.leaves():
-            out.append((ORDER_EVENTS, _as_it_stands(order, action, f"{base}-0")))
+            out.append((ORDER_EVENTS, _as_it_stands(order, action)))
+
+
+def rename_orders(account: Account, action: CorporateAction, out: Outbox) -> None:
+    """Bring an instrument's orders under its new name and publish how they stand."""
+    for order in _orders_of(account, action.instrument_id):
+        order.command = msgspec.structs.replace(order.command, instrument_id=action.new_symbol)
+        out.append((ORDER_EVENTS, _as_it_stands(order, action)))
+
+
+def _orders_of(account: Account, instrument_id: str) -> list[Order]:
+    """Return an instrument's orders that work or wait for approval."""
+    orders = (account.orders[name] for name in (*account.open_orders, *account.pending_approval))
+    return [order for order in orders if order.command.instrument_id == instrument_id]
 
 
 def _scale(order: Order, ratio: Decimal, instrument: Instrument) -> None:
@@ -95,21 +102,26 @@ def _end(
     order: Order,
     instrument: Instrument,
     action: CorporateAction,
-    base: str,
     now_ns: int,
     out: Outbox,
 ) -> None:
     """Deny an order that waits, of which a split leaves nothing."""
-    increment = str(instrument.quantity_increment)
+    increment, base = str(instrument.quantity_increment), _base(order, action)
     denial = Denial("QUANTITY_BELOW_MIN", "0", increment, "instrument", "a split left nothing")
     stage.gate.deny(account, order, denial, base, action.event_id, now_ns, out)
 
 
-def _as_it_stands(order: Order, action: CorporateAction, event_id: str) -> OrderReplaced:
+def _base(order: Order, action: CorporateAction) -> str:
+    command = order.command
+    producer = f"account:{command.account_id}:{command.client_order_id}"
+    return derived_base(producer, action.event_id)
+
+
+def _as_it_stands(order: Order, action: CorporateAction) -> OrderReplaced:
     command, filled = order.command, order.filled
     order_id = command.client_order_id
     return OrderReplaced(
-        event_id,
+        f"{_base(order, action)}-0",
         action.ts_event_ns,
         order_id,
         action.event_id,

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-import msgspec
-
 from agents.account.exposure import Exposure
 from agents.account.slots import Book, Slot
 from agents.account.state import Account, Holding
@@ -146,7 +144,7 @@ def _moved(account: Account, key: str, strategy_id: str, new_id: str) -> Positio
 
 
 def _rename(account: Account, book: Book, action: CorporateAction) -> None:
-    """Bring price, holding and open orders of an instrument under its new name."""
+    """Bring price and holding of an instrument under its new name."""
     old, new = action.instrument_id, action.new_symbol
     if old in book.prices:
         book.prices.setdefault(new, book.prices[old])
@@ -156,10 +154,6 @@ def _rename(account: Account, book: Book, action: CorporateAction) -> None:
         holding = account.holdings.setdefault(new, Holding())
         holding.working_buy += gone.working_buy
         holding.working_sell += gone.working_sell
-    for order_id in (*account.open_orders, *account.pending_approval):
-        order = account.orders[order_id]
-        if order.command.instrument_id == old:
-            order.command = msgspec.structs.replace(order.command, instrument_id=new)
 
 
 def _split(

@@ -316,6 +316,8 @@ class AccountStage:
             portfolio.apply_action(account, self.book, action, instrument, base, out)
             if is_split:
                 actions.scale_orders(self, account, action, instrument, now_ns, out)
+            elif action.kind == "SYMBOL_CHANGE":
+                actions.rename_orders(account, action, out)
         if action.kind == "SYMBOL_CHANGE":
             actions.carry_over(self, action, now_ns, out)
         self._rebuild()

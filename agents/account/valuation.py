@@ -115,11 +115,15 @@ def _rounded(amount: Decimal) -> Decimal:
 
 
 def average_cost(account: Account, instrument_id: str) -> Decimal:
-    """Return the mean cost of a unit that the account's strategies hold, in its own currency."""
+    """Return the mean cost of a unit that the account's strategies hold, in its own currency.
+
+    Whatever they hold it for: of opposite positions the costs are added up without sign, since
+    their difference by the net quantity is no price.
+    """
     suffix = f"|{instrument_id}"
     cost = quantity = ZERO
     for key, position in account.positions.items():
         if key.endswith(suffix) and position.quantity:
-            cost += position.cost / position.multiplier
-            quantity += position.quantity
-    return _rounded(abs(cost / quantity)) if quantity else ZERO
+            cost += abs(position.cost / position.multiplier)
+            quantity += abs(position.quantity)
+    return _rounded(cost / quantity) if quantity else ZERO

@@ -328,12 +328,14 @@ class NaiveStage:
         if instrument_id in self.prices:
             unit = Fraction(self.prices[instrument_id])
         else:
-            cost = sum(
-                position.quantity * position.average
+            positions = [
+                position
                 for (owner, _, name), position in self.ledger.positions.items()
                 if (owner, name) == (account_id, instrument_id)
-            )
-            unit = abs(cost / held) if held else Fraction(0)
+            ]
+            units = sum(abs(position.quantity) for position in positions)
+            cost = sum(abs(position.quantity) * position.average for position in positions)
+            unit = cost / units if units else Fraction(0)
         rate = self.euro if item.currency == "EUR" else 1
         return held * unit * Fraction(item.multiplier) * rate
 

@@ -195,6 +195,19 @@ def test_change_of_a_name_that_nothing_stands_by_publishes_nothing() -> None:
     assert renamed(driver) == []
 
 
+def test_orders_tell_their_new_name() -> None:
+    driver = playing()
+    driver.play(submit("rest", quantity="10", limit="9"), accepted("rest"))
+    driver.play(set_autonomy("SEMI_AUTOMATIC"), submit("w", quantity="10", limit="9"))
+
+    told = {
+        o.client_order_id: (o.instrument_id, o.status) for o in of(renamed(driver), OrderReplaced)
+    }
+
+    assert told == {"rest": (B, "ACCEPTED"), "w": (B, "PENDING_APPROVAL")}
+    assert only(driver.play(approve("w")), VenueSubmit).instrument_id == B
+
+
 # ---- reports that a symbol change overtakes
 
 

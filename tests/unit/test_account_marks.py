@@ -145,6 +145,17 @@ def test_holding_without_a_price_is_marked_at_its_average_cost_and_named() -> No
     assert (snapshot.equity, snapshot.unrealized_pnl) == (dec("100000"), dec("0"))
 
 
+def test_opposite_positions_without_a_price_are_marked_at_the_mean_of_their_prices() -> None:
+    driver = playing()
+    driver.play(*traded("b", "BUY", "20", "9", name=B, strategy="t"))
+    driver.play(*traded("s", "SELL", "10", "18", name=B))
+
+    snapshot = driver.account()
+
+    # Their net cost by the net quantity would be 0.
+    assert (snapshot.equity, snapshot.gross_exposure) == (dec("100120"), dec("120"))
+
+
 @pytest.mark.parametrize("is_cut", [False, True])
 def test_mark_of_a_holding_without_a_price_is_at_the_average_cost_of_its_instant(
     is_cut: bool,

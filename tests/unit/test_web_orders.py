@@ -60,18 +60,18 @@ def last_command(run: Run, kind: type[Any]) -> Any:
     return found[-1]
 
 
-def test_split_changes_what_was_asked_for_and_what_was_filled(run: Run, client: TestClient) -> None:
+def test_action_changes_name_and_quantities_of_an_order(run: Run, client: TestClient) -> None:
     order = submit("o-4")
     quantity, half = order.quantity, order.quantity / 2
-    head = ("paper", "momentum", "o-4", "SPY.ARCX")
+    head, part = ("paper", "momentum", "o-4", "SPY.ARCX"), OrderStatus.PARTIALLY_FILLED
     events: list[OrderEvent] = [
         submitted(order),
         OrderPartiallyFilled(
-            *("part", START_NS, "o-4", "fill", *head, OrderStatus.PARTIALLY_FILLED, "trade-4"),
+            *("part", START_NS, "o-4", "fill", *head, part, "trade-4"),
             *(half, Decimal(10), half, half, Decimal(10)),
         ),
         OrderReplaced(
-            *("split", START_NS, "o-4", "action", *head, OrderStatus.PARTIALLY_FILLED),
+            *("split", START_NS, "o-4", "action", *head[:-1], "SPYX.ARCX", part),
             *(2 * quantity, None, None, quantity, Decimal(5)),
         ),
     ]
@@ -80,9 +80,11 @@ def test_split_changes_what_was_asked_for_and_what_was_filled(run: Run, client: 
     shown = client.get("/api/orders/o-4").json()
 
     wanted = (2 * quantity, quantity, Decimal(5))
+    assert shown["instrument_id"] == "SPYX.ARCX"
     assert (shown["quantity"], shown["filled_quantity"], shown["average_price"]) == wanted
     stored = folded(order, events, [])
     assert (stored.quantity, stored.filled_quantity, stored.average_price) == wanted
+    assert stored.instrument_id == "SPYX.ARCX"
 
 
 # ---- waiting

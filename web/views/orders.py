@@ -188,6 +188,7 @@ class OrderBook:
         row = self._orders.get(key) or self._add(event, place_of(item))
         was_closed = row.status in CLOSED
         row.status = event.status
+        row.instrument_id = event.instrument_id
         row.updated_ns = event.ts_event_ns
         row.events.append(event)
         row.code, row.detail = reason_of(event) or (row.code, row.detail)

@@ -1,0 +1,165 @@
+"""Account and paper venue agree on positions and working orders, whatever happens to a name.
+
+The engine hands corporate actions to both; each keeps what it knows of an instrument by itself.
+"""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents.runners.config import EngineConfig
+from agents.runners.engine import Engine
+from schemas.columns import MarketBatch
+from schemas.envelope import Header
+from schemas.topics import ACCOUNT_INPUTS
+from tests.unit.account_records import A, B, action, at_ns, kill, set_autonomy, submit, with_tag
+from tests.unit.account_script import account, stage_config
+from tests.unit.test_venue_actions import twins
+from tests.unit.venue_script import Trade, make_batch
+
+ORDERS = st.tuples(
+    st.just("order"),
+    st.sampled_from((A, B)),
+    st.sampled_from(("BUY", "SELL")),
+    st.sampled_from((10, 30, 70, 100)),
+    st.sampled_from((None, "8", "9.99", "10.01", "12")),
+    st.booleans(),
+    st.sampled_from(("s", "t")),
+)
+STEPS = st.lists(
+    st.one_of(
+        ORDERS,
+        ORDERS,
+        st.tuples(
+            st.just("trade"), st.sampled_from((A, B)), st.sampled_from((790, 990, 1000, 1010, 1210))
+        ),
+        st.tuples(
+            st.just("split"), st.sampled_from((A, B)), st.sampled_from(("2", "10", "0.1", "1.5"))
+        ),
+        st.tuples(st.just("rename"), st.sampled_from(((A, B), (B, A), (A, "ZZZ")))),
+        st.tuples(st.just("kill"), st.sampled_from(("FLATTEN", "CANCEL_ALL", "STOP_ENTRIES"))),
+        st.tuples(st.just("mode"), st.sampled_from(("AUTOMATIC", "SEMI_AUTOMATIC"))),
+    ),
+    max_size=25,
+)
+
+
+class Session:
+    """An engine that takes one event or record after the other."""
+
+    def __init__(self, grids: tuple[str, str]) -> None:
+        self.universe = twins(*grids)
+        accounts = stage_config(account(cash="1000000"))
+        self.engine = Engine(EngineConfig(accounts=accounts), self.universe, {}, {})
+        self.count = 0
+
+    def now_ns(self) -> int:
+        """Return the instant of the next step."""
+        return at_ns(self.count)
+
+    def record(self, record: Any) -> None:
+        """Let the engine take a record, with an id and at a time of its own."""
+        self.take([], with_tag(record, str(self.count)))
+
+    def take(self, events: list[Trade], *records: Header) -> None:
+        """Let the engine take a trade or a record."""
+        self.count += 1
+        if events:
+            batch = make_batch(self.universe, events, self.count)
+        else:
+            clock = np.array([self.now_ns()], np.int64)
+            found = [(0, ACCOUNT_INPUTS, record) for record in records]
+            batch = MarketBatch(self.universe, clock, records=found)
+        self.engine.process(batch)
+
+    def step(self, kind: str, *how: Any) -> None:
+        """Do one of the things that a test lists."""
+        if kind == "order":
+            name, side, quantity, limit, is_reduce_only, strategy = how
+            order = submit(
+                f"o{self.count}",
+                side,
+                str(quantity),
+                limit,
+                name=name,
+                is_reduce_only=is_reduce_only,
+                strategy_id=strategy,
+            )
+            self.record(order)
+        elif kind == "trade":
+            self.take([Trade(self.now_ns(), how[1], 9999, how[0])])
+        elif kind == "split":
+            self.record(action("SPLIT", ratio=Decimal(how[1]), name=how[0]))
+        elif kind == "rename":
+            old, new = how[0]
+            before, after = self.universe.index(old), self.universe.index(new)
+            lots = self.universe.quantity_grids
+            # What a coarser grid cannot hold stays with the account; no order can sell it.
+            if after is None or lots[after].increment <= lots[before or 0].increment:
+                self.record(action("SYMBOL_CHANGE", new_symbol=new, name=old))
+        elif kind == "kill":
+            self.record(kill(how[0]))
+        else:
+            self.record(set_autonomy(how[0]))
+
+    def check(self) -> None:
+        """Hold the two stages to each other."""
+        state = json.loads(self.engine.snapshot())
+        lots = {i.instrument_id: i.quantity_increment for i in self.universe.instruments}
+        (known,) = state["account"]["accounts"]
+        positions = {
+            key: Decimal(position["quantity"])
+            for key, position in known["positions"].items()
+            if Decimal(position["quantity"])
+        }
+        at_venue = {
+            key.removeprefix("paper|"): units * lots[key.rpartition("|")[2]]
+            for key, units in state["venue"]["positions"].items()
+            if units
+        }
+        assert at_venue == positions
+        resting = {
+            order["client_order_id"]: (
+                order["instrument_id"],
+                (order["quantity"] - order["filled"]) * lots[order["instrument_id"]],
+            )
+            for order in state["venue"]["orders"]
+        }
+        orders = known["orders"]
+        working = {
+            name: (
+                orders[name]["command"]["instrument_id"],
+                Decimal(orders[name]["quantity"]) - Decimal(orders[name].get("filled", 0)),
+            )
+            for name in known["open_orders"]
+        }
+        assert resting == working
+        for name, holding in known["holdings"].items():
+            for side, field in (("BUY", "working_buy"), ("SELL", "working_sell")):
+                wanted = sum(
+                    left
+                    for order, (owner, left) in working.items()
+                    if owner == name and orders[order]["command"]["side"] == side
+                )
+                assert Decimal(holding.get(field, 0)) == wanted
+
+
+@settings(max_examples=300)
+@given(STEPS, st.sampled_from((("0.01", "1"), ("0.25", "1"), ("0.01", "0.1"))))
+def test_account_and_venue_agree(steps: list[tuple[Any, ...]], grids: tuple[str, str]) -> None:
+    session = Session(grids)
+    session.step("trade", A, 1000)
+    session.step("trade", B, 1000)
+    for name, side, strategy in ((A, "BUY", "s"), (B, "BUY", "s"), (B, "SELL", "t")):
+        session.step("order", name, side, 100, None, False, strategy)
+        session.step("trade", name, 1000)
+
+    for step in steps:
+        session.step(*step)
+        session.check()

@@ -16,5 +16,6 @@ topics       the topics of a Kafka cluster as the source of a sink
 sinks        the loop: read, write, wait, try again
 maintenance  retention, prompt aggregates, forgetting a run
 paging       how a question becomes SQL
-queries      the answers of ``streams.history``, in four modules by subject
+queries      the answers of ``streams.history``; the next five have them by subject
+queries_market, queries_orders, queries_records, queries_results, queries_state  one subject each
 """

@@ -12,8 +12,12 @@ checks        what is wrong or noteworthy about rows
 quality       the report of it, and the reject file
 known         instruments that files name by symbol alone
 tabular       columns of CSV and Parquet files and their other names
+parsing       columns as blocks of parsed rows
 table_rows    their rows, completed
-csv_files, parquet_files, lean   the formats
+session_ends  where bars end that are stamped by their start
+csv_text      CSV as columns of text
+csv_files, parquet_files, lean, factor_files  the formats
+recorded, topics_folder  what a run, or Kafka, has recorded
 """
 
 from streams.datasets.base import DataSet

@@ -2,7 +2,9 @@
 
 encoding   entries as bytes; groups of records, encoded once
 names      the journal's own numbering of instruments and sources
-segment    files of a journal, scan of row logs
+segment    files of a journal
+logfile    the row log that is being written
+rowlog     the scan of one
 locking    one writer at a time
 writer     JournalWriter
 sealing    finished row logs become Arrow files

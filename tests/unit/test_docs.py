@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 
@@ -75,6 +76,30 @@ def test_make_targets_in_the_documents_exist(name: str) -> None:
     named = {target for code in code_in(read(name)) for target in MAKE_TARGET.findall(code)}
 
     assert named - targets == set()
+
+
+LISTED = re.compile(r"^(\w+(?:, \w+)*)  +\S", re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        str(path.parent.relative_to(ROOT))
+        for root in ("agents", "schemas", "streams", "web", "infra")
+        for path in sorted((ROOT / root).rglob("__init__.py"))
+        if LISTED.search(ast.get_docstring(ast.parse(path.read_text())) or "")
+    ],
+)
+def test_package_that_lists_its_modules_lists_them_all(folder: str) -> None:
+    text = ast.get_docstring(ast.parse(read(f"{folder}/__init__.py"))) or ""
+    listed = {name for names in LISTED.findall(text) for name in names.split(", ")}
+    there = {
+        path.stem
+        for path in (ROOT / folder).iterdir()
+        if (path.suffix == ".py" and path.stem != "__init__") or (path / "__init__.py").exists()
+    }
+
+    assert listed == there, f"say in {folder}/__init__.py what each module is, in a few words"
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -139,10 +139,14 @@ def _engine(runner: LocalRunner) -> Component:
 def market_fault(runner: LocalRunner) -> Component | None:
     """Return what is wrong with the market data of a run, None if nothing is."""
     feed = runner.feed
-    if not isinstance(feed, LiveFeed):
-        return None
-    if fault := feed.fault(runner.engine.clock_ns):
-        return Component("market data", "fail", fault)
-    if jump := feed.jump():
-        return Component("market data", "warn", f"{jump}, which is not followed")
+    if isinstance(feed, LiveFeed):
+        if fault := feed.fault(runner.engine.clock_ns):
+            return Component("market data", "fail", fault)
+        if jump := feed.jump():
+            return Component("market data", "warn", f"{jump}, which is not followed")
+    if feed.is_done:
+        over = "the feed has ended" if isinstance(feed, LiveFeed) else "the recording is played"
+        return Component(
+            "market data", "warn", f"{over}: no event follows that could fill an order"
+        )
     return None

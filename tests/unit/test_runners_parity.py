@@ -14,6 +14,7 @@ from agents.runners.parity import Rerun, rerun
 from agents.runners.recorder import FINISH
 from agents.runners.replay import Identity, manifest_of
 from agents.strategy.builtin import BUILTIN
+from infra.operating import market_fault
 from streams.journal import JournalReader, JournalWriter, Kind, encode_group
 from tests.generated import cut, session, universe
 from tests.simulation.live_process import engine_config
@@ -194,3 +195,17 @@ def test_session_restarted_after_a_kill_in_a_turn_has_no_differences(
         result = again(folder)
         assert (result.comparison.differences, result.events) == (0, EVENTS)
         assert (result.events_left_out, result.torn_bytes) == (None, 0)
+
+
+def test_health_says_when_the_recording_is_played(tmp_path: Path) -> None:
+    runner = runner_of(tmp_path)
+    assert market_fault(runner) is None
+    while runner.turn():
+        pass
+
+    found = market_fault(runner)
+
+    assert found is not None
+    assert (found.name, found.status) == ("market data", "warn")
+    assert "no event follows" in found.detail
+    runner.close()

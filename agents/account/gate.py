@@ -33,6 +33,7 @@ from schemas.topics import ORDER_EVENTS, RISK_BREAKER, STRATEGY_INPUTS
 
 _INTENTS_KEPT = 1024
 _NAMED = 5
+_CANCELABLE = TRANSITIONS[Step.REQUEST_CANCEL]
 
 
 class Verdict(NamedTuple):
@@ -172,7 +173,7 @@ class Gate:
         intent.makes_way = True
         if first_denial(intent) is not None:
             return Verdict(denial)
-        if intent.closes_all():
+        if intent.closes_all() and all(order.status in _CANCELABLE for order in beside):
             return Verdict(None, tuple(beside))
         return Verdict(denial._replace(detail=_named(beside)))
 

@@ -149,6 +149,17 @@ def test_stop_stays_where_an_exit_is_denied_for_another_reason() -> None:
     assert sent(records) == []
 
 
+def test_order_of_unknown_outcome_cannot_make_way() -> None:
+    driver = protected()
+    state = driver.stage.snapshot()
+    driver.resume(state.replace(b'"ACCEPTED"', b'"UNKNOWN"'))
+
+    records = driver.play(kill("FLATTEN"))
+
+    assert sent(records) == []
+    assert "stop may fill after it" in of(records, OrderDenied)[0].detail
+
+
 def test_replace_that_makes_an_exit_whole_takes_the_place_of_a_stop() -> None:
     driver = protected(stop="40")
     driver.play(exit_of("60"), accepted("exit"))

@@ -49,7 +49,7 @@ def _loss_denial(intent: Intent) -> Denial | None:
     slot = intent.slot
     account, equity = slot.account, intent.equity
     if slot.max_daily_loss is not None:
-        loss = account.day_start_equity - equity
+        loss = intent.day_start - equity
         if loss > slot.max_daily_loss:
             scope = slot.scopes.scope("max_daily_loss")
             return Denial("DAILY_LOSS", f"{loss:.2f}", _text(slot.limits.max_daily_loss), scope)

@@ -164,6 +164,7 @@ class Gate:
         if slot.max_daily_loss is not None or slot.max_drawdown is not None:
             self._marks.settle_account(account)
             intent.equity = self._marks.equity(account)
+            intent.day_start = self._marks.day_start(account, now_ns)
         denial = first_denial(intent)
         if denial is None:
             return _APPROVED

@@ -47,13 +47,15 @@ class Intent:
     None if there is none; ``order_price`` is at which it counts: its limit, else ``price``.
     ``unit`` and ``notional`` are the worth of one unit and of the order in the account's base
     currency at that price (0 without price or rate: ``check_price`` denies such an order before
-    anything looks at them). ``equity`` is the account's marked equity, for the loss checks.
+    anything looks at them). ``equity`` is the account's at this place, and ``day_start`` that
+    with which the day began, for the loss checks.
     """
 
     __slots__ = (
         "autonomy",
         "book",
         "command",
+        "day_start",
         "equity",
         "initial_margin",
         "is_exit",
@@ -84,7 +86,7 @@ class Intent:
         self.now_ns = now_ns
         self.autonomy = autonomy
         self.initial_margin = initial_margin
-        self.equity = 0.0
+        self.equity = self.day_start = 0.0
         self.makes_way = False
         holding, quantity = slot.holding, command.quantity
         held = holding.quantity

@@ -1,9 +1,11 @@
 """Marks: reference prices consumed in order, and the equity of every account at the mark instants.
 
-A mark stands at each boundary of ``mark_interval_s`` in event time that a reference price passes:
-it values positions and cash as they are at that place of the stage's input, at the last prices
-before the boundary. Marks are made lazily, before anything else at a later place is handled, so the
-order of effects is the order of the input.
+A mark stands behind each reference price, at the next boundary of ``mark_interval_s`` in event time
+(or at the price itself, if it stands on one), as soon as a later price has passed that boundary. It
+values positions and cash as they are at that place of the stage's input, at the last prices up to
+the boundary: a bar that closes on it counts. A boundary at midnight UTC is moved a nanosecond
+before it, so that the mark belongs to the day that it ends. Marks are made lazily, before anything
+else at a later place is handled, so the order of effects is the order of the input.
 
 Marks feed the peak and the day's starting equity, which the loss checks need, and the equity curve,
 which is published as float64 columns. Each mark is one expression over the current cash and prices,
@@ -23,11 +25,12 @@ import numpy as np
 
 from agents.account.config import AccountStageConfig
 from agents.account.lines import Line, Part, Span, Weight
+from agents.account.mark_rows import MarkRows, days_of, in_order, instants
 from agents.account.slots import Book
 from agents.account.state import Account, Holding
 from agents.domain.position import Position
 from agents.processor import Outbox
-from schemas.columns import Codes, EquityColumns, Floats, Ints, MarketBatch, PriceColumns
+from schemas.columns import EquityColumns, Floats, Ints, MarketBatch, PriceColumns
 from schemas.sessions import SessionTable
 
 NS = 1_000_000_000
@@ -55,9 +58,11 @@ class Marks:
         self._rates: dict[str, dict[str, Decimal]] = {}
         self._snapshot_ns = int(config.snapshot_interval_s * NS)
         self._on_snapshot = on_snapshot
-        self.bucket = 0
+        # The instant of the last price, and whether the mark behind it was made.
+        self.price_ns = 0
+        self.is_marked = False
         self.period = 0
-        self._rows: list[tuple[Ints, Codes, Floats, Floats, Floats, Floats, Floats]] = []
+        self._rows: list[MarkRows] = []
         self._points: list[tuple[int, int, float, float, float, float, float]] = []
         self._unload()
 
@@ -68,6 +73,8 @@ class Marks:
         self._bounds: list[int] = []
         self._bound_rows: Ints = np.empty(0, np.int64)
         self._times: Ints = np.empty(0, np.int64)
+        self._clock: Ints = np.empty(0, np.int64)
+        self._seen_ns = self.price_ns
         self._days: dict[str, list[int]] = {}
         self._at_bounds: dict[int, Floats] = {}
         self._at_bounds_listed: dict[int, list[float]] = {}
@@ -76,22 +83,31 @@ class Marks:
         self._changes: dict[int, list[tuple[int, float, float | None]]] = {}
         self._snapshot_bounds: list[int] = []
 
+    def resume(self, price_ns: int, is_marked: bool, period: int) -> None:
+        """Go on behind the last price, mark and snapshot of a run."""
+        self.price_ns = self._seen_ns = price_ns
+        self.is_marked, self.period = is_marked, period
+
     def load(self, batch: MarketBatch, prices: PriceColumns) -> None:
         """Take the reference prices of a batch; ``pos`` counts in that batch."""
         self._unload()
         self._prices = prices
         self._n_rows = len(prices)
+        self._seen_ns = self.price_ns
         if not self._n_rows:
             return
         self._carried = dict(self._book.prices)
-        buckets = batch.clock[prices.pos] // self._interval_ns
-        previous = np.empty_like(buckets)
-        previous[0] = self.bucket or buckets[0]
-        previous[1:] = buckets[:-1]
-        self._bound_rows = np.flatnonzero(buckets > previous)
+        self._clock = clock = batch.clock[prices.pos]
+        previous = np.empty_like(clock)
+        previous[0] = self.price_ns or clock[0]
+        previous[1:] = clock[:-1]
+        times = instants(previous, self._interval_ns)
+        is_passed = times < clock
+        is_passed[0] &= not self.is_marked
+        self._bound_rows = np.flatnonzero(is_passed)
         self._bounds = self._bound_rows.tolist()
-        self._times = buckets[self._bound_rows] * self._interval_ns
-        self.bucket = int(buckets[-1])
+        self._times = times[self._bound_rows]
+        self.price_ns, self.is_marked = int(clock[-1]), False
         self._snapshot_bounds = self._bounds_of_snapshots()
 
     def _bounds_of_snapshots(self) -> list[int]:
@@ -103,6 +119,46 @@ class Marks:
         self.period = int(periods[-1])
         found: list[int] = np.flatnonzero(periods > previous).tolist()
         return found
+
+    def close(self, now_ns: int, out: Outbox) -> None:
+        """Make the mark behind the last price if it stands before ``now_ns``, prices or not.
+
+        For what happens between two prices and must not show in that mark, such as a dividend of
+        the next day.
+        """
+        if self._row < self._n_rows:
+            bound = self._bound
+            is_next = bound < len(self._bounds) and self._bounds[bound] == self._row
+            if is_next and self._times[bound] < now_ns:
+                self._pass(bound + 1, out)
+        elif self.price_ns and not self.is_marked:
+            time_ns = int(instants(np.array([self.price_ns]), self._interval_ns)[0])
+            if time_ns < now_ns:
+                self.is_marked = True
+                self._mark_behind(time_ns, out)
+
+    def end(self, now_ns: int, out: Outbox) -> None:
+        """Make the mark behind the last price of the run, which is over at ``now_ns``."""
+        if self.price_ns and not self.is_marked:
+            time_ns = int(instants(np.array([self.price_ns]), self._interval_ns)[0])
+            self.is_marked = time_ns <= now_ns
+            self._mark_behind(min(time_ns, max(now_ns, self.price_ns)), out)
+        self.finish(out)
+
+    def _mark_behind(self, time_ns: int, out: Outbox) -> None:
+        """Make a mark behind the last price of the batch, which may have none."""
+        if not self._n_rows:
+            self._carried = dict(self._book.prices)
+        self._bounds.append(self._n_rows)
+        self._bound_rows = np.append(self._bound_rows, self._n_rows)
+        self._times = np.append(self._times, time_ns)
+        for known in (self._at_bounds, self._at_bounds_listed, self._days):
+            known.clear()
+        bound, period = len(self._bounds) - 1, time_ns // self._snapshot_ns
+        if period > self.period:
+            self.period = period
+            self._snapshot_bounds.append(bound)
+        self._pass(bound + 1, out)
 
     def split(self, instrument_id: str, ratio: float) -> None:
         """Bring the last price of an instrument onto its new share count, from this place on."""
@@ -123,6 +179,8 @@ class Marks:
 
     def set_price(self, instrument_id: str, price: float, ts_ns: int) -> None:
         """Take over one price that came as a record."""
+        for account in self._accounts.values():
+            self.settle(account)
         index = self._book.universe.index(instrument_id)
         if index is not None:
             self._change(index, 1.0, price)
@@ -160,7 +218,11 @@ class Marks:
         self._unload()
 
     def _consume(self, row: int, out: Outbox) -> None:
-        last = bisect_left(self._bounds, row, self._bound)
+        self._pass(bisect_left(self._bounds, row, self._bound), out)
+        self._take_prices(row)
+
+    def _pass(self, last: int, out: Outbox) -> None:
+        """Note the marks up to ``last``, and take the snapshots that are due at them."""
         while self._snapshot_bounds and self._snapshot_bounds[0] < last:
             bound = self._snapshot_bounds.pop(0)
             self._note(bound + 1)
@@ -169,7 +231,6 @@ class Marks:
                 self.settle(account)
             self._on_snapshot(int(self._times[bound]), out)
         self._note(last)
-        self._take_prices(row)
 
     def _note(self, last: int) -> None:
         """Note the marks from the current boundary up to ``last`` as one span of each line."""
@@ -213,7 +274,7 @@ class Marks:
 
     def _by_instrument(self) -> dict[int, Ints]:
         """Return the rows of each instrument of the batch."""
-        if not self._rows_of:
+        if not self._rows_of and self._n_rows:
             order = np.argsort(self._prices.instrument, kind="stable")
             codes = self._prices.instrument[order]
             starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
@@ -336,7 +397,8 @@ class Marks:
                 drawdown = (equity - peak) / peak if peak > 0 else 0.0
                 if days[bound] != account.day:
                     account.day = days[bound]
-                    account.day_start_equity = equity
+                    account.day_start_equity = account.marked_equity
+                account.marked_equity = equity
             points.append((bound, source, equity, cash, gross, net, drawdown))
 
     def _flush_points(self) -> None:
@@ -391,49 +453,40 @@ class Marks:
 
     def _roll_days(self, account: Account, first: int, equity: Floats) -> None:
         days = self._bound_days(account)
+        before, account.marked_equity = account.marked_equity, float(equity[-1])
         if days[first] == account.day == days[first + len(equity) - 1]:
             return
         for offset, value in enumerate(equity.tolist()):
             if days[first + offset] != account.day:
                 account.day = days[first + offset]
-                account.day_start_equity = value
+                account.day_start_equity = before
+            before = value
 
     def _bound_days(self, account: Account) -> list[int]:
         """Return the trading day of each boundary of the batch, by the account's calendar."""
         calendar = account.config.calendar
         days = self._days.get(calendar)
         if days is None:
-            table = self._sessions.get(calendar)
-            values = self._times // (86_400 * NS)
-            if table is not None:
-                # A day lasts until the next session opens: what happens after the close is its own.
-                opened = table.open_ns.searchsorted(self._times, "right") - 1
-                values = table.day[np.maximum(opened, 0)]
-            days = self._days[calendar] = values.tolist()
+            days = self._days[calendar] = days_of(
+                self._sessions.get(calendar), self._times
+            ).tolist()
         return days
+
+    def day_start(self, account: Account, now_ns: int) -> float:
+        """Return the equity with which the day of ``now_ns`` began: that of the mark before it.
+
+        Before the first mark of a day nothing in the account says so yet.
+        """
+        price_ns = int(self._clock[self._row - 1]) if self._row else self._seen_ns
+        table = self._sessions.get(account.config.calendar)
+        day, day_of_price = days_of(table, np.array([now_ns, price_ns])).tolist()
+        if day == account.day or not account.day:
+            return account.day_start_equity
+        return account.marked_equity if day == day_of_price else self.equity(account)
 
     def take_rows(self) -> EquityColumns:
         """Return the marks made since the last call, in the order they were made."""
         if not self._rows:
             return EquityColumns.empty()
         rows, self._rows = self._rows, []
-        ts = np.concatenate([row[0] for row in rows])
-        source = np.concatenate([row[1] for row in rows])
-        # Lines are settled one after another; in the stream they stand mark by mark, whatever the
-        # cut.
-        # Names rank the lines: indexes of sources differ between a run and its restart.
-        codes, places = np.unique(source, return_inverse=True)
-        names = np.array([self._book.universe.sources[code] for code in codes])
-        order = np.lexsort((names[places], ts))
-        columns = {
-            name: np.concatenate([row[k] for row in rows])[order]
-            for k, name in ((2, "equity"), (3, "cash"), (4, "gross"), (5, "net"), (6, "drawdown"))
-        }
-        return EquityColumns(
-            pos=np.arange(len(ts)),
-            ts=ts[order],
-            instrument=np.zeros(len(ts), np.int32),
-            source=source[order],
-            seq=ts[order],
-            **columns,
-        )
+        return in_order(rows, self._book.universe.sources)

@@ -27,6 +27,7 @@ class StageState(msgspec.Struct, gc=True):
     price_times: dict[str, int]
     autonomy: AutonomyMode
     approval_timeout_s: float
-    bucket: int
+    price_ns: int
+    is_marked: bool
     period: int
     now_ns: int

@@ -49,7 +49,7 @@ from schemas.risk import Kill, SetAutonomy, SetBreaker, SetLimits
 from schemas.sessions import SessionTable
 from schemas.topics import ACCOUNT_INPUTS, ORDER_EVENTS, ORDER_FILLS, RISK_LIMITS, STRATEGY_INPUTS
 
-PROCESSOR_VERSION = "account-1"
+PROCESSOR_VERSION = "account-2"
 _FILL = TRANSITIONS[Step.FILL]
 _FILL_PART = TRANSITIONS[Step.FILL_PART]
 
@@ -164,11 +164,13 @@ class AccountStage:
         self.marks.finish(out)
         return self.marks.take_rows()
 
-    def finish(self, now_ns: int, out: Outbox) -> None:
-        """Publish a last snapshot of every account: the run is over."""
+    def finish(self, now_ns: int, out: Outbox) -> EquityColumns:
+        """Mark and publish every account a last time, for the run is over; return the marks."""
         self.now_ns = max(self.now_ns, now_ns)
-        # One may be due at this very instant: this is another record.
+        self.marks.end(now_ns, out)
+        # A snapshot may be due at this very instant: this is another record.
         self._on_snapshot(now_ns, out, "final")
+        return self.marks.take_rows()
 
     # ---- venue reports
 
@@ -309,6 +311,7 @@ class AccountStage:
                 self.dead_letter(action, f"instrument {new_id} has that name already", out)
                 return
             action = msgspec.structs.replace(action, new_symbol=new_id)
+        self.marks.close(now_ns, out)
         if is_split:
             self.marks.split(action.instrument_id, float(action.ratio))
         for account in self.accounts.values():
@@ -361,7 +364,8 @@ class AccountStage:
                 dict(sorted(book.price_times.items())),
                 gate.autonomy,
                 gate.approval_timeout_s,
-                self.marks.bucket,
+                self.marks.price_ns,
+                self.marks.is_marked,
                 self.marks.period,
                 self.now_ns,
             )
@@ -391,7 +395,7 @@ class AccountStage:
         self._assemble(known.breakers)
         self.gate.autonomy = known.autonomy
         self.gate.approval_timeout_s = known.approval_timeout_s
-        self.marks.bucket, self.marks.period = known.bucket, known.period
+        self.marks.resume(known.price_ns, known.is_marked, known.period)
 
 
 def _under_its_name(report: _Report, order: Order) -> _Report:

@@ -61,8 +61,9 @@ class Account(msgspec.Struct, gc=True):
     """One account.
 
     ``positions`` is keyed by strategy and instrument (``strategy|instrument``), ``holdings`` by
-    instrument: their sums agree at all times. ``day_start_equity`` belongs to trading day ``day``;
-    ``sent`` are the instants of recent orders (ns), for the order rate.
+    instrument: their sums agree at all times. ``day_start_equity`` belongs to trading day ``day``,
+    ``marked_equity`` is that of the last mark; ``sent`` are the instants of recent orders (ns), for
+    the order rate.
     """
 
     config: AccountConfig
@@ -79,6 +80,7 @@ class Account(msgspec.Struct, gc=True):
     peak_equity: float = 0.0
     day: int = 0
     day_start_equity: float = 0.0
+    marked_equity: float = 0.0
     strategy_peaks: dict[str, float] = {}
     strategies: dict[str, None] = {}
     denials: int = 0
@@ -88,5 +90,9 @@ def new_account(config: AccountConfig) -> Account:
     """Return an account that holds nothing but its cash."""
     cash = float(config.cash)
     return Account(
-        config, {config.base_currency: config.cash}, peak_equity=cash, day_start_equity=cash
+        config,
+        {config.base_currency: config.cash},
+        peak_equity=cash,
+        day_start_equity=cash,
+        marked_equity=cash,
     )

@@ -107,7 +107,9 @@ class Engine:
         done = len(outputs.records)
         self.strategies.finish(self.clock_ns, outputs.records)
         self._route(outputs.records, done, -1, self.clock_ns)
-        self.account.finish(self.clock_ns, outputs.records)
+        equity = self.account.finish(self.clock_ns, outputs.records)
+        if len(equity):
+            outputs.tables.append((PORTFOLIO_EQUITY, equity))
         return outputs
 
     def _process(self, batch: MarketBatch, outputs: Outputs) -> None:

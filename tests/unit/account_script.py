@@ -145,8 +145,10 @@ class Driver:
     def account(self, account_id: str = "paper") -> AccountSnapshot:
         """Return the account as the stage would publish it at the end of a run here."""
         published: Outbox = []
+        twin = AccountStage(self.config, Universe(list(self.listed)), sessions())
         with localcontext(MONEY_CONTEXT):
-            self.stage.finish(self.clock_ns, published)
+            twin.restore(self.stage.snapshot())
+            twin.finish(self.clock_ns, published)
         found = of([record for _, record in published], AccountSnapshot)
         return next(snapshot for snapshot in found if snapshot.account_id == account_id)
 

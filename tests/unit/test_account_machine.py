@@ -55,6 +55,7 @@ from tests.unit.account_script import (
 POSITION_MAX, OPEN_ORDERS_MAX = 100, 6
 CASH = 10**9
 MINUTE_NS = 60_000_000_000
+DAY_NS = 1440 * MINUTE_NS
 CONFIG = stage_config(
     account("paper", str(CASH)),
     account("other", str(CASH)),
@@ -96,7 +97,8 @@ class AccountMachine(RuleBasedStateMachine):
         self.naive = NaiveStage(NaiveLedger(cash, instruments()), POSITION_MAX, OPEN_ORDERS_MAX)
         self.script: list[Step] = []
         self.waiting: list[Step] = []
-        self.seen = self.number = self.bucket = 0
+        self.seen = self.number = self.price_ns = 0
+        self.is_marked = False
         self.at = 0.0
         self.codes: list[str] = []
         self.letters = 0
@@ -315,7 +317,8 @@ class AccountMachine(RuleBasedStateMachine):
         """Let a reference price come as a row."""
         self.at += pause
         value = float(text_of(name, number))
-        self.mark(at_ns(self.at) // MINUTE_NS)
+        self.mark()
+        self.price_ns, self.is_marked = at_ns(self.at), False
         self.naive.prices[name] = value
         self.show(Price(self.at, value, name))
 
@@ -341,6 +344,7 @@ class AccountMachine(RuleBasedStateMachine):
             grid.nearest(last / float(ratio)), Fraction(last) / Fraction(ratio), 10**6
         ):
             return
+        self.mark()
         record = self.tagged(action("SPLIT", name=name, ratio=dec(ratio), at=self.at))
         self.naive.act(record)
         self.show(record)
@@ -352,6 +356,7 @@ class AccountMachine(RuleBasedStateMachine):
         amount = cents * dec("0.01")
         record = action("DIVIDEND", name=name, amount=amount, currency=currency, at=self.at)
         record = self.tagged(record)
+        self.mark()
         self.naive.act(record)
         self.show(record)
 
@@ -376,12 +381,17 @@ class AccountMachine(RuleBasedStateMachine):
 
     # ---- comparing
 
-    def mark(self, bucket: int) -> None:
-        """Note a mark if a boundary is passed."""
-        if self.bucket and bucket > self.bucket:
+    def mark(self) -> None:
+        """Note the mark behind the last price if its boundary is passed."""
+        if not self.price_ns or self.is_marked:
+            return
+        instant = self.price_ns + -self.price_ns % MINUTE_NS
+        if instant % DAY_NS == 0 and instant > self.price_ns:
+            instant -= 1
+        if instant < at_ns(self.at):
+            self.is_marked = True
             for name in self.peaks:
-                self.marks.append((name, bucket * MINUTE_NS, *self.naive.equity(name)))
-        self.bucket = bucket
+                self.marks.append((name, instant, *self.naive.equity(name)))
 
     @rule()
     def cut(self) -> None:

@@ -60,7 +60,7 @@ def marks_of(driver: Driver, strategy_id: str = "", account_id: str = "paper") -
     ]
 
 
-def test_mark_stands_at_each_boundary_that_a_price_passes() -> None:
+def test_mark_stands_at_the_boundary_behind_a_price_and_counts_those_on_it() -> None:
     driver = playing()
 
     driver.play(
@@ -70,21 +70,22 @@ def test_mark_stands_at_each_boundary_that_a_price_passes() -> None:
         Price(119.999, 13.0),
         Price(250, 9.0),
         Price(300, 9.5),
+        Price(300.001, 9.6),
     )
 
     found = marks_of(driver)
-    assert [mark.ts_event_ns for mark in found] == [at_ns(60), at_ns(240), at_ns(300)]
-    assert [mark.equity for mark in found] == [100100.0, 100300.0, 99900.0]
+    assert [mark.ts_event_ns for mark in found] == [at_ns(60), at_ns(120), at_ns(300)]
+    assert [mark.equity for mark in found] == [100200.0, 100300.0, 99950.0]
     assert {mark.cash for mark in found} == {99000.0}
-    assert [mark.net_exposure for mark in found] == [1100.0, 1300.0, 900.0]
-    assert [mark.drawdown for mark in found] == [0.0, 0.0, (99900.0 - 100300.0) / 100300.0]
+    assert [mark.net_exposure for mark in found] == [1200.0, 1300.0, 950.0]
+    assert [mark.drawdown for mark in found] == [0.0, 0.0, (99950.0 - 100300.0) / 100300.0]
 
 
 def test_mark_counts_what_was_traded_before_it_in_the_input() -> None:
     driver = playing()
 
-    driver.play(Price(30, 11.0), *traded("b", "BUY", "100", "10", at=59), Price(60, 12.0))
-    driver.play(*traded("c", "BUY", "100", "10", at=60), Price(120, 12.0))
+    driver.play(Price(30, 11.0), *traded("b", "BUY", "100", "10", at=59), Price(61, 12.0))
+    driver.play(*traded("c", "BUY", "100", "10", at=61), Price(121, 12.0))
 
     assert [mark.equity for mark in marks_of(driver)] == [100100.0, 100400.0]
 
@@ -96,7 +97,7 @@ def test_short_position_counts_positive_in_gross_and_negative_in_net_exposure() 
         Price(1, 10.0, B),
         *traded("a", "BUY", "10", "10", at=1),
         *traded("b", "SELL", "30", "10", name=B, at=2),
-        Price(60, 10.0),
+        Price(61, 10.0),
     )
 
     mark = marks_of(driver)[0]
@@ -115,7 +116,8 @@ def test_equity_of_the_strategies_sums_to_the_gain_of_the_account() -> None:
     )
     for minute in range(1, 30):
         driver.play(Price(60 * minute, 10 + minute / 4), Price(60 * minute, 10 - minute / 8, B))
-    driver.play(action("DIVIDEND", amount=dec("0.25"), at=1801), Price(1860, 10.0))
+    driver.play(action("DIVIDEND", amount=dec("0.25"), at=1801))
+    driver.play(Price(1860, 10.0), Price(1861, 10.0))
 
     lines = {name: marks_of(driver, name) for name in ("", "s", "t", "u")}
     assert {len(line) for line in lines.values()} == {30}
@@ -126,9 +128,9 @@ def test_equity_of_the_strategies_sums_to_the_gain_of_the_account() -> None:
 
 def test_drawdown_is_measured_from_the_peak_over_batches_and_restarts() -> None:
     driver = playing()
-    driver.play(*traded("b", "BUY", "1000", "10"), Price(30, 20.0), Price(60, 15.0))
+    driver.play(*traded("b", "BUY", "1000", "10"), Price(30, 20.0), Price(61, 15.0))
     driver.restart()
-    driver.play(Price(120, 15.0))
+    driver.play(Price(121, 15.0))
 
     assert marks_of(driver)[-1].drawdown == -5000.0 / 110000.0
     snapshot = driver.account()
@@ -162,8 +164,8 @@ def test_mark_of_a_holding_without_a_price_is_at_the_average_cost_of_its_instant
 ) -> None:
     driver = playing()
     bought = traded("b", "BUY", "10", "20", name=B, at=1)
-    first = [Price(1, 10.0), *bought, Price(60, 10.0)]
-    second = [*traded("c", "BUY", "10", "40", name=B, at=61), Price(120, 10.0)]
+    first = [Price(1, 10.0), *bought, Price(61, 10.0)]
+    second = [*traded("c", "BUY", "10", "40", name=B, at=61), Price(121, 10.0)]
 
     if is_cut:
         driver.play(*first)
@@ -182,7 +184,7 @@ def test_mark_of_a_holding_without_a_price_is_at_the_accounts_own_cost() -> None
         Price(1, 10.0),
         *traded("b", "BUY", "10", "20", name=B, at=1),
         *traded("c", "BUY", "10", "40", name=B, to="other", at=1),
-        Price(60, 10.0),
+        Price(61, 10.0),
     )
 
     assert [mark.equity for mark in driver.marks if not mark.strategy_id] == [100000.0, 100000.0]
@@ -194,7 +196,7 @@ def test_price_that_comes_as_a_record_stands_until_the_next_of_its_instrument(
 ) -> None:
     driver = playing()
     driver.play(*traded("b", "BUY", "100", "10"))
-    steps: list[Step] = [Price(1, 11.0), price(12.0, at=2), Price(60, 5.0, B), Price(120, 13.0)]
+    steps: list[Step] = [Price(1, 11.0), price(12.0, at=2), Price(61, 5.0, B), Price(121, 13.0)]
 
     batches: list[list[Step]] = [[step] for step in steps] if is_cut else [steps]
     for batch in batches:
@@ -207,14 +209,80 @@ def test_marks_come_in_one_order_whether_the_stage_was_restarted_or_not() -> Non
     orders = []
     for is_restarted in (False, True):
         driver = Driver(stage_config(account(), account("other")))
-        driver.play(Price(1, 10.0), *traded("1", "BUY", "1", "10", at=1), Price(60, 10.0))
+        driver.play(Price(1, 10.0), *traded("1", "BUY", "1", "10", at=1), Price(61, 10.0))
         driver.play(*traded("2", "BUY", "1", "10", strategy="t", at=61))
         if is_restarted:
             driver.restart()
-        driver.play(Price(120, 10.0))
+        driver.play(Price(121, 10.0))
+        assert len(driver.marks) == 7
         orders.append([(mark.account_id, mark.strategy_id) for mark in driver.marks])
 
     assert orders[0] == orders[1]
+
+
+def daily(driver: Driver, *closes: float) -> None:
+    """Play bars that close with their session, one after the other."""
+    for day, close in enumerate(closes):
+        driver.play(Price(DAY_S * day + SESSION_S, close))
+
+
+def test_bar_that_closes_on_a_boundary_counts_in_the_mark_of_its_own_instant() -> None:
+    driver = Driver(stage_config(account(calendar="XNYS")))
+    driver.play(price(10.0), *traded("b", "BUY", "100", "10"))
+    daily(driver, 11.0, 9.0)
+
+    marks = driver.stage.finish(driver.clock_ns, driver.out)
+
+    found = [(mark.ts_event_ns, mark.equity) for mark in marks_of(driver)]
+    assert found == [(at_ns(SESSION_S), 100100.0)]
+    account_row = marks.equity.tolist()[0]
+    assert (int(marks.ts[0]), account_row) == (at_ns(DAY_S + SESSION_S), 99900.0)
+
+
+@pytest.mark.parametrize("before_s", [0.001, 30])
+def test_mark_at_midnight_belongs_to_the_day_that_it_ends(before_s: float) -> None:
+    driver = playing()
+    midnight_s = 37_800
+    driver.play(*traded("b", "BUY", "100", "10"), Price(midnight_s - before_s, 11.0))
+
+    driver.play(Price(midnight_s, 9.0), Price(midnight_s + 61, 9.0))
+
+    found = [(mark.ts_event_ns, mark.equity) for mark in marks_of(driver)]
+    assert found == [(at_ns(midnight_s) - 1, 100100.0), (at_ns(midnight_s), 99900.0)]
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+@pytest.mark.parametrize("has_next", [False, True])
+def test_dividend_of_the_next_day_is_not_in_the_mark_of_the_last(
+    is_cut: bool, has_next: bool
+) -> None:
+    driver = Driver(stage_config(account(calendar="XNYS")))
+    steps: list[Step] = [
+        price(10.0),
+        *traded("b", "BUY", "100", "10"),
+        Price(SESSION_S, 11.0),
+        action("DIVIDEND", amount=dec("1"), at=DAY_S - 600),
+        *[Price(DAY_S + SESSION_S, 10.0)] * has_next,
+    ]
+
+    for batch in [[step] for step in steps] if is_cut else [steps]:
+        driver.play(*batch)
+    driver.restart()
+    driver.play(Price(2 * DAY_S, 10.0), Price(2 * DAY_S + 100, 10.0))
+
+    equities = [mark.equity for mark in marks_of(driver)]
+    assert equities == [100100.0, *[100100.0] * has_next, 100100.0]
+
+
+def test_end_of_a_run_marks_what_the_last_price_left() -> None:
+    driver = playing()
+    driver.play(*traded("b", "BUY", "100", "10"), Price(61, 11.0), Price(90, 12.0))
+
+    marks = driver.stage.finish(at_ns(100), driver.out)
+
+    assert marks.ts.tolist() == [at_ns(100)] * 2
+    assert sorted(marks.equity.tolist()) == [200.0, 100200.0]
+    assert len(driver.stage.finish(at_ns(100), driver.out)) == 2
 
 
 # ---- days and snapshots
@@ -257,10 +325,11 @@ def test_snapshot_is_published_once_in_each_interval() -> None:
     driver = playing(snapshot_interval_s=600.0)
 
     prices = [Price(60 * minute, 10.0) for minute in range(31)]
+    prices.append(Price(1801, 10.0))
     found = of(driver.play(*prices), AccountSnapshot)
 
     instants = [snapshot.ts_event_ns for snapshot in found]
-    assert instants == [at_ns(60), at_ns(600), at_ns(1200), at_ns(1800)]
+    assert instants == [at_ns(0), at_ns(600), at_ns(1200), at_ns(1800)]
     assert len({snapshot.event_id for snapshot in found}) == 4
 
 
@@ -271,8 +340,8 @@ def test_snapshot_holds_the_account_as_it_stood_at_its_instant() -> None:
         Price(60, 10.0),
         *traded("b", "BUY", "100", "10", at=100),
         Price(599, 11.0),
-        Price(600, 20.0),
-        *traded("c", "BUY", "100", "20", at=601),
+        Price(601, 20.0),
+        *traded("c", "BUY", "100", "20", at=602),
     )
 
     snapshot = of(records, AccountSnapshot)[-1]

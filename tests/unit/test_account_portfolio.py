@@ -230,7 +230,7 @@ def test_gain_is_the_sum_of_its_parts_in_every_currency(is_restarted: bool) -> N
 
 def test_equity_mark_values_other_currencies_as_the_snapshot_does() -> None:
     driver = abroad()
-    driver.play(Price(59, 12.0, EURO), Price(60, 12.0, EURO))
+    driver.play(Price(59, 12.0, EURO), Price(61, 12.0, EURO))
 
     mark = next(m for m in driver.marks if not m.strategy_id)
 
@@ -322,7 +322,7 @@ def test_price_from_before_a_split_stands_on_the_new_share_count() -> None:
     driver = playing()
     trade(driver, ("BUY", "100", "10"))
 
-    driver.play(Price(30, 12.0), action("SPLIT", ratio=dec("2"), at=40), Price(60, 6.5))
+    driver.play(Price(30, 12.0), action("SPLIT", ratio=dec("2"), at=40), Price(61, 6.5))
 
     equity = {mark.strategy_id: mark.equity for mark in driver.marks}
     assert equity == {"": 100200.0, "s": 200.0}

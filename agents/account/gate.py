@@ -6,7 +6,7 @@ denied. The gate also keeps the breaker and the autonomy mode, since both decide
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -152,9 +152,9 @@ class Gate:
     def judge(self, account: Account, slot: Slot, command: SubmitOrder, now_ns: int) -> Verdict:
         """Return what the checks find against an order; nothing is changed.
 
-        An exit at once of all that a strategy holds never waits for its plain orders on that side,
-        such as a stop: where they could turn the position and the account must not have that, they
-        are canceled before it. They have nothing left to do then. Any other exit is denied there.
+        An exit at once of all that a strategy holds takes the place of its plain orders on that
+        side, such as a stop: they have nothing left to close and would turn the position, so they
+        are canceled before it. Any other exit is denied where they could, if nothing allows that.
         """
         denial = impossible(command)
         if denial is not None:
@@ -165,20 +165,21 @@ class Gate:
             self._marks.settle_account(account)
             intent.equity = self._marks.equity(account)
             intent.day_start = self._marks.day_start(account, now_ns)
+        beside = intent.in_the_way() if intent.is_exit else []
+        intent.makes_way = intent.closes_all() and all(o.status in _CANCELABLE for o in beside)
         denial = first_denial(intent)
         if denial is None:
-            return _APPROVED
-        beside = intent.in_the_way()
-        if not beside:
-            return Verdict(denial)
-        intent.makes_way = True
-        if first_denial(intent) is not None:
-            return Verdict(denial)
-        if intent.closes_all() and all(order.status in _CANCELABLE for order in beside):
-            return Verdict(None, tuple(beside))
-        return Verdict(denial._replace(detail=_named(beside)))
+            return Verdict(None, tuple(beside)) if intent.makes_way and beside else _APPROVED
+        if beside and not intent.makes_way:
+            intent.makes_way = True
+            if first_denial(intent) is None:
+                denial = denial._replace(
+                    detail=f"{named(beside)} may fill after it and turn the position: cancel first,"
+                    " or close all at once with a reduce-only market order"
+                )
+        return Verdict(denial)
 
-    def judge_apart(self, account: Account, command: SubmitOrder, now_ns: int) -> Denial | None:
+    def judge_apart(self, account: Account, command: SubmitOrder, now_ns: int) -> Verdict:
         """Return what the checks would find against an order, and leave no trace of it.
 
         A slot makes its entries in the account, so this one is of a copy.
@@ -198,8 +199,9 @@ class Gate:
             Exposure(apart, self._book),
         )
         if slot is None:
-            return Denial("INSTRUMENT_UNKNOWN", command.instrument_id, "a defined instrument")
-        return self.judge(account, slot, command, now_ns).denial
+            name = command.instrument_id
+            return Verdict(Denial("INSTRUMENT_UNKNOWN", name, "a defined instrument"))
+        return self.judge(account, slot, command, now_ns)
 
     def _make_way(self, verdict: Verdict, cause: str, now_ns: int, out: Outbox) -> None:
         """Ask for the cancel of the orders that an exit takes the place of, before it goes."""
@@ -355,11 +357,16 @@ class Gate:
             slot is None
             or not is_open
             or order.status is OrderStatus.PENDING_CANCEL
-            or order.pending_increase
+            or order.is_replacing
             or not quantity.is_finite()
             or quantity <= order.filled
         ):
-            detail = f"order is {order.status.value}, filled {order.filled}"
+            state = (
+                "another replace is on its way"
+                if order.is_replacing
+                else f"order is {order.status.value}"
+            )
+            detail = f"{state}, filled {order.filled}"
             refused = ReceiptOutcome.REFUSED
             self._manager.receipt(
                 command, producer, refused, now_ns, out, "NOT_REPLACEABLE", detail
@@ -471,14 +478,10 @@ class Gate:
             out.append((STRATEGY_INPUTS, event))
 
 
-def _named(orders: list[Order]) -> str:
-    """Return which orders keep an exit back, and what to do about it."""
+def named(orders: Sequence[Order]) -> str:
+    """Return the ids of orders, of the first ones if they are many."""
     names = [order.command.client_order_id for order in orders[:_NAMED]]
-    more = " and more" if len(orders) > _NAMED else ""
-    return (
-        f"{', '.join(names)}{more} may fill after it and turn the position: cancel first,"
-        " or close all at once with a reduce-only market order"
-    )
+    return ", ".join(names) + (" and more" if len(orders) > _NAMED else "")
 
 
 def _fingerprint(command: SubmitOrder) -> tuple[object, ...]:

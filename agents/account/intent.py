@@ -12,7 +12,7 @@ from typing import NamedTuple
 from agents.account.slots import Book, Slot
 from agents.account.state import Order
 from schemas.commands import SubmitOrder
-from schemas.enums import AutonomyMode, OrderStatus, OrderType, Side
+from schemas.enums import AutonomyMode, OrderStatus, OrderType, Side, TimeInForce
 from schemas.errors import DataError
 from schemas.values import ZERO
 
@@ -32,6 +32,25 @@ class Denial(NamedTuple):
         if self.scope:
             text += f" ({self.scope})"
         return f"{text}; {self.detail}" if self.detail else text
+
+
+class Working(NamedTuple):
+    """What works for a strategy on one side: plain orders, exits, and orders on their way out.
+
+    Exits fill nothing once the position is closed, and those on their way out are gone by then:
+    their cancel was sent before.
+    """
+
+    plain: Decimal = ZERO
+    exits: Decimal = ZERO
+    leaving: Decimal = ZERO
+
+    def others(self) -> Decimal:
+        """Return what works but for plain orders."""
+        return self.exits + self.leaving
+
+
+_NONE = Working()
 
 
 class Intent:
@@ -124,10 +143,10 @@ class Intent:
         Walks the account's open orders, so checks ask only when they are about to deny.
         """
         held, quantity = self._held_against(), self.command.quantity
+        own = self._working().get(self.slot.strategy_id, _NONE)
         if self.is_exit:
-            plain, others = self._own_working()
-            return not plain or plain + min(others + quantity, held) <= held
-        return quantity <= held and sum(self._own_working()) <= held - quantity
+            return not own.plain or own.plain + min(own.others() + quantity, held) <= held
+        return quantity <= held and own.plain + own.others() <= held - quantity
 
     def can_exit_short(self) -> bool:
         """Return whether an exit that sells, and all sells that work, could leave a net short.
@@ -135,46 +154,48 @@ class Intent:
         The venue fills exits no further than their strategy holds, so the exits of a strategy sell
         at most that. A plain order that works beside them may fill after all of them.
         """
-        holding, held = self.slot.holding, self._held_against()
-        plain, others = self._own_working()
-        foreign = holding.working_sell - plain - others
-        sold = plain + min(others + self.command.quantity, max(held, others))
-        return holding.quantity - foreign - sold < 0
+        slot, sold = self.slot, ZERO
+        working = self._working()
+        own = working.get(slot.strategy_id, _NONE)
+        working[slot.strategy_id] = own._replace(exits=own.exits + self.command.quantity)
+        for strategy_id, sells in working.items():
+            position = slot.account.positions.get(f"{strategy_id}|{slot.instrument_id}")
+            held = ZERO if position is None else position.quantity
+            sold += sells.plain + min(sells.others(), max(held, sells.leaving))
+        return slot.holding.quantity - sold < 0
 
-    def _own_working(self) -> tuple[Decimal, Decimal]:
-        """Return what works for the strategy on the order's side: plain orders, and the others.
-
-        The others fill nothing once the position is closed: exits, and orders that are gone by then
-        since their cancel was sent before.
-        """
-        plain, others = ZERO, ZERO
-        for order in self._own_orders():
+    def _working(self) -> dict[str, Working]:
+        """Return what works on the order's side of its instrument, by strategy."""
+        found: dict[str, Working] = {}
+        for order in self._orders_beside():
+            known = found.get(order.command.strategy_id, _NONE)
             left = order.leaves() + order.pending_increase
-            if self.makes_way or not _can_fill_after(order):
-                others += left
+            is_own = order.command.strategy_id == self.slot.strategy_id
+            if order.command.is_reduce_only:
+                known = known._replace(exits=known.exits + left)
+            elif not _can_fill_after(order) or (is_own and self.makes_way):
+                known = known._replace(leaving=known.leaving + left)
             else:
-                plain += left
-        return plain, others
+                known = known._replace(plain=known.plain + left)
+            found[order.command.strategy_id] = known
+        return found
 
-    def _own_orders(self) -> Iterator[Order]:
-        """Yield the strategy's open orders on the order's side; walks all open orders."""
+    def _orders_beside(self) -> Iterator[Order]:
+        """Yield the account's open orders on the order's side; walks all open orders."""
         asked = self.command
         for order_id in self.slot.account.open_orders:
             order = self.slot.account.orders[order_id]
             other = order.command
-            if (
-                other.strategy_id == asked.strategy_id
-                and other.instrument_id == asked.instrument_id
-                and other.side is asked.side
-            ):
+            if other.instrument_id == asked.instrument_id and other.side is asked.side:
                 yield order
 
     def in_the_way(self) -> list[Order]:
-        """Return the strategy's plain orders that could fill after an exit and turn the position.
-
-        Empty unless the order is an exit.
-        """
-        return [o for o in self._own_orders() if _can_fill_after(o)] if self.is_exit else []
+        """Return the strategy's plain orders that could fill after it and turn the position."""
+        return [
+            order
+            for order in self._orders_beside()
+            if order.command.strategy_id == self.slot.strategy_id and _can_fill_after(order)
+        ]
 
     def closes_all(self) -> bool:
         """Return whether it is an exit at once of all that its strategy holds."""
@@ -182,6 +203,7 @@ class Intent:
         return (
             self.is_exit
             and command.order_type is OrderType.MARKET
+            and command.time_in_force in (TimeInForce.DAY, TimeInForce.GTC)
             and command.quantity == self._held_against()
         )
 

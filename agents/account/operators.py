@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from agents.account.state import Account
+from agents.domain.position import Position
 from agents.processor import Outbox
 from schemas.commands import SubmitOrder
 from schemas.enums import BreakerState, KillAction, OrderStatus, OrderType, Scope, Side
@@ -93,7 +94,7 @@ def _flatten(
     stage: AccountStage, account: Account, command: Kill, now_ns: int, out: Outbox
 ) -> None:
     account_id, cause = account.config.account_id, command.event_id
-    for key, position in list(account.positions.items()):
+    for key, position in _in_order_of_closing(account):
         strategy_id, instrument_id = key.split("|", 1)
         if not position.quantity or not _is_concerned(command, account, strategy_id, instrument_id):
             continue
@@ -110,3 +111,22 @@ def _flatten(
             out.append((ORDER_EVENTS, begun))
         submit = SubmitOrder(*head, side, quantity, kind, is_reduce_only=True)
         stage.gate.on_submit(submit, now_ns, out)
+
+
+def _in_order_of_closing(account: Account) -> list[tuple[str, Position]]:
+    """Return the positions, first those with plain orders that their exits take the place of.
+
+    Until these are on their way out, they may keep back exits of other strategies.
+    """
+    orders = (account.orders[order_id].command for order_id in account.open_orders)
+    beside = {
+        (f"{order.strategy_id}|{order.instrument_id}", order.side)
+        for order in orders
+        if not order.is_reduce_only
+    }
+
+    def rank(item: tuple[str, Position]) -> bool:
+        key, position = item
+        return (key, Side.SELL if position.quantity > 0 else Side.BUY) not in beside
+
+    return sorted(account.positions.items(), key=rank)

@@ -236,6 +236,7 @@ class OrderManager:
     ) -> None:
         """Send an approved replace to the venue; an increase counts against the limits at once."""
         quantity = order.quantity if replace.quantity is None else replace.quantity
+        order.is_replacing = True
         order.pending_increase = max(quantity - order.quantity, ZERO)
         if order.pending_increase:
             add_working(slot, order.command.side, order.pending_increase)
@@ -319,6 +320,7 @@ class OrderManager:
                 order.status = order.status_before_cancel
             _both(out, OrderCancelRejected(*head, order.status, report.code, report.detail))
             return True
+        order.is_replacing = False
         if order.pending_increase:
             add_working(slot, order.command.side, -order.pending_increase)
             order.pending_increase = ZERO
@@ -388,6 +390,7 @@ class OrderManager:
         if change:
             add_working(slot, order.command.side, change)
         order.pending_increase = ZERO
+        order.is_replacing = False
         order.quantity = report.quantity
         order.limit_price, order.stop_price = report.limit_price, report.stop_price
         head = _head(report, base)

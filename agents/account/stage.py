@@ -382,7 +382,7 @@ class AccountStage:
                 "a snapshot of the account stage is of another version",
                 field="version",
                 value=known.version,
-                remedy="rebuild the state from the journal",
+                remedy="go on with the version that wrote it, or begin a new session",
             )
         self.accounts = {a.config.account_id: a for a in known.accounts}
         book = self.book

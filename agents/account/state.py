@@ -21,7 +21,8 @@ class Order(msgspec.Struct, gc=True):
     """One order as the order manager knows it.
 
     ``command`` is the submit as it was asked for; ``quantity`` and prices are what holds now.
-    ``pending_increase`` is what an approved replace on its way to the venue would add.
+    ``is_replacing``: an approved replace is on its way to the venue, and ``pending_increase`` is
+    what it would add.
     """
 
     command: SubmitOrder
@@ -38,6 +39,7 @@ class Order(msgspec.Struct, gc=True):
     closed_ns: int = 0
     expires_ns: int = 0
     pending_increase: Decimal = ZERO
+    is_replacing: bool = False
     trade_ids: list[str] = []
 
     def leaves(self) -> Decimal:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agents.account.gate import Gate
-from agents.account.intent import impossible
+from agents.account.gate import Gate, named
 from agents.account.state import Account
 from agents.processor import Outbox
 from schemas.commands import CheckOrder, OrderChecked
@@ -35,9 +34,11 @@ def check_order(
     elif order.client_order_id in account.orders:
         found = ("ORDER_ID_USED", order.client_order_id, "a new client order id", "order", "")
     else:
-        denial = impossible(order) or gate.judge_apart(account, order, now_ns)
-        if denial is not None:
-            found = denial
+        verdict = gate.judge_apart(account, order, now_ns)
+        if verdict.denial is not None:
+            found = verdict.denial
+        elif verdict.in_the_way:
+            found = ("", "", "", "", f"takes the place of {named(verdict.in_the_way)}")
     answer = OrderChecked(
         derived_id(f"account:{command.account_id}", command.event_id, 0),
         now_ns,
@@ -47,7 +48,7 @@ def check_order(
         order.strategy_id,
         order.client_order_id,
         order.instrument_id,
-        found is _APPROVED,
+        not found[0],
         gate.breakers.epoch,
         gate.autonomy,
         *found,

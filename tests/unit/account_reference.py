@@ -153,7 +153,7 @@ class NaiveLedger:
 
 @dataclass
 class NaiveOrder:
-    """One order; ``increase`` is what a replace on its way would add.
+    """One order; ``increase`` is what a replace on its way (``is_replacing``) would add.
 
     ``before`` is the state that a refused cancel goes back to.
     """
@@ -164,6 +164,7 @@ class NaiveOrder:
     before: OrderStatus = S.INITIALIZED
     filled: Fraction = Fraction(0)
     increase: Fraction = Fraction(0)
+    is_replacing: bool = False
     trades: set[str] = field(default_factory=set)
 
     def may_trade(self) -> Fraction:
@@ -248,11 +249,12 @@ class NaiveStage:
         assert command.quantity is not None
         quantity = Fraction(command.quantity)
         is_replaceable = order.status in WORKING and order.status is not S.SUBMITTED
-        if not is_replaceable or order.increase or quantity <= order.filled:
+        if not is_replaceable or order.is_replacing or quantity <= order.filled:
             return None
         undecided = msgspec.structs.replace(order.command, decision_price=0.0)
         code = self.judge(undecided, quantity - order.filled, order)
         if not code:
+            order.is_replacing = True
             order.increase = max(quantity - order.quantity, Fraction(0))
         return code
 
@@ -267,7 +269,7 @@ class NaiveStage:
         """Apply a venue's report; return whether it is legal."""
         if isinstance(report, VenueRejected) and report.command != "submit":
             if report.command == "replace":
-                order.increase = Fraction(0)
+                order.increase, order.is_replacing = Fraction(0), False
             elif order.status is S.PENDING_CANCEL:
                 order.status = order.before
             return True
@@ -288,6 +290,7 @@ class NaiveStage:
             return False
         if isinstance(report, VenueReplaced):
             order.quantity, order.increase = Fraction(report.quantity), Fraction(0)
+            order.is_replacing = False
         order.move(after or known)
         return True
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from schemas.commands import SubmitOrder, VenueCancel, VenueReplace, VenueSubmit
-from schemas.enums import AccountKind, OrderStatus
+from schemas.enums import AccountKind, OrderStatus, TimeInForce
 from schemas.envelope import Header
 from schemas.order_events import OrderDenied, OrderPendingCancel
 from schemas.risk import RiskDecision
@@ -85,10 +85,46 @@ def test_stopped_entries_let_an_exit_take_the_place_of_a_plain_order() -> None:
     assert sent(driver.play(kill("FLATTEN"))) == ["cancel stop", "submit flatten"]
 
 
-def test_stop_stays_where_the_account_may_be_short() -> None:
+@pytest.mark.parametrize("act", [kill("FLATTEN"), exit_of("100")], ids=["flatten", "order"])
+def test_exit_of_everything_takes_the_place_of_a_stop_where_shorts_are_allowed(act: Header) -> None:
     driver = protected(kind=AccountKind.REG_T)
 
-    assert sent(driver.play(kill("FLATTEN"))) == ["submit flatten"]
+    assert [text.split()[0] for text in sent(driver.play(act))] == ["cancel", "submit"]
+
+
+@pytest.mark.parametrize("time_in_force", list(TimeInForce))
+def test_exit_that_may_die_unfilled_leaves_the_stop(time_in_force: TimeInForce) -> None:
+    driver = protected(kind=AccountKind.REG_T)
+
+    words = sent(driver.play(exit_of("100", time_in_force=time_in_force)))
+
+    is_lasting = time_in_force in ("DAY", "GTC")
+    assert words == ["cancel stop"] * is_lasting + ["submit exit"]
+
+
+@pytest.mark.parametrize("quantity", ["1", "20", "100"])
+@pytest.mark.parametrize("limits", [{}, {"is_long_only": True}])
+def test_resting_exits_keep_no_other_exit_back(quantity: str, limits: dict[str, Any]) -> None:
+    kind = AccountKind.REG_T if limits else AccountKind.CASH
+    driver = Driver(stage_config(account(kind=kind)))
+    driver.play(price(10.0), *traded("entry", "BUY", "100", "10"), set_limits(**limits))
+    driver.play(exit_of("100", "stop", stop="9"), accepted("stop"))
+    driver.play(exit_of("100", "target", limit="11"), accepted("target"))
+
+    assert sent(driver.play(exit_of(quantity))) == ["submit exit"]
+
+
+def test_flatten_closes_all_beside_the_bracket_of_another_strategy() -> None:
+    driver = Driver(stage_config(account(kind=AccountKind.CASH)))
+    driver.play(price(10.0))
+    for name in ("s", "r"):
+        driver.play(*traded(f"b{name}", "BUY", "100", "10", strategy=name))
+    driver.play(submit("stop", "SELL", "100", stop="9", strategy_id="r"), accepted("stop"))
+    driver.play(exit_of("100", "target", limit="11", strategy_id="r"), accepted("target"))
+
+    records = driver.play(kill("FLATTEN"))
+
+    assert sent(records) == ["cancel stop", "submit flatten", "submit flatten"]
 
 
 @pytest.mark.parametrize(

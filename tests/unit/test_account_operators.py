@@ -36,6 +36,7 @@ from tests.unit.account_records import (
     price,
     rate,
     replace,
+    replaced,
     set_autonomy,
     set_breaker,
     set_limits,
@@ -161,7 +162,7 @@ def test_replace_in_a_halted_breaker_is_refused_and_a_decrease_is_not_in_a_reduc
     driver.play(accepted(), set_breaker("REDUCING"))
     assert decide(driver, replace(quantity="9")).is_approved
 
-    driver.play(set_breaker("HALTED"))
+    driver.play(replaced(quantity="9", limit="11"), set_breaker("HALTED"))
     assert decide(driver, with_tag(replace(quantity="8"), "2")).code == "BREAKER_HALTED"
 
 

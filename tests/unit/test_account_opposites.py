@@ -291,6 +291,12 @@ def test_exits_leave_no_account_short_that_must_not_be(
     for act in acts:
         venue.do(*act)
         assert sum(venue.held.values()) >= 0
+    for number in range(4):
+        venue.take(with_tag(kill("FLATTEN", at=1), f"last{number}"))
+        while venue.open:
+            venue.trade(0, 1000)
+            assert sum(venue.held.values()) >= 0
+    assert not any(venue.held.values())
 
 
 @given(st.tuples(*[st.sampled_from((-100, -60, 0, 40, 60, 100))] * 3), ACTS)

@@ -357,6 +357,21 @@ def test_fill_behind_a_replace_uses_the_new_quantity() -> None:
     assert (event.cumulative_quantity, event.leaves_quantity) == (dec("6"), dec("0"))
 
 
+def test_second_replace_waits_for_the_answer_to_the_first() -> None:
+    driver = working("10", "10")
+    assert of(driver.play(replace(quantity="5")), VenueReplace)
+
+    again = with_tag(replace(quantity="10"), "again")
+    refused = only(driver.play(again), CommandReceipt)
+    assert (refused.outcome, refused.code) == ("REFUSED", "NOT_REPLACEABLE")
+    assert "another replace is on its way" in refused.detail
+
+    driver.play(rejected(command="replace"))
+    assert of(driver.play(with_tag(again, "2")), VenueReplace)
+    driver.play(replaced(quantity="10", limit="10"))
+    assert of(driver.play(with_tag(again, "3")), VenueReplace)
+
+
 def test_open_order_is_scaled_by_a_split() -> None:
     driver = working("10", "10")
     driver.play(fill(quantity="4"), action("SPLIT", ratio=dec("2")))

@@ -197,9 +197,9 @@ class OrderExpired(OrderEvent, gc=False, omit_defaults=True, tag="order_expired"
 
 
 class OrderReplaced(OrderEvent, gc=False, omit_defaults=True, tag="order_replaced"):
-    """The order stands with new values, behind a split or a symbol change too.
+    """The order stands with new values: by a replace, a split or a symbol change.
 
-    What was executed and its average price are given in these two cases alone.
+    ``cumulative_quantity`` was executed so far, at ``average_price``; older records do not say.
     """
 
     quantity: Decimal

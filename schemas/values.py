@@ -21,6 +21,7 @@ MONEY_CONTEXT = Context(prec=38, rounding=ROUND_HALF_EVEN)
 38 digits, enough that products and sums of realistic amounts are exact.
 """
 
+_SPLIT_PLACES = 9
 ZERO = Decimal(0)
 ONE = Decimal(1)
 
@@ -132,6 +133,16 @@ class Grid:
         """Return the largest multiple of the increment that is not above ``value``."""
         with localcontext(MONEY_CONTEXT):
             return (value // self.increment) * self.increment
+
+
+def on_share_count(quantity: Decimal, ratio: Decimal, increment: Decimal) -> Decimal:
+    """Return a quantity on the share count behind a split, before anything is cut to the grid.
+
+    A ratio such as one third is no finite decimal. Without the rounding, to a billionth of the
+    increment, 300 shares would become a little less than 100.
+    """
+    exponent = increment.scaleb(-_SPLIT_PLACES)
+    return (quantity * ratio).quantize(exponent, context=MONEY_CONTEXT)
 
 
 def from_float(value: float) -> Decimal:

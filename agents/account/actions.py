@@ -21,8 +21,8 @@ from schemas.identifiers import derived_base, derived_id
 from schemas.instruments import CorporateAction, Instrument
 from schemas.order_events import OrderReplaced
 from schemas.risk import LimitSet, SetLimits
-from schemas.topics import ORDER_EVENTS, RISK_LIMITS
-from schemas.values import ZERO, Grid
+from schemas.topics import ORDER_EVENTS, RISK_LIMITS, STRATEGY_INPUTS
+from schemas.values import ZERO, Grid, on_share_count
 
 if TYPE_CHECKING:
     from agents.account.stage import AccountStage
@@ -55,14 +55,14 @@ def scale_orders(
             _end(stage, account, order, instrument, action, now_ns, out)
             continue
         if order.leaves():
-            out.append((ORDER_EVENTS, _as_it_stands(order, action)))
+            _tell(order, action, out)
 
 
 def rename_orders(account: Account, action: CorporateAction, out: Outbox) -> None:
     """Bring an instrument's orders under its new name and publish how they stand."""
     for order in _orders_of(account, action.instrument_id):
         order.command = msgspec.structs.replace(order.command, instrument_id=action.new_symbol)
-        out.append((ORDER_EVENTS, _as_it_stands(order, action)))
+        _tell(order, action, out)
 
 
 def _orders_of(account: Account, instrument_id: str) -> list[Order]:
@@ -73,10 +73,16 @@ def _orders_of(account: Account, instrument_id: str) -> list[Order]:
 
 def _scale(order: Order, ratio: Decimal, instrument: Instrument) -> None:
     quantities, prices = instrument.quantity_grid(), instrument.price_grid()
-    asked = quantities.floor((order.quantity + order.pending_increase) * ratio)
-    order.quantity = quantities.floor(order.quantity * ratio)
+
+    def scaled(quantity: Decimal) -> Decimal:
+        return quantities.floor(on_share_count(quantity, ratio, quantities.increment))
+
+    asked, filled = scaled(order.quantity + order.pending_increase), scaled(order.filled)
+    if order.filled:
+        # What each share cost stays, whatever the grid leaves of their number.
+        order.notional *= filled / (order.filled * ratio)
+    order.quantity, order.filled = scaled(order.quantity), filled
     order.pending_increase = asked - order.quantity
-    order.filled = quantities.floor(order.filled * ratio)
     order.limit_price = _scaled_price(order.limit_price, ratio, prices)
     order.stop_price = _scaled_price(order.stop_price, ratio, prices)
 
@@ -117,10 +123,11 @@ def _base(order: Order, action: CorporateAction) -> str:
     return derived_base(producer, action.event_id)
 
 
-def _as_it_stands(order: Order, action: CorporateAction) -> OrderReplaced:
+def _tell(order: Order, action: CorporateAction, out: Outbox) -> None:
+    """Publish how an order stands, for its strategy too."""
     command, filled = order.command, order.filled
     order_id = command.client_order_id
-    return OrderReplaced(
+    event = OrderReplaced(
         f"{_base(order, action)}-0",
         action.ts_event_ns,
         order_id,
@@ -133,9 +140,11 @@ def _as_it_stands(order: Order, action: CorporateAction) -> OrderReplaced:
         order.quantity,
         order.limit_price,
         order.stop_price,
-        filled or None,
+        filled,
         order.notional / filled if filled else None,
     )
+    out.append((ORDER_EVENTS, event))
+    out.append((STRATEGY_INPUTS, event))
 
 
 def carry_over(stage: AccountStage, action: CorporateAction, now_ns: int, out: Outbox) -> None:

@@ -394,8 +394,9 @@ class OrderManager:
         order.quantity = report.quantity
         order.limit_price, order.stop_price = report.limit_price, report.stop_price
         head = _head(report, base)
-        limit, stop = report.limit_price, report.stop_price
-        _both(out, OrderReplaced(*head, order.status, report.quantity, limit, stop))
+        terms = (report.quantity, report.limit_price, report.stop_price)
+        average = order.notional / order.filled if order.filled else None
+        _both(out, OrderReplaced(*head, order.status, *terms, order.filled, average))
         return True
 
 

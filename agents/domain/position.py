@@ -11,9 +11,7 @@ from decimal import Decimal
 
 import msgspec
 
-from schemas.values import ZERO
-
-_SPLIT_PLACES = 9
+from schemas.values import ZERO, on_share_count
 
 
 class Position(msgspec.Struct, gc=True):
@@ -99,11 +97,8 @@ class Position(msgspec.Struct, gc=True):
         """
         if not self.quantity:
             return ZERO
-        # A ratio such as one third is no finite decimal. Without the rounding, 300 shares would
-        # become a little less than 100, and almost a whole share would be paid out.
-        exponent = increment.scaleb(-_SPLIT_PLACES)
-        self.quantity = (self.quantity * ratio).quantize(exponent)
-        self._scale_lots(ratio, exponent)
+        self.quantity = on_share_count(self.quantity, ratio, increment)
+        self._scale_lots(ratio, increment)
         whole = (self.quantity // increment) * increment
         fraction = self.quantity - whole
         if not fraction:
@@ -112,9 +107,9 @@ class Position(msgspec.Struct, gc=True):
         self.apply_fill(-fraction, price, ZERO)
         return fraction * price * self.multiplier
 
-    def _scale_lots(self, ratio: Decimal, exponent: Decimal) -> None:
+    def _scale_lots(self, ratio: Decimal, increment: Decimal) -> None:
         """Scale the lots so that they sum to the quantity and each keeps its cost."""
-        scaled = [(quantity * ratio).quantize(exponent) for quantity, _ in self.lots]
+        scaled = [on_share_count(quantity, ratio, increment) for quantity, _ in self.lots]
         # What rounding leaves goes to the largest lot, which no such rest can turn.
         largest = max(range(len(scaled)), key=lambda index: abs(scaled[index]))
         scaled[largest] += self.quantity - sum(scaled)

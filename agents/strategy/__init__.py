@@ -7,6 +7,7 @@ builtin     the strategies that come with Millrace
 plan        where in a batch a strategy wants to act
 events      the event form at work, one callback after the other
 instance    one strategy at work on its instruments: targets, orders, fills
+renaming    a symbol change as strategies see it
 making_up   what follows an order that did not come about
 failures    what an author's mistake is called
 attributes  a strategy's own attributes, kept over a restart

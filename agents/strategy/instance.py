@@ -29,9 +29,9 @@ from schemas.envelope import Header
 from schemas.errors import MillraceError
 from schemas.identifiers import derived_base
 from schemas.instruments import Instrument, Universe
-from schemas.order_events import Fill, OrderEvent
+from schemas.order_events import Fill, OrderEvent, OrderReplaced
 from schemas.topics import ACCOUNT_INPUTS
-from schemas.values import MONEY_CONTEXT, ZERO
+from schemas.values import MONEY_CONTEXT, ZERO, on_share_count
 
 _BUY, _SELL = Side.BUY, Side.SELL
 
@@ -84,7 +84,7 @@ class Instance:
         try:
             return hook(*args)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the author's code may raise anything
-            self._fail(told(self.strategy, self.config, error))
+            self.fail(told(self.strategy, self.config, error))
             return None
 
     def signals(self, series: Series) -> Floats | None:
@@ -97,11 +97,12 @@ class Instance:
             return None
         problem = problem_of(self.config.short_name, targets, len(series))
         if problem is not None:
-            self._fail(problem)
+            self.fail(problem)
             return None
         return targets  # type: ignore[no-any-return]
 
-    def _fail(self, error: MillraceError) -> None:
+    def fail(self, error: MillraceError) -> None:
+        """Let the strategy do nothing any more, because of ``error``."""
         self.status = StrategyStatus.FAILED
         self.failure = error
         self.view.wishes.clear()
@@ -364,6 +365,12 @@ class Instance:
         if known is None:
             return
         instrument_id, open_quantity = known
+        if isinstance(event, OrderReplaced):
+            left = event.quantity - (event.cumulative_quantity or ZERO)
+            left = left if open_quantity > 0 else -left
+            view.working[instrument_id] += left - open_quantity
+            view.open_orders[event.client_order_id] = (instrument_id, left)
+            return
         if event.status in ("DENIED", "REJECTED", "CANCELED", "EXPIRED"):
             view.working[instrument_id] -= open_quantity
             del view.open_orders[event.client_order_id]
@@ -395,23 +402,20 @@ class Instance:
         )
 
     def on_split(self, instrument_id: str, ratio: Decimal) -> None:
-        """Scale position, price and working orders, and let the strategy rescale its indicators."""
+        """Scale position and price, and let the strategy rescale its indicators.
+
+        The account tells how each order stands then, see ``OrderReplaced``.
+        """
         view = self.view
         if instrument_id not in view.positions:
             return
         grid = self._quantity_grids[instrument_id]
-        scaled = view.positions[instrument_id] * ratio
+        scaled = on_share_count(view.positions[instrument_id], ratio, grid.increment)
         whole = grid.floor(scaled)
         if instrument_id in view.prices:
             view.prices[instrument_id] /= ratio
             view.cash += (scaled - whole) * view.prices[instrument_id]
         view.positions[instrument_id] = whole
-        view.working[instrument_id] = ZERO
-        for order_id, (theirs, quantity) in list(view.open_orders.items()):
-            if theirs == instrument_id:
-                scaled_quantity = grid.floor(quantity * ratio)
-                view.open_orders[order_id] = (theirs, scaled_quantity)
-                view.working[instrument_id] += scaled_quantity
         self.call(self.strategy.on_split, instrument_id, ratio)
 
     def on_dividend(self, instrument_id: str, amount: Decimal) -> None:

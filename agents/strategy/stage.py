@@ -22,6 +22,7 @@ from agents.strategy.failures import told
 from agents.strategy.instance import Instance
 from agents.strategy.parameters import resolve
 from agents.strategy.plan import Feed, by_instrument, cause_of, feed_of, series_of, steps_of
+from agents.strategy.renaming import rename
 from agents.strategy.saved import StageState
 from schemas.columns import BarColumns, Ints, MarketBatch
 from schemas.control import StrategyCommand, StrategySignal, StrategyStateChanged
@@ -304,9 +305,12 @@ class StrategyStage:
         self, action: CorporateAction, now_ns: int, out: Outbox, *, is_of_bars: bool | None = None
     ) -> None:
         """Tell instances of a corporate action; all, or only those that decide (not) on bars."""
-        for instance in self.instances:
-            if is_of_bars is not None and is_of_bars is not instance.is_on_bars:
-                continue
+        concerned = [i for i in self.instances if is_of_bars is None or is_of_bars is i.is_on_bars]
+        if action.kind == "SYMBOL_CHANGE":
+            new_id = self.universe.new_id(action)
+            if new_id is not None and new_id != action.instrument_id:
+                rename(concerned, action.instrument_id, new_id)
+        for instance in concerned:
             if action.kind == "SPLIT":
                 instance.on_split(action.instrument_id, action.ratio)
             elif action.kind == "DIVIDEND":

@@ -17,7 +17,7 @@ from schemas.commands import VenueCancel, VenueReplace
 from schemas.enums import CorporateActionKind
 from schemas.errors import RecordError
 from schemas.instruments import CorporateAction, Universe
-from schemas.values import Grid
+from schemas.values import ONE, Grid, on_share_count
 
 
 def apply_action(
@@ -122,9 +122,7 @@ def _rename(
 
 def scale_units(units: int, ratio: Decimal) -> int:
     """Return a quantity on the new share count, rounded towards 0."""
-    numerator, denominator = ratio.as_integer_ratio()
-    whole = abs(units) * numerator // denominator
-    return whole if units >= 0 else -whole
+    return int(on_share_count(Decimal(units), ratio, ONE))
 
 
 def scale_ticks(ticks: int, ratio: Decimal) -> int:

@@ -8,7 +8,13 @@ import pytest
 
 from schemas.commands import CommandReceipt, SubmitOrder, VenueSubmit
 from schemas.enums import BreakerState, Scope
-from schemas.order_events import Fill, OrderDenied, OrderPendingApproval, OrderReplaced
+from schemas.order_events import (
+    Fill,
+    OrderDenied,
+    OrderFilled,
+    OrderPendingApproval,
+    OrderReplaced,
+)
 from schemas.portfolio import PositionChanged
 from schemas.risk import BreakerChanged, LimitSet, RiskDecision, SetLimits
 from tests.unit.account_records import (
@@ -54,7 +60,7 @@ def test_order_that_waits_for_approval_is_scaled_by_a_split(
     driver = playing(waits=True)
     driver.play(submit("w", "BUY", "1000", limit="10"))
 
-    told = only(driver.play(action("SPLIT", ratio=dec(ratio))), OrderReplaced)
+    told = of(driver.play(action("SPLIT", ratio=dec(ratio))), OrderReplaced)[0]
     sent = only(driver.play(approve("w")), VenueSubmit)
 
     assert (told.status, told.quantity, told.limit_price) == (
@@ -91,7 +97,9 @@ def test_working_order_tells_how_a_split_leaves_it() -> None:
     driver.play(submit("o1", quantity="10", limit="10", stop="0.01"), accepted())
     driver.play(fill(quantity="4", price="10"))
 
-    told = only(driver.play(action("SPLIT", ratio=dec("2"))), OrderReplaced)
+    told, to_the_strategy = of(driver.play(action("SPLIT", ratio=dec("2"))), OrderReplaced)
+
+    assert told == to_the_strategy
 
     assert (told.status, told.quantity, told.limit_price) == (
         "PARTIALLY_FILLED",
@@ -102,6 +110,36 @@ def test_working_order_tells_how_a_split_leaves_it() -> None:
     # The venue keeps a price at one increment at least.
     assert told.stop_price == dec("0.01")
     assert told.causation_id == "split-AAA.XNYS-0"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "filled", "average"), [("0.5", "1", "20"), ("0.1", "0", None), ("0.25", "0", None)]
+)
+def test_average_price_of_a_part_is_that_of_its_shares(
+    ratio: str, filled: str, average: str | None
+) -> None:
+    driver = playing()
+    driver.play(submit("o1", quantity="40", limit="10"), accepted())
+    driver.play(fill(quantity="3", price="10"))
+
+    told = of(driver.play(action("SPLIT", ratio=dec(ratio))), OrderReplaced)[0]
+
+    assert told.cumulative_quantity == dec(filled)
+    assert told.average_price == (None if average is None else dec(average))
+    left = told.quantity - dec(filled)
+    price_ = str(10 / dec(ratio))
+    done = only(driver.play(fill(quantity=str(left), price=price_, trade="2")), OrderFilled)
+    assert done.average_price == dec(price_)
+
+
+def test_third_of_a_share_leaves_whole_shares() -> None:
+    driver = playing()
+    driver.play(*traded("b", "BUY", "300", "10"))
+    driver.play(submit("stop", "SELL", "300", stop="9"), accepted("stop"))
+
+    told = of(driver.play(action("SPLIT", ratio=1 / dec("3"))), OrderReplaced)[0]
+
+    assert told.quantity == driver.stage.accounts["paper"].holdings[A].quantity == dec("100")
 
 
 def test_repeated_request_is_known_after_a_split() -> None:

@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 
 from agents.runners.config import EngineConfig
 from agents.runners.engine import Engine
+from agents.strategy.api import Strategy
+from agents.strategy.config import StrategyConfig
 from schemas.columns import MarketBatch
+from schemas.enums import OrderType
 from schemas.envelope import Header
 from schemas.topics import ACCOUNT_INPUTS
 from tests.unit.account_records import A, B, action, at_ns, kill, set_autonomy, submit, with_tag
@@ -40,7 +43,9 @@ STEPS = st.lists(
             st.just("trade"), st.sampled_from((A, B)), st.sampled_from((790, 990, 1000, 1010, 1210))
         ),
         st.tuples(
-            st.just("split"), st.sampled_from((A, B)), st.sampled_from(("2", "10", "0.1", "1.5"))
+            st.just("split"),
+            st.sampled_from((A, B)),
+            st.sampled_from(("2", "10", "0.1", "1.5", "0.33333333333333333333")),
         ),
         st.tuples(st.just("rename"), st.sampled_from(((A, B), (B, A), (A, "ZZZ")))),
         st.tuples(st.just("kill"), st.sampled_from(("FLATTEN", "CANCEL_ALL", "STOP_ENTRIES"))),
@@ -50,13 +55,38 @@ STEPS = st.lists(
 )
 
 
+class Nibbler(Strategy):
+    """Ask for a little at and around the price of every third trade."""
+
+    name = "nibbler"
+
+    def on_start(self) -> None:
+        """Begin to count."""
+        self.seen = 0
+
+    def on_trade(self, trade: Any) -> None:
+        """Ask for a part at the market, and for one that rests."""
+        self.seen += 1
+        if self.seen % 3 == 0:
+            self.buy(trade.instrument_id, Decimal(7))
+            self.sell(trade.instrument_id, 5, order_type=OrderType.LIMIT, limit_price=Decimal(11))
+
+
 class Session:
     """An engine that takes one event or record after the other."""
 
     def __init__(self, grids: tuple[str, str]) -> None:
         self.universe = twins(*grids)
         accounts = stage_config(account(cash="1000000"))
-        self.engine = Engine(EngineConfig(accounts=accounts), self.universe, {}, {})
+        nibbler = StrategyConfig(
+            strategy_id="n",
+            name="nibbler",
+            account_id="paper",
+            instrument_ids=(A, B),
+            on="trade",
+        )
+        config = EngineConfig(accounts=accounts, strategies=(nibbler,))
+        self.engine = Engine(config, self.universe, {}, {"nibbler": Nibbler})
         self.count = 0
 
     def now_ns(self) -> int:
@@ -140,6 +170,7 @@ class Session:
             for name in known["open_orders"]
         }
         assert resting == working
+        self.check_strategy(positions, working, orders)
         for name, holding in known["holdings"].items():
             for side, field in (("BUY", "working_buy"), ("SELL", "working_sell")):
                 wanted = sum(
@@ -148,6 +179,31 @@ class Session:
                     if owner == name and orders[order]["command"]["side"] == side
                 )
                 assert Decimal(holding.get(field, 0)) == wanted
+
+    def check_strategy(
+        self,
+        positions: dict[str, Decimal],
+        working: dict[str, tuple[str, Decimal]],
+        orders: dict[str, Any],
+    ) -> None:
+        """Hold what the strategy believes to what the account knows."""
+        held: dict[str, Decimal] = {}
+        for instance in self.engine.strategies.instances:
+            view = instance.view
+            held |= {f"n|{name}": units for name, units in view.positions.items() if units}
+            believed = {key: (name, abs(left)) for key, (name, left) in view.open_orders.items()}
+            waiting = {
+                key: (order["command"]["instrument_id"], Decimal(order["quantity"]))
+                for key, order in orders.items()
+                if order["status"] == "PENDING_APPROVAL"
+            }
+            own = {k: v for k, v in {**working, **waiting}.items() if k in view.open_orders}
+            assert believed == own
+            for name, units in view.working.items():
+                assert units == sum(
+                    left for theirs, left in view.open_orders.values() if theirs == name
+                )
+        assert held == {key: units for key, units in positions.items() if key.startswith("n|")}
 
 
 @settings(max_examples=300)

@@ -122,6 +122,8 @@ class StoredOrder(NamedTuple):
     limit_price: Decimal | None
     stop_price: Decimal | None
     time_in_force: TimeInForce | None
+    is_post_only: bool
+    is_reduce_only: bool
     status: OrderStatus
     filled_quantity: Decimal
     average_price: Decimal | None

@@ -45,6 +45,8 @@ def folded(
         command.limit_price,
         command.stop_price,
         command.time_in_force,
+        isinstance(command, SubmitOrder) and command.is_post_only,
+        command.is_reduce_only,
         OrderStatus.INITIALIZED,
         ZERO,
         None,

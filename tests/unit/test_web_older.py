@@ -85,6 +85,8 @@ class Stored:
             for place, command in zip(page.places, page.items, strict=True)
         ]
         rows = [row for row in rows if not statuses or row[1].status in statuses]
+        if filters.client_order_id:
+            rows = [row for row in rows if row[1].client_order_id == filters.client_order_id]
         return Page([order for _, order in rows], page.cursor, [place for place, _ in rows])
 
     async def order(
@@ -94,7 +96,11 @@ class Stored:
         if self.is_away:
             raise StorageError("no connection")
         commands = self._of(t.ACCOUNT_INPUTS)
-        named = [c for c in commands if c.client_order_id == client_order_id]
+        named = [
+            command
+            for command in commands
+            if command.client_order_id == client_order_id and account_id in ("", command.account_id)
+        ]
         return self._order(named[0]) if named else None
 
     def _order(self, command: Any) -> StoredOrder:

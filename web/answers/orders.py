@@ -9,7 +9,10 @@ import msgspec
 
 
 class Order(msgspec.Struct):
-    """One order as it stands; ``code`` and ``detail`` say why it was denied, rejected, canceled."""
+    """One order as it stands; ``code`` and ``detail`` say why it was denied, rejected, canceled.
+
+    What no record has told of it yet is null.
+    """
 
     client_order_id: str
     account_id: str
@@ -19,6 +22,8 @@ class Order(msgspec.Struct):
     side: str | None
     order_type: str | None
     time_in_force: str | None
+    is_post_only: bool | None
+    is_reduce_only: bool | None
     quantity: Decimal | None
     limit_price: Decimal | None
     stop_price: Decimal | None

@@ -27,6 +27,8 @@ from web.views.orders import OrderBook, OrderRow
 
 Order = OrderRow | StoredOrder
 
+_CANDIDATES_MAX = 10
+
 
 class OrderList(NamedTuple):
     """A page of orders and the cursor of the next one; ``is_complete``: memory left none out."""
@@ -106,7 +108,12 @@ async def _older(
 
 
 async def one(context: Context, order_id: str, account_id: str) -> Order:
-    """Return an order by its id; raises ProblemError (404; 503 if it may be older than memory)."""
+    """Return an order by its id.
+
+    Raises ProblemError: 404; 422 where several accounts have an order of this id and none is named;
+    503 if it may be older than memory.
+    """
+    account_id = account_id or await _only_account(context, order_id)
     book, history = context.views.orders, context.history
     row = book.find(order_id, account_id)
     if row is not None and (history is None or book.is_whole(row)):
@@ -129,6 +136,47 @@ async def one(context: Context, order_id: str, account_id: str) -> Order:
     if row is not None:
         return row
     raise not_found("order", order_id, "GET /api/orders lists the orders of this run")
+
+
+async def _only_account(context: Context, order_id: str) -> str:
+    """Return the account that has an order of this id, empty if none has as far as is known.
+
+    Raises ProblemError (422) for several: the newest may not be the one that works.
+    """
+    names = context.views.orders.accounts_of(order_id)
+    check_is_one(names)
+    stored_ones = await _stored_accounts(context, order_id, names)
+    check_is_one(sorted(stored_ones.union(names)))
+    return names[0] if names else ""
+
+
+async def _stored_accounts(context: Context, order_id: str, known: Sequence[str]) -> set[str]:
+    """Return the accounts that have a stored order of this id, of which memory may not tell."""
+    floor, history = context.views.orders.floor, context.history
+    has_others = context.is_stored or len(context.views.portfolio.account_ids()) > 1
+    if floor is None or history is None or not has_others:
+        return set()
+    window, filters = Window(context.run_id), Filters(client_order_id=order_id)
+    try:
+        page = await stored(history.orders(window, filters, (), context.moment))
+    except ProblemError as problem:
+        if not known or problem.status != 503:
+            raise
+        return set()  # what memory knows goes on without the database
+    return {
+        order.account_id
+        for order in page.items
+        if not context.is_at_offset or order.created_ns <= floor.ts_ns
+    }
+
+
+def check_is_one(account_ids: Sequence[str]) -> None:
+    """Raise ProblemError (422) if several accounts have an order of one id."""
+    if len(account_ids) > 1:
+        names = account_ids[:_CANDIDATES_MAX]
+        what = "is needed: several accounts have an order of this id"
+        error = FieldError("/account_id", what, f"name one of {', '.join(names)}")
+        raise invalid([error], code="order_ambiguous", candidates=names)
 
 
 async def events_of(context: Context, order: Order) -> list[OrderEvent]:

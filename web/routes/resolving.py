@@ -83,11 +83,7 @@ async def known_order(context: Context, order_id: str, account_id: str) -> Targe
     """
     book = context.views.orders
     if not account_id:
-        names = [a for a in context.views.portfolio.account_ids() if book.find(order_id, a)]
-        if len(names) > 1:
-            what = "is needed: several accounts have an order of this id"
-            error = FieldError("/account_id", what, f"name one of {', '.join(names[:10])}")
-            raise invalid([error], code="order_ambiguous", candidates=names[:10])
+        past_orders.check_is_one(book.accounts_of(order_id))
     found: Order | None = book.find(order_id, account_id)
     if found is None:
         try:

@@ -116,6 +116,8 @@ def order_answer(views: Views, row: OrderRow | StoredOrder) -> answers.Order:
         row.side,
         row.order_type,
         row.time_in_force,
+        row.is_post_only,
+        row.is_reduce_only,
         row.quantity,
         row.limit_price,
         row.stop_price,

@@ -59,6 +59,8 @@ class OrderRow(msgspec.Struct, kw_only=True):
     limit_price: Decimal | None = None
     stop_price: Decimal | None = None
     time_in_force: TimeInForce | None = None
+    is_post_only: bool | None = None
+    is_reduce_only: bool | None = None
     status: OrderStatus = OrderStatus.INITIALIZED
     filled_quantity: Decimal = ZERO
     average_price: Decimal | None = None
@@ -95,7 +97,7 @@ class OrderBook:
         self._orders_max = orders_max
         self._orders: dict[OrderKey, OrderRow] = {}
         self._line: list[tuple[RecordPlace, OrderKey]] = []
-        self._newest_by_id: dict[str, OrderKey] = {}
+        self._accounts_by_id: dict[str, tuple[str, ...]] = {}
         self._closed: deque[OrderKey] = deque()
         self._unanswered: deque[OrderKey] = deque()
         self.commands = Begin()
@@ -170,6 +172,9 @@ class OrderBook:
             command.order_type,
             command.time_in_force,
         )
+        # An order of the account stage's own is never one for the book alone.
+        row.is_post_only = isinstance(command, SubmitOrder) and command.is_post_only
+        row.is_reduce_only = command.is_reduce_only
         if row.quantity is None:
             row.quantity, row.limit_price, row.stop_price = (
                 command.quantity,
@@ -237,20 +242,16 @@ class OrderBook:
 
     def find(self, client_order_id: str, account_id: str = "") -> OrderRow | None:
         """Return an order by its id; without an account the newest of that id."""
-        if self._accounts is not None:
-            return self._find_own(client_order_id, account_id, self._accounts)
-        key = (
-            (account_id, client_order_id) if account_id else self._newest_by_id.get(client_order_id)
-        )
-        return self._orders.get(key) if key is not None else None
+        if account_id:
+            is_told = self._accounts is None or account_id in self._accounts
+            return self._orders.get((account_id, client_order_id)) if is_told else None
+        rows = (self._orders[name, client_order_id] for name in self.accounts_of(client_order_id))
+        return max(rows, key=lambda row: row.place, default=None)
 
-    def _find_own(
-        self, client_order_id: str, account_id: str, accounts: frozenset[str]
-    ) -> OrderRow | None:
-        names = accounts & {account_id} if account_id else accounts
-        rows = (self._orders.get((name, client_order_id)) for name in names)
-        known = (row for row in rows if row is not None)
-        return max(known, key=lambda row: row.place, default=None)
+    def accounts_of(self, client_order_id: str) -> list[str]:
+        """Return the accounts that have an order of an id, sorted."""
+        names = self._accounts_by_id.get(client_order_id, ())
+        return sorted(n for n in names if self._accounts is None or n in self._accounts)
 
     def newest_first(self, before: RecordPlace | None = None) -> Iterator[OrderRow]:
         """Yield the orders below ``before``, or all, the newest first."""
@@ -272,7 +273,8 @@ class OrderBook:
             events=deque(maxlen=_EVENTS_MAX),
         )
         insort(self._line, (place, key))
-        self._newest_by_id[first.client_order_id] = key
+        others = self._accounts_by_id.get(first.client_order_id, ())
+        self._accounts_by_id[first.client_order_id] = (*others, first.account_id)
         return row
 
     def _wait(self, key: OrderKey) -> None:
@@ -295,8 +297,15 @@ class OrderBook:
             del self._line[bisect_left(self._line, (row.place, old))]
             if self._left is None or row.place > self._left:
                 self._left = row.place
-            if self._newest_by_id.get(old[1]) == old:
-                del self._newest_by_id[old[1]]
+            self._forget_account(old)
+
+    def _forget_account(self, key: OrderKey) -> None:
+        account_id, order_id = key
+        others = tuple(name for name in self._accounts_by_id[order_id] if name != account_id)
+        if others:
+            self._accounts_by_id[order_id] = others
+        else:
+            del self._accounts_by_id[order_id]
 
     def _move(self, row: OrderRow, place: RecordPlace) -> None:
         """Put an order at the place of its command."""

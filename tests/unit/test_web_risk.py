@@ -142,6 +142,32 @@ def test_limits_name_the_breaker_that_they_do_not_reset(run: Run, client: TestCl
     assert warning() == ""
 
 
+def test_limits_name_the_bounds_that_they_take_away(run: Run, client: TestClient) -> None:
+    def put(**limits: Any) -> str:
+        body = {"scope": "STRATEGY", "scope_id": "momentum", "limits": limits, "reason": "x"}
+        return str(client.put("/api/risk/limits", json=body).json()["warning"])
+
+    assert put(max_daily_loss=500, price_collar=0.05, max_position=10) == ""
+    assert put(max_position=20) == (
+        "this replaces the whole set: price_collar, max_daily_loss no longer hold"
+    )
+    run.append(client, [(t.RISK_BREAKER, breaker(BreakerState.REDUCING))])
+    both = put(max_order_rate=1)
+    assert both.startswith("limits reset no breaker")
+    assert both.endswith("; this replaces the whole set: max_position no longer holds")
+
+
+def test_limits_say_why_they_were_set(client: TestClient) -> None:
+    body = {"limits": {"max_position": 5}, "reason": "earnings tonight"}
+    assert client.put("/api/risk/limits", json=body).json()["reason"] == "earnings tonight"
+
+    stands = client.get("/api/risk").json()["limits"]
+    rules = client.get("/api/risk/limits").json()["rules"]
+    for found in (stands, rules):
+        reasons = [limits["reason"] for limits in found if limits["scope"] == "GLOBAL"]
+        assert reasons == ["earnings tonight"]
+
+
 def test_limits_that_nobody_applies_are_pending() -> None:
     run = Run(has_stage=False)
     with run.client() as client:

@@ -48,6 +48,7 @@ class ScopeLimits(msgspec.Struct):
     scope_id: str
     limits: LimitSet
     operator: str
+    reason: str
     time: str
     time_ns: int
 
@@ -55,7 +56,8 @@ class ScopeLimits(msgspec.Struct):
 class AppliedLimits(ScopeLimits):
     """Limits behind a change of them.
 
-    ``warning`` says what is doubtful about the scope's name, or which breakers stay tripped.
+    ``warning`` says what is doubtful about the scope's name, or which breakers stay tripped; and
+    which bounds of the scope are gone, since the new ones take the place of all.
     """
 
     warning: str = ""

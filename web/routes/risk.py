@@ -168,11 +168,15 @@ async def get_limits(context: Context, call: Call[LimitsQuery, None]) -> answers
 async def put_limits(
     context: Context, call: Call[NoQuery, LimitsRequest]
 ) -> answers.AppliedLimits | Reply:
-    """Replace the limits of one scope; answers once the account stage holds by them."""
+    """Replace the limits of one scope; answers once the account stage holds by them.
+
+    They take the place of all that the scope had: ``warning`` names bounds that are gone.
+    """
     context.check_is_present()
     request = call.body
     _check_limits(request.limits)
     scope_id = scope_of(context, request.scope, request.scope_id, request.reason)
+    before = context.views.risk.limits.get((request.scope, scope_id))
     event_id = f"web:{context.ids()}"
     command = SetLimits(
         event_id,
@@ -189,8 +193,8 @@ async def put_limits(
         await context.publish(ACCOUNT_INPUTS, command, "GET /api/risk shows what stands")
         applied = await within(answer, context.settings.receipt_timeout_s)
     if isinstance(applied, SetLimits):
-        return applied_limits(context, applied)
-    return Reply(202, applied_limits(context, command), {"Location": "/api/risk/limits"})
+        return applied_limits(context, applied, before)
+    return Reply(202, applied_limits(context, command, before), {"Location": "/api/risk/limits"})
 
 
 def _check_limits(limits: LimitSet) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from schemas.enums import BreakerState, Scope
-from schemas.risk import BreakerChanged, RiskDecision, SetLimits
+from schemas.risk import BreakerChanged, LimitSet, RiskDecision, SetLimits
 from web.answers import risk as answers
 from web.context import Context
 from web.problems import FieldError, invalid
@@ -54,16 +54,33 @@ def limits_answer(item: SetLimits) -> answers.ScopeLimits:
         item.scope_id,
         item.limits,
         item.operator,
+        item.reason,
         format_time(item.ts_event_ns),
         item.ts_event_ns,
     )
 
 
-def applied_limits(context: Context, item: SetLimits) -> answers.AppliedLimits:
-    """Return the limits of one scope behind a change of them."""
+def applied_limits(
+    context: Context, item: SetLimits, before: SetLimits | None
+) -> answers.AppliedLimits:
+    """Return the limits of one scope behind a change of them; ``before`` are those they replace."""
     limits = msgspec.structs.asdict(limits_answer(item))
-    warning = doubt(context, item.scope, item.scope_id) or _tripped(context.views.risk)
-    return answers.AppliedLimits(**limits, warning=warning)
+    doubtful = doubt(context, item.scope, item.scope_id) or _tripped(context.views.risk)
+    warnings = (doubtful, "" if before is None else _gone(before.limits, item.limits))
+    return answers.AppliedLimits(**limits, warning="; ".join(filter(None, warnings)))
+
+
+def _gone(before: LimitSet, limits: LimitSet) -> str:
+    """Return which bounds a scope had and has no longer; empty if it has all of them."""
+    names = [
+        name
+        for name in LimitSet.__struct_fields__
+        if getattr(before, name) is not None and getattr(limits, name) is None
+    ]
+    if not names:
+        return ""
+    verb = "holds" if len(names) == 1 else "hold"
+    return f"this replaces the whole set: {', '.join(names)} no longer {verb}"
 
 
 def _tripped(risk: Risk) -> str:

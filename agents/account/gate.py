@@ -419,12 +419,12 @@ class Gate:
         order = account.orders.get(command.client_order_id) if account is not None else None
         if account is None or order is None or order.status is not OrderStatus.PENDING_APPROVAL:
             reason = f"order {command.client_order_id} does not wait for approval"
-            self._dead_letters.add(command, reason, now_ns, out)
-            if command.wants_receipt:
-                producer, refused = f"account:{command.account_id}", ReceiptOutcome.REFUSED
-                self._manager.receipt(
-                    command, producer, refused, now_ns, out, "NOT_WAITING", reason
-                )
+            if not command.wants_receipt:
+                self._dead_letters.add(command, reason, now_ns, out)
+                return
+            # The sender is told: a second click is no fault that somebody has to look at.
+            producer, refused = f"account:{command.account_id}", ReceiptOutcome.REFUSED
+            self._manager.receipt(command, producer, refused, now_ns, out, "NOT_WAITING", reason)
             return
         cause = command.event_id
         base = derived_base(f"account:{command.account_id}", cause)

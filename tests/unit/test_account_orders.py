@@ -39,6 +39,7 @@ from tests.unit.account_records import (
     A,
     accepted,
     action,
+    approve,
     cancel,
     canceled,
     dec,
@@ -117,6 +118,18 @@ def test_approved_order_goes_to_the_venue_as_it_was_asked_for() -> None:
     assert (sent.decision_id, sent.causation_id) == (decision.event_id, command.event_id)
     assert only(records, OrderSubmitted).time_in_force is TimeInForce.DAY
     assert len({record.event_id for record in of(records, OrderSubmitted)}) == 1
+
+
+def test_word_on_an_order_that_does_not_wait_is_told_to_its_sender_alone() -> None:
+    driver = working()
+
+    told = driver.play(approve(wants_receipt=True))
+    untold = driver.play(approve(event_id="again"))
+
+    assert only(told, CommandReceipt).code == "NOT_WAITING"
+    assert (of(told, DeadLetter), driver.stage.dead_letters) == ([], 1)
+    assert "does not wait for approval" in only(untold, DeadLetter).reason
+    assert of(untold, CommandReceipt) == []
 
 
 def test_order_filled_in_parts_reports_leaves_and_average_price() -> None:

@@ -11,6 +11,7 @@ from schemas.commands import CommandReceipt, SubmitOrder
 from schemas.enums import OrderStatus, ReceiptOutcome
 from schemas.order_events import (
     OrderAccepted,
+    OrderCanceled,
     OrderDenied,
     OrderEvent,
     OrderFilled,
@@ -81,6 +82,8 @@ def reason_of(event: OrderEvent) -> tuple[str, str] | None:
     """
     if isinstance(event, (OrderDenied, OrderRejected)):
         return event.code, event.detail
+    if isinstance(event, OrderCanceled):
+        return event.reason, ""
     return ("", event.detail) if isinstance(event, OrderUnknown) else None
 
 

@@ -9,9 +9,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from schemas import topics as t
+from schemas.commands import SubmitOrder
 from schemas.enums import OrderStatus, Side
 from schemas.envelope import Header
-from schemas.order_events import OrderInitialized
+from schemas.order_events import OrderCanceled, OrderInitialized
 from streams.memory_log import MemoryLog
 from tests.unit.test_web_older import Stored
 from tests.unit.web_run import START_NS, Run, filled, problem, snapshot, submit, submitted
@@ -132,3 +133,36 @@ def test_stored_order_says_whether_it_reduces_only_or_posts_only() -> None:
         found = client.get("/api/orders/old").json()
 
     assert (found["is_post_only"], found["is_reduce_only"]) == (True, True)
+
+
+def ended(order: SubmitOrder, reason: str) -> OrderCanceled:
+    """Return the event that the venue took an order out."""
+    return OrderCanceled(
+        f"end-{order.event_id}",
+        order.ts_event_ns + 1,
+        order.client_order_id,
+        order.event_id,
+        order.account_id,
+        order.strategy_id,
+        order.client_order_id,
+        order.instrument_id,
+        OrderStatus.CANCELED,
+        reason,
+    )
+
+
+@pytest.mark.parametrize("reason", ["IOC", "FOK", "REDUCE_ONLY", "REQUESTED", "SPLIT"])
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_canceled_order_says_why(reason: str, is_stored: bool) -> None:
+    order = submit("old")
+    records: list[tuple[str, Header]] = [
+        (t.ACCOUNT_INPUTS, order),
+        (t.ORDER_EVENTS, submitted(order)),
+        (t.ORDER_EVENTS, ended(order, reason)),
+    ]
+    run = forgetful_run([] if is_stored else records)
+    run.context.history = Stored(records) if is_stored else None
+    with run.client() as client:
+        found = client.get("/api/orders/old").json()
+
+    assert (found["status"], found["code"], found["detail"]) == ("CANCELED", reason, "")

@@ -11,7 +11,8 @@ import msgspec
 class Order(msgspec.Struct):
     """One order as it stands; ``code`` and ``detail`` say why it was denied, rejected, canceled.
 
-    What no record has told of it yet is null.
+    The code of a canceled order is the venue's reason, such as IOC, REDUCE_ONLY or REQUESTED. What
+    no record has told of it yet is null.
     """
 
     client_order_id: str

@@ -28,6 +28,7 @@ from tests.unit.web_run import (
     mark,
     position,
     problem,
+    snapshot,
 )
 from tests.unit.web_runs import FakeRuns
 
@@ -64,6 +65,16 @@ def test_account_balances_and_exposure_agree(client: TestClient) -> None:
     assert Decimal(exposure["instruments"][0]["value"]) == Decimal("990.6")
     assert float(exposure["leverage"]) == pytest.approx(990.6 / 9998.25)
     assert Decimal(exposure["gross_exposure"]) == Decimal("990.6")
+
+
+def test_leverage_of_an_account_that_holds_nothing_is_0() -> None:
+    run = Run()
+    run.log.append([(t.PORTFOLIO_ACCOUNTS, snapshot())])
+    with run.client() as client:
+        exposure = exact(client.get("/api/portfolio/exposure"))
+
+    assert Decimal(exposure["equity"]) > 0
+    assert Decimal(exposure["leverage"]) == 0
 
 
 @pytest.mark.parametrize("name", ["account", "balances", "exposure", "history"])

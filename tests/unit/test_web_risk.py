@@ -244,16 +244,19 @@ def test_flatten_names_the_orders_that_may_trade_after_it(client: TestClient) ->
     client.delete("/api/orders/o-2")
     second = client.post("/api/risk/kill", json=request).json()
 
-    words = "other orders stay and may trade after it, cancel_all ends them"
-    assert first["warning"] == f"2 {words}: o-2, o-3"
-    assert second["warning"] == f"1 {words}: o-3"
+    assert first["warning"] == (
+        "2 other orders stay and may trade after it, cancel_all ends them: o-2, o-3"
+    )
+    assert second["warning"] == (
+        "1 other order stays and may trade after it, cancel_all ends it: o-3"
+    )
 
 
 def test_flatten_whose_orders_wait_for_a_person_says_so(client: TestClient) -> None:
     response = client.post("/api/risk/kill", json={"action": "flatten", "reason": "ask"})
     (waiting,) = client.get("/api/approvals").json()["approvals"]
 
-    assert "1 of its orders wait for approval" in response.json()["warning"]
+    assert "1 of its orders waits for approval" in response.json()["warning"]
     order = waiting["order"]
     assert (order["client_order_id"], order["side"], order["quantity"]) == ("f-1", "SELL", 10)
 
@@ -264,7 +267,7 @@ def test_flatten_that_is_denied_says_so_and_lists_its_order_whole(client: TestCl
 
     assert response.status_code == 202
     assert response.json()["warning"] == (
-        "1 of its orders denied, these positions stand: "
+        "1 of its orders denied, this position stands: "
         "momentum/SPY.ARCX: BREAKER_HALTED no new orders; "
         "2 other orders stay and may trade after it, cancel_all ends them: o-2, o-3"
     )

@@ -139,7 +139,7 @@ class Exposure(msgspec.Struct):
     """How much an account has at risk, by instrument and as a whole.
 
     Totals are in ``base_currency``, each instrument net over strategies; leverage is gross
-    exposure over equity.
+    exposure over equity, null without equity above 0.
     """
 
     account_id: str

@@ -102,10 +102,12 @@ def held_up(context: Context, command: Kill) -> str:
             denied.append(f"{row.strategy_id}/{row.instrument_id}: {row.code} {row.detail}")
     found = []
     if waiting:
-        found.append(f"{waiting} of its orders wait for approval (GET /api/approvals)")
+        verb = "waits" if waiting == 1 else "wait"
+        found.append(f"{waiting} of its orders {verb} for approval (GET /api/approvals)")
     if denied:
+        stands = "this position stands" if len(denied) == 1 else "these positions stand"
         told = _listed(denied, "; ")
-        found.append(f"{len(denied)} of its orders denied, these positions stand: {told}")
+        found.append(f"{len(denied)} of its orders denied, {stands}: {told}")
     if command.action is KillAction.FLATTEN:
         others = [
             row.client_order_id
@@ -113,8 +115,10 @@ def held_up(context: Context, command: Kill) -> str:
             if row.cause_id != command.event_id and row.status is not OrderStatus.PENDING_CANCEL
         ]
         if others:
+            one = len(others) == 1
+            stay, them = ("order stays", "it") if one else ("orders stay", "them")
             found.append(
-                f"{len(others)} other orders stay and may trade after it, cancel_all ends them:"
+                f"{len(others)} other {stay} and may trade after it, cancel_all ends {them}:"
                 f" {_listed(others, ', ')}"
             )
     return "; ".join(found)

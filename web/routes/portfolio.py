@@ -127,7 +127,9 @@ async def get_exposure(context: Context, call: Call[AccountQuery, None]) -> answ
         row.quantity += p.quantity
         if p.market_value is not None:
             row.value = (row.value or ZERO) + p.market_value
-    leverage = float(a.gross_exposure / a.equity) if a.gross_exposure and a.equity else None
+    leverage = None
+    if a.gross_exposure is not None and a.equity is not None and a.equity > 0:
+        leverage = float(a.gross_exposure / a.equity)
     return answers.Exposure(
         a.account_id,
         a.base_currency,

@@ -40,6 +40,9 @@ OpenAPI 3.1 document. The examples need nothing but curl; put the address of the
   exactly one: several are 422 `symbol_ambiguous` with the list `candidates`, none is 422
   `symbol_unknown` (404 in a path). This holds for filters of lists too, except for
   `/api/instruments`, which lists all of a symbol.
+- **An account** that a list or the limits are asked for must be one of the run's (of the key's,
+  where that is bound to accounts): any other is 422 `account_unknown` with the list `candidates`,
+  as it is in a write. Where the figures of one account are asked for, it is 404.
 - **Other runs, other instants.** Routes marked *run* take `run_id` (a recorded run, or the task
   of a backtest) and `as_of`: a time, or an offset written `orders.events.v1:41`
   (in partition 2 `orders.events.v1/2:41`). The answer is

@@ -241,6 +241,11 @@ class Context:
         return scene
 
     @property
+    def accounts(self) -> Accounts | None:
+        """The accounts that the caller's key is bound to; None for a key of all."""
+        return self._accounts
+
+    @property
     def is_bound(self) -> bool:
         """Whether the caller's key is bound to accounts."""
         return self._accounts is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,10 +16,30 @@ from schemas.enums import CorporateActionKind
 from schemas.envelope import Header
 from schemas.instruments import CorporateAction, ExchangeRate
 from schemas.portfolio import EquityMark, PositionChanged
-from tests.unit.web_run import START_NS, Run, exact, instrument, mark, position, snapshot, trade
+from tests.unit.web_gate import Gate, bearer
+from tests.unit.web_run import (
+    START_NS,
+    Run,
+    exact,
+    instrument,
+    mark,
+    position,
+    problem,
+    snapshot,
+    submit,
+    trade,
+)
+from tests.unit.web_runs import FakeRuns
 
 Records = Sequence[tuple[str, Header]]
 MINUTE_NS = 60 * 10**9
+
+
+def manifest_of(account_id: str) -> tuple[str, Header]:
+    """Return the manifest of a run with an account of that name."""
+    accounts = {"accounts": [{"account_id": account_id, "cash": "1"}]}
+    config: dict[str, object] = {"accounts": accounts}
+    return t.SYSTEM_RUNS, RunManifest(ts_event_ns=START_NS, run_id="run-1", config=config)
 
 
 def manifest(*, cash: str = "10000", capital: str | None = None) -> tuple[str, Header]:
@@ -76,6 +97,60 @@ def busy() -> list[tuple[str, Header]]:
         held("0", "0", "31.40", instrument_id="IBM.XNYS", ts_event_ns=START_NS + 120),
         (t.MARKET_EVENTS, trade(166.1, at=MINUTE_NS)),
     ]
+
+
+@pytest.mark.parametrize("query", ["", "?strategy_id=manual", "?account_id=paper"])
+def test_net_quantity_is_that_of_the_account_whichever_positions_are_asked_for(query: str) -> None:
+    answer = answered(busy(), f"/api/positions/SPY{query}")
+
+    assert answer["net_quantity"] == {"paper": "5"}
+    assert len(answer["positions"]) == (1 if "strategy" in query else 2)
+
+
+LISTS = (
+    "/api/orders",
+    "/api/positions",
+    "/api/portfolio/pnl",
+    "/api/fills",
+    "/api/trades",
+    "/api/risk/decisions",
+    "/api/risk/limits",
+)
+
+
+@pytest.mark.parametrize("path", LISTS)
+@pytest.mark.parametrize("run_id", ["", "old"])
+def test_list_of_an_account_that_the_run_does_not_have_is_refused(path: str, run_id: str) -> None:
+    run = Run(runs=FakeRuns(old=busy()))
+    run.log.append([manifest_of("desk")] if run_id else busy())
+    with run.client() as client:
+        refused = problem(client.get(f"{path}?account_id=nope&run_id={run_id}"), 422)
+        assert client.get(f"{path}?account_id=paper&run_id={run_id}").status_code == 200
+        assert client.get(f"{path}?account_id=&run_id={run_id}").status_code == 200
+
+    assert (refused["code"], refused["candidates"]) == ("account_unknown", ["paper"])
+    assert refused["errors"][0]["value"] == "nope"
+
+
+def test_account_passes_where_a_run_tells_of_none_or_an_order_names_it() -> None:
+    known = Run()
+    known.log.append([*busy(), (t.ACCOUNT_INPUTS, submit("o-1", account_id="refused"))])
+    with Run().client() as silent, known.client() as client:
+        assert silent.get("/api/orders?account_id=any").json()["count"] == 0
+        assert client.get("/api/orders?account_id=refused").json()["count"] == 1
+
+
+@pytest.mark.parametrize("path", LISTS[:-1])
+def test_key_of_an_account_is_told_of_no_other(path: str, tmp_path: Path) -> None:
+    gate = Gate(tmp_path)
+    headers = bearer(gate.key("read", accounts=("desk",)))
+    run = Run(gate=gate.keeper)
+    run.log.append(busy())
+    with run.client() as client:
+        assert client.get(f"{path}?account_id=desk", headers=headers).status_code == 200
+        refused = problem(client.get(f"{path}?account_id=paper", headers=headers), 422)
+
+    assert refused["candidates"] == ["desk"]
 
 
 @pytest.mark.parametrize("name", ["realized_pnl", "unrealized_pnl", "fees"])

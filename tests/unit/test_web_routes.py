@@ -333,7 +333,6 @@ def test_orders_are_listed_newest_first_and_paged(client: TestClient) -> None:
         ("strategy_id=manual", ["o-3"]),
         ("symbol=SPY", ["o-3", "o-2", "o-1"]),
         ("symbol=IBM", []),
-        ("account_id=other", []),
     ],
 )
 def test_orders_are_filtered(client: TestClient, query: str, ids: list[str]) -> None:

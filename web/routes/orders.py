@@ -20,6 +20,7 @@ from web.routes import past_orders
 from web.routes.older import asked
 from web.routes.order_entry import OrderQuery
 from web.routes.resolving import instruments_of, is_among
+from web.routes.scope_names import check_filter
 from web.routes.sending import order_answer
 from web.scopes import READ
 from web.times import format_time
@@ -56,6 +57,7 @@ class ClientIdQuery(msgspec.Struct, forbid_unknown_fields=True):
 async def list_orders(context: Context, call: Call[OrdersQuery, None]) -> answers.OrderPage:
     """List orders, the newest first."""
     query = call.query
+    check_filter(context, query.account_id)
     filters = _filters(context.views, query)
     found = await past_orders.page_of(
         context,

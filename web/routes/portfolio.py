@@ -20,6 +20,7 @@ from web.problems import FieldError, invalid
 from web.route_table import Call, NoQuery, Route
 from web.routes.pages import instant
 from web.routes.resolving import known_account
+from web.routes.scope_names import check_filter
 from web.routes.stored_results import Days, end_of, equity_before, stored_gains
 from web.routes.valuing import account_answer, initial_cash, position_answer, share_base
 from web.scopes import READ
@@ -281,6 +282,7 @@ async def get_pnl(context: Context, call: Call[PnlQuery, None]) -> answers.PnlAn
     have heard of every change.
     """
     query, views = call.query, context.views
+    check_filter(context, query.account_id)
     groups: dict[tuple[str, str], answers.PnlGroup] = {}
 
     def group(key: str, currency: str) -> answers.PnlGroup:

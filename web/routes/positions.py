@@ -18,6 +18,7 @@ from web.problems import FieldError, invalid, not_found
 from web.route_table import Call, Reply, Route
 from web.routes.order_entry import EntryQuery, Name, patience
 from web.routes.resolving import instruments_of, is_among, known_instrument
+from web.routes.scope_names import check_filter
 from web.routes.sending import submit
 from web.routes.valuing import position_answer
 from web.scopes import READ, TRADE
@@ -59,6 +60,7 @@ class CloseQuery(EntryQuery, forbid_unknown_fields=True):
 async def list_positions(context: Context, call: Call[PositionsQuery, None]) -> answers.Positions:
     """List positions by account, strategy and instrument."""
     views, query = context.views, call.query
+    check_filter(context, query.account_id)
     chosen = instruments_of(views, query.symbol)
     found = [
         position_answer(views, p)
@@ -72,12 +74,14 @@ async def list_positions(context: Context, call: Call[PositionsQuery, None]) -> 
 
 
 async def get_position(context: Context, call: Call[PositionQuery, None]) -> answers.PositionDetail:
-    """Return all positions in one instrument, and their net quantity by account."""
+    """Return the positions in one instrument, and each account's net quantity of it.
+
+    The net quantity is over all strategies of the account, whichever positions are asked for.
+    """
     instrument_id, found = _positions(context, call.path["symbol"], call.query)
-    net: dict[str, Decimal] = {}
-    for p in found:
-        net[p.account_id] = net.get(p.account_id, ZERO) + p.quantity
     views = context.views
+    accounts = dict.fromkeys(p.account_id for p in found)
+    net = {name: views.portfolio.net_of(name)[instrument_id] for name in accounts}
     return answers.PositionDetail(
         instrument_id,
         views.market.symbol_of(instrument_id),

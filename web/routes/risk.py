@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from decimal import Decimal
 from itertools import islice
 from typing import Annotated
 
@@ -28,11 +26,13 @@ from web.routes.risk_answers import (
     breaker_answer,
     change_answer,
     changed_answer,
+    check_bounds,
     decision_answer,
     limits_answer,
     scope_of,
     state_of,
 )
+from web.routes.scope_names import check_filter
 from web.routes.stored_risk import check_limits, last_decisions
 from web.scopes import BREAKER_RESET, BREAKER_TRIP, READ, RISK_WRITE
 from web.times import format_time
@@ -41,8 +41,6 @@ from web.waiting import item_within, within
 Reason = Annotated[str, Meta(min_length=1, max_length=500)]
 ScopeId = Annotated[str, Meta(max_length=100)]
 Operator = Annotated[str, Meta(max_length=100)]
-
-NOT_NEGATIVE = "must be a number from 0"
 
 
 class RiskQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -142,6 +140,8 @@ async def get_limits(context: Context, call: Call[LimitsQuery, None]) -> answers
     """
     await check_limits(context)
     query = call.query
+    if (Scope.ACCOUNT, query.account_id) not in context.views.risk.limits:
+        check_filter(context, query.account_id)
     account_id = query.account_id or context.settings.default_account_id
     instrument_id = resolve_symbol(context.views, query.symbol) if query.symbol else ""
     rules = []
@@ -174,7 +174,7 @@ async def put_limits(
     """
     context.check_is_present()
     request = call.body
-    _check_limits(request.limits)
+    check_bounds(request.limits)
     scope_id = scope_of(context, request.scope, request.scope_id, request.reason)
     before = context.views.risk.limits.get((request.scope, scope_id))
     event_id = f"web:{context.ids()}"
@@ -197,30 +197,12 @@ async def put_limits(
     return Reply(202, applied_limits(context, command, before), {"Location": "/api/risk/limits"})
 
 
-def _check_limits(limits: LimitSet) -> None:
-    errors = []
-    for name in limits.__struct_fields__:
-        bound = getattr(limits, name)
-        if isinstance(bound, (Decimal, float)) and not (math.isfinite(bound) and bound >= 0):
-            field = FieldError(f"/limits/{name}", NOT_NEGATIVE, "or leave it out", str(bound)[:40])
-            errors.append(field)
-        elif isinstance(bound, int) and bound < 0:
-            errors.append(FieldError(f"/limits/{name}", NOT_NEGATIVE, "or leave it out", bound))
-    fall = limits.max_drawdown
-    if fall is not None and fall.is_finite() and fall > 1:
-        remedy = "give a fraction: 0.2 is 20 %"
-        errors.append(
-            FieldError("/limits/max_drawdown", "is more than all", remedy, str(fall)[:40])
-        )
-    if errors:
-        raise invalid(errors)
-
-
 async def list_decisions(
     context: Context, call: Call[DecisionsQuery, None]
 ) -> answers.DecisionPage:
     """List the decisions of the risk gate, the newest first."""
     views, query = context.views, call.query
+    check_filter(context, query.account_id)
     chosen = instruments_of(views, query.symbol)
     filters = Filters(
         query.account_id or "",

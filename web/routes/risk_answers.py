@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from decimal import Decimal
+
 import msgspec
 
 from schemas.enums import BreakerState, Scope
@@ -13,6 +16,8 @@ from web.routes.resolving import resolve_symbol
 from web.routes.scope_names import check_account, doubt
 from web.times import format_time
 from web.views.risk import Risk
+
+_NOT_NEGATIVE = "must be a number from 0"
 
 
 def breaker_answer(risk: Risk) -> answers.CircuitBreaker:
@@ -96,6 +101,26 @@ def _tripped(risk: Risk) -> str:
         f"limits reset no breaker, and these stay tripped: {', '.join(found)};"
         " POST /api/risk/breaker/reset resets one"
     )
+
+
+def check_bounds(limits: LimitSet) -> None:
+    """Raise ProblemError (422) for bounds that are no bounds."""
+    errors = []
+    for name in limits.__struct_fields__:
+        bound = getattr(limits, name)
+        if isinstance(bound, (Decimal, float)) and not (math.isfinite(bound) and bound >= 0):
+            field = FieldError(f"/limits/{name}", _NOT_NEGATIVE, "or leave it out", str(bound)[:40])
+            errors.append(field)
+        elif isinstance(bound, int) and bound < 0:
+            errors.append(FieldError(f"/limits/{name}", _NOT_NEGATIVE, "or leave it out", bound))
+    fall = limits.max_drawdown
+    if fall is not None and fall.is_finite() and fall > 1:
+        remedy = "give a fraction: 0.2 is 20 %"
+        errors.append(
+            FieldError("/limits/max_drawdown", "is more than all", remedy, str(fall)[:40])
+        )
+    if errors:
+        raise invalid(errors)
 
 
 def decision_answer(d: RiskDecision) -> answers.Decision:

@@ -23,11 +23,33 @@ def check_account(context: Context, account_id: str, pointer: str) -> None:
     A run that has told of no account yet lets every name pass: it must be possible to stop it. So
     does a key that is bound to accounts, whose commands are held to these.
     """
-    if context.is_bound:
+    if not context.is_bound:
+        _check_is_among(_known_accounts(context), account_id, pointer)
+
+
+def check_filter(context: Context, account_id: str | None) -> None:
+    """Raise ProblemError (422), with the candidates, for a list of an account that a run has not.
+
+    An empty list would say that nothing has happened in an account of that name. Where no account
+    of the run is known every name passes, and so does one that an order of the run names. A key
+    that is bound to accounts knows of these alone.
+    """
+    if not account_id:
         return
+    known = _known_accounts(context) if context.accounts is None else set(context.accounts)
+    if account_id in known:
+        return
+    if all(row.account_id != account_id for row in context.views.orders.newest_first()):
+        _check_is_among(known, account_id, "/account_id")
+
+
+def _known_accounts(context: Context) -> set[str]:
     views = context.views
     known = {account.account_id for account in configured(views.system.manifest).accounts.accounts}
-    known |= set(views.portfolio.account_ids())
+    return known | set(views.portfolio.account_ids())
+
+
+def _check_is_among(known: set[str], account_id: str, pointer: str) -> None:
     if not known or account_id in known:
         return
     names = sorted(known)[:_CANDIDATES_MAX]

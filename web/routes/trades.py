@@ -15,6 +15,7 @@ from web.context import Context
 from web.route_table import Call, Route
 from web.routes.older import records
 from web.routes.resolving import instruments_of, is_among
+from web.routes.scope_names import check_filter
 from web.scopes import READ
 from web.times import format_time
 from web.views.market import Market
@@ -58,6 +59,7 @@ async def _page(
 ) -> tuple[list[order_answers.Fill], str | None]:
     """Return a page of executions; those that memory let go of come from the database."""
     views = context.views
+    check_filter(context, query.account_id)
     chosen = instruments_of(views, query.symbol)
     filters = Filters(
         query.account_id or "",

@@ -55,6 +55,16 @@ def field_in(text: str, fields: Iterable[str]) -> str:
     return next((field for field in fields if f"({field}=" in text), "")
 
 
+def parts_of(text: str, field: str, value: object) -> tuple[str, str]:
+    """Return message and remedy of an error of which a record has carried nothing but the text.
+
+    They stand before and behind the field and its value; a text that does not name both is all
+    message.
+    """
+    message, named, remedy = text.partition(f" ({field}={value!r})")
+    return (message, remedy.removeprefix("; ")) if named else (text, "")
+
+
 class InputError(MillraceError):
     """Input from outside that cannot be used."""
 

@@ -17,6 +17,24 @@ def choices(kind: Any, steps: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(name for item in _at(kind, steps) for name in _names(item)))
 
 
+def bounds(kind: Any, steps: Sequence[str]) -> str:
+    """Return what number the field at ``steps`` of type ``kind`` may be, empty if it is none."""
+    found = [item for item in _at(kind, steps) if not isinstance(item, inspect.NoneType)]
+    item = found[0] if len(found) == 1 else None
+    if isinstance(item, inspect.DecimalType):
+        return "a number"
+    if not isinstance(item, (inspect.IntType, inspect.FloatType)):
+        return ""
+    ends = (("from", item.ge), ("above", item.gt), ("to", item.le), ("below", item.lt))
+    told = " ".join(f"{word} {_plain(end)}" for word, end in ends if end is not None)
+    what = "a whole number" if isinstance(item, inspect.IntType) else "a number"
+    return f"{what} {told}".strip()
+
+
+def _plain(end: float) -> str:
+    return str(int(end)) if end == int(end) else str(end)
+
+
 def instead_of(name: str, kind: Any, steps: Sequence[str]) -> str:
     """Return what to do about a field that what is at ``steps`` of type ``kind`` does not have."""
     known = [
@@ -44,7 +62,11 @@ def _at(kind: Any, steps: Sequence[str]) -> list[inspect.Type]:
 
 
 def _members(kind: inspect.Type) -> list[inspect.Type]:
-    return list(kind.types) if isinstance(kind, inspect.UnionType) else [kind]
+    if isinstance(kind, inspect.Metadata):
+        return _members(kind.type)
+    if isinstance(kind, inspect.UnionType):
+        return [member for inner in kind.types for member in _members(inner)]
+    return [kind]
 
 
 def _below(kind: inspect.Type, step: str) -> Iterator[inspect.Type]:

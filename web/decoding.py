@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.datastructures import QueryParams
 
-from web.choices import choices, instead_of
+from web.choices import bounds, choices, instead_of
 from web.problems import FieldError, ProblemError, invalid
 
 T = TypeVar("T")
@@ -133,13 +133,21 @@ def _field_error(message: str, document: Any, kind: Any, place: str) -> FieldErr
         return FieldError(pointer, "is not known here", instead_of(name, kind, steps))
     if "matching regex" in what:
         return FieldError(_pointer(steps), *_CHARACTERS, _value_at(document, steps))
-    names = choices(kind, steps)
     return FieldError(
         _pointer(steps),
         what[0].lower() + what[1:],
-        f"give one of {', '.join(names)}" if names else "see /openapi.json for what it may be",
+        _remedy(kind, steps),
         _value_at(document, steps),
     )
+
+
+def _remedy(kind: Any, steps: list[str]) -> str:
+    """Return what the value at ``steps`` may be, as far as that can be said in a line."""
+    if names := choices(kind, steps):
+        return f"give one of {', '.join(names)}"
+    if number := bounds(kind, steps):
+        return f"give {number}"
+    return "see /openapi.json for what it may be"
 
 
 def _pointer(steps: list[str]) -> str:

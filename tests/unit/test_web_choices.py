@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from decimal import Decimal
+from typing import Annotated, Literal
 
 import msgspec
 import pytest
+from msgspec import Meta
 from starlette.datastructures import QueryParams
 
 from schemas.enums import Side
@@ -53,6 +55,35 @@ def test_refusal_of_a_query_lists_the_names() -> None:
         decode_query(QueryParams("kind=c"), Body)
     (error,) = refusal.value.errors
     assert (error.pointer, error.value, error.remedy) == ("/kind", "c", "give one of a, b")
+
+
+class Page(msgspec.Struct):
+    """A query of numbers."""
+
+    limit: Annotated[int, Meta(ge=1, le=500)] = 50
+    after_s: Annotated[float, Meta(gt=0, lt=0.5)] | None = None
+    seed: Annotated[int, Meta(ge=0)] = 0
+    amount: Annotated[Decimal, Meta(extra_json_schema={"exclusiveMinimum": 0})] | None = None
+    either: int | bool = 0
+    name: str = ""
+
+
+@pytest.mark.parametrize(
+    ("query", "remedy"),
+    [
+        ("limit=1000", "give a whole number from 1 to 500"),
+        ("limit=many", "give a whole number from 1 to 500"),
+        ("after_s=1", "give a number above 0 below 0.5"),
+        ("seed=-1", "give a whole number from 0"),
+        ("amount=much", "give a number"),
+        ("either=x", "see /openapi.json for what it may be"),
+    ],
+)
+def test_refusal_of_a_number_names_its_bounds(query: str, remedy: str) -> None:
+    with pytest.raises(ProblemError) as refusal:
+        decode_query(QueryParams(query), Page)
+    (error,) = refusal.value.errors
+    assert error.remedy == remedy
 
 
 class Closed(msgspec.Struct, forbid_unknown_fields=True):

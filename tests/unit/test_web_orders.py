@@ -194,7 +194,7 @@ def test_replace_that_the_gate_denies_is_refused_with_its_code(client: TestClien
     content = problem(client.patch("/api/orders/o-2", json={"quantity": 2000}), 422)
 
     assert content["code"] == "max_position"
-    assert "2000 against 1000" in content["detail"]
+    assert "2000 against 1000 (global)" in content["detail"]
     # The order stands as before, and nothing is wrong with it.
     order = client.get("/api/orders/o-2").json()
     assert (order["code"], order["detail"]) == ("", "")

@@ -80,7 +80,9 @@ def test_parameter_that_the_strategy_does_not_take_is_refused(client: TestClient
         "parameters_refused",
         "/parameters/fast",
     )
-    assert "at least 1" in content["detail"]
+    (error,) = content["errors"]
+    assert (error["detail"], error["value"]) == ("cannot be used", 0)
+    assert error["remedy"] == "give a value of at least 1; the strategy goes on as it was"
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,7 @@ def decision_on(record: Any, code: str = "") -> RiskDecision:
         code,
         "2000" if code else "",
         "1000" if code else "",
+        "global" if code else "",
     )
 
 

@@ -206,6 +206,8 @@ async def replace_order(
         return late(order.account_id, order.client_order_id)
     if isinstance(decision, RiskDecision) and not decision.is_approved:
         words = f"{decision.measured} against {decision.limit}"
+        if decision.scope:
+            words += f" ({decision.scope})"
         if decision.detail:
             words += f"; {decision.detail}"
         remedy = f"{_REMEDIES.get(decision.code, 'ask for less')}; the order stands"

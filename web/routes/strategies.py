@@ -13,7 +13,7 @@ from agents.domain.metrics import EquityFold, Metrics, TradeFold, compute
 from schemas.columns import EquityColumns, Ints
 from schemas.control import StrategyCommand, StrategySignal, StrategyStateChanged
 from schemas.enums import StrategyAction
-from schemas.errors import field_in
+from schemas.errors import field_in, parts_of
 from schemas.portfolio import EquityMark
 from schemas.topics import STRATEGY_INPUTS, STRATEGY_STATES
 from schemas.values import tidy
@@ -85,11 +85,20 @@ async def patch_parameters(
         context, name, StrategyAction.SET_PARAMETERS, call.operator, body.reason, body.parameters
     )
     if state is not None and state.detail != body.reason:
-        named = field_in(state.detail, body.parameters)
-        pointer = f"/parameters/{named}" if named else "/parameters"
-        error = FieldError(pointer, state.detail, "the strategy goes on as it was")
-        raise invalid([error], code="parameters_refused")
+        raise invalid([_refused(state.detail, body.parameters)], code="parameters_refused")
     return _told(context, name, state)
+
+
+def _refused(detail: str, parameters: dict[str, bool | int | float | str]) -> FieldError:
+    """Return what a strategy says to parameters that it does not take."""
+    stands = "the strategy goes on as it was"
+    name = field_in(detail, parameters)
+    if not name:
+        return FieldError("/parameters", detail, stands)
+    value = parameters[name]
+    message, remedy = parts_of(detail, name, value)
+    remedy = f"{remedy}; {stands}" if remedy else stands
+    return FieldError(f"/parameters/{name}", message, remedy, value)
 
 
 async def start_strategy(

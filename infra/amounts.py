@@ -17,6 +17,9 @@ from schemas.errors import ConfigError
 LARGEST = 10**15
 """Largest number of a setting; money beyond it would lose cents in float64 columns."""
 
+PLACES_MAX = 38
+"""Most decimal places of a setting; a float has no more unless it is next to nothing."""
+
 _MAY_BE_NEGATIVE = frozenset({"seed", "maker_basis_points", "taker_basis_points"})
 
 
@@ -41,10 +44,23 @@ def check_number(
 ) -> None:
     """Check one number; raises ConfigError that says which are allowed."""
     lowest = -LARGEST if can_be_negative else 0
-    if not (math.isfinite(value) and lowest <= value <= LARGEST):
+    if isinstance(value, Decimal):
+        is_finite = value.is_finite()
+    else:
+        is_finite = isinstance(value, int) or math.isfinite(value)
+    if not (is_finite and lowest <= value <= LARGEST):
         raise ConfigError(
             "a number cannot be used",
             field=field,
             value=str(value),
             remedy=f"give one from {lowest:,} to {LARGEST:,}",
+        )
+    exponent = value.as_tuple().exponent if isinstance(value, Decimal) else 0
+    if isinstance(exponent, int) and exponent < -PLACES_MAX:
+        # Written out, 1E-999999999 would fill the memory.
+        raise ConfigError(
+            "a number has too many decimal places",
+            field=field,
+            value=str(value),
+            remedy=f"give at most {PLACES_MAX}",
         )

@@ -14,11 +14,13 @@ from typing import Any
 from agents.runners.engine import Engine
 from agents.strategy.builtin import BUILTIN
 from infra.backtests import BacktestSpec, failure_code, prepare
+from infra.plugins import OR_A_FILE
+from infra.settings import Settings, parse_venue
 from infra.strategies import check_strategy
 from infra.times import format_time
 from schemas.control import BacktestRequest, ParityRequest, ParityResult
 from schemas.enums import RunStatus
-from schemas.errors import InputError, NotFoundError
+from schemas.errors import ConfigError, InputError, NotFoundError
 from schemas.identifiers import derived_id
 from streams.datasets import BUNDLED
 from streams.datasets.store import INDEX_NAME
@@ -45,7 +47,12 @@ def refused(request: BacktestRequest, folder: Path) -> Failure | None:
     try:
         check_strategy(request.strategy_name)
     except NotFoundError as error:
+        error.remedy = error.remedy.removesuffix(OR_A_FILE)
         return Failure(RunStatus.FAILED, "not_found", str(error))
+    try:
+        parse_venue(request.venue)
+    except ConfigError as error:
+        return Failure(RunStatus.FAILED, "bad_request", str(error))
     return None
 
 
@@ -73,6 +80,7 @@ def unfit(request: BacktestRequest) -> Failure | None:
         end_ns=request.end_ns,
         cash=cash,
         seed=request.seed,
+        settings=Settings(venue=parse_venue(request.venue)),
     )
     try:
         _, setup, _ = prepare(spec)
@@ -117,6 +125,8 @@ def arguments_of(request: BacktestRequest) -> list[str]:
         out.append(f"--from={format_time(request.start_ns)}")
     if request.end_ns is not None:
         out.append(f"--to={format_time(request.end_ns)}")
+    if request.venue:
+        out.append(f"--venue={json.dumps(request.venue)}")
     out += [f"--param={name}={value}" for name, value in request.parameters.items()]
     return out
 

@@ -29,7 +29,7 @@ from infra.cli_worker import add_worker_commands
 from infra.display import Bar, Lines, progress_bar
 from infra.identity import VERSION
 from infra.schema_export import export_schemas
-from infra.settings import EXAMPLE, Settings, data_folder, load_settings
+from infra.settings import EXAMPLE, Settings, data_folder, load_settings, with_venue
 from infra.strategies import known_strategies
 from infra.tables import show_backtest
 from infra.times import NS, parse_time
@@ -174,6 +174,7 @@ def backtest(
     offsets: str = "",
     bootstrap: str | None = None,
     config: Path | None = None,
+    venue: str = "",
     out: Path | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
     progress: Annotated[bool, Parameter(negative="")] = False,
@@ -214,6 +215,8 @@ def backtest(
         address of the cluster; wins over the settings and MILLRACE_KAFKA_BOOTSTRAP
     config
         settings file for venue, limits and market
+    venue
+        the table [venue] as JSON, {"fee": {"type": "per_share", "rate": 0.005}}; wins over --config
     out
         folder for report, manifest, metrics, equity, orders, fills and trades; those of an older
         run in it give way
@@ -235,7 +238,7 @@ def backtest(
         cash=_decimal(cash, "cash"),
         seed=seed,
         batch=batch,
-        settings=_settings(config),
+        settings=with_venue(_settings(config), venue),
     )
     started = time.perf_counter()
     with ExitStack() as stack:

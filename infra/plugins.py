@@ -15,6 +15,9 @@ from schemas.identifiers import content_hash
 
 Base = TypeVar("Base")
 
+OR_A_FILE = ", or path/to/file.py:Class"
+"""End of a remedy that names what there is; left out where no file may be given."""
+
 
 class Plugins(Generic[Base]):
     """Classes derived from ``base``: built-in ones, those of entry points, those of files.
@@ -77,7 +80,7 @@ class Plugins(Generic[Base]):
             f"{self._noun} {name} not found",
             field=self._field,
             value=name,
-            remedy=f"choose one of {names}, or path/to/file.py:Class",
+            remedy=f"choose one of {names}{OR_A_FILE}",
         )
 
     def _loaded(self, entry: EntryPoint) -> type[Base]:

@@ -18,7 +18,7 @@ import msgspec
 
 from agents.runners.live_feed import LATENESS_S
 from agents.strategy.parameters import ParameterValue
-from agents.venue.config import Fee, Latency, NoFee, NoSlippage, Slippage
+from agents.venue.config import Fee, Latency, NoFee, NoSlippage, Slippage, VenueConfig
 from infra.amounts import check_numbers
 from infra.database.settings import DatabaseSettings
 from infra.kafka.settings import KafkaSettings
@@ -197,6 +197,45 @@ def parse_settings(raw: dict[str, Any], origin: str) -> Settings:
         ) from error
     check_numbers(settings)
     return settings
+
+
+def parse_venue(table: dict[str, Any]) -> VenueSettings:
+    """Return the venue's settings from the table of a request, the defaults for an empty one.
+
+    Raises ConfigError that names the setting as ``venue.fee.rate``.
+    """
+    _check_keys({"venue": table}, Settings, "the request", "")
+    try:
+        venue = msgspec.convert(table, VenueSettings, strict=False)
+    except msgspec.ValidationError as error:
+        what, _, path = str(error).partition(" - at `$")
+        raise ConfigError(
+            f"a setting of the venue cannot be used: {what}",
+            field=f"venue{path.rstrip('`')}",
+            value=None,
+            remedy="docs/venue.md names the models and their settings",
+        ) from error
+    check_numbers(venue, "venue.")
+    data = "trade" if venue.execution_data == "auto" else venue.execution_data
+    # Its own checks are those that would end the run.
+    VenueConfig(execution_data=data, limit_fill=venue.limit_fill, participation=venue.participation)
+    return venue
+
+
+def with_venue(settings: Settings, text: str) -> Settings:
+    """Return settings with the venue that a JSON object describes, the same for an empty text."""
+    if not text:
+        return settings
+    try:
+        table = msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise ConfigError(
+            f"the venue's settings are no JSON object: {error}",
+            field="venue",
+            value=text[:100],
+            remedy='write {"fee": {"type": "per_share", "rate": 0.005}}',
+        ) from error
+    return msgspec.structs.replace(settings, venue=parse_venue(table))
 
 
 def _check_keys(raw: dict[str, Any], cls: type[msgspec.Struct], origin: str, prefix: str) -> None:

@@ -49,8 +49,16 @@ class ConfigChanged(Incoming, gc=False, omit_defaults=True, tag="config_changed"
     reason: str = ""
 
 
+VenueTable = dict[str, bool | int | float | str | dict[str, bool | int | float | str]]
+"""Settings of the venue by name: a value, or the type and the settings of a model."""
+
+
 class BacktestRequest(Incoming, gc=False, omit_defaults=True, tag="backtest_request", kw_only=True):
-    """Ask for a backtest; empty ``data`` is the default data set."""
+    """Ask for a backtest; empty ``data`` is the default data set.
+
+    ``venue`` holds settings of the paper venue, as the table of that name in the settings does;
+    what it leaves out is the default, which costs nothing.
+    """
 
     task_id: str
     strategy_name: str
@@ -62,6 +70,7 @@ class BacktestRequest(Incoming, gc=False, omit_defaults=True, tag="backtest_requ
     parameters: dict[str, bool | int | float | str] = {}
     seed: int = 0
     operator: str = ""
+    venue: VenueTable = {}
 
 
 class BacktestCancel(Incoming, gc=False, omit_defaults=True, tag="backtest_cancel", kw_only=True):

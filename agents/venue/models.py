@@ -180,7 +180,8 @@ class Latency(msgspec.Struct, frozen=True):
 
 
 def _not_negative(field: str, value: int | Decimal) -> None:
-    if not value >= 0:
+    # What is no number at all compares with none.
+    if (isinstance(value, Decimal) and value.is_nan()) or value < 0:
         raise ConfigError(
             "a venue setting must not be negative",
             field=field,

@@ -27,6 +27,12 @@ NAN, INFINITE = float("nan"), float("inf")
         ({"venue": {"fee": {"type": "per_share", "rate": "-1"}}}, "venue.fee.rate"),
         ({"venue": {"latency": {"submit_ns": -1}}}, "venue.latency.submit_ns"),
         ({"venue": {"participation": "nan"}}, "venue.participation"),
+        ({"venue": {"participation": "sNaN"}}, "venue.participation"),
+        ({"venue": {"fee": {"type": "per_share", "rate": "nan"}}}, "venue.fee.rate"),
+        (
+            {"venue": {"fee": {"type": "basis_points", "basis_points": "1E-999999999"}}},
+            "venue.fee.basis_points",
+        ),
     ],
 )
 def test_number_that_cannot_be_used_is_refused_with_its_path(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from heapq import nlargest
 from typing import Annotated, Any
@@ -15,9 +16,10 @@ from schemas.control import (
     BacktestProgress,
     BacktestRequest,
     BacktestResult,
+    VenueTable,
 )
 from schemas.enums import RunStatus
-from schemas.errors import ConfigError, field_in
+from schemas.errors import ConfigError, field_in, parts_of
 from schemas.topics import BACKTEST_REQUESTS, BACKTEST_RESULTS
 from schemas.values import decimal_text
 from streams.cursors import read_cursor, write_cursor
@@ -45,6 +47,9 @@ _POINTERS = {
     "cash": "/initial_capital",
 }
 
+_SETTING = re.compile(r" \((venue[.a-z_]*)=")
+"""Where a failure names a setting of the venue."""
+
 _QUESTION = "backtests"
 """As the database calls it, so that one cursor holds for both."""
 
@@ -56,6 +61,8 @@ class RunRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     ``strategy_name`` is built in or of an entry point; ``data`` is a bundled set or a path within
     the data folder, without it the bundled daily bars; ``symbols`` chooses among its instruments.
+    ``venue`` has the fields of the table ``[venue]`` of the settings: ``fee``, ``slippage``,
+    ``latency``, ``participation``, ``limit_fill``, ``execution_data``.
     """
 
     strategy_name: Name
@@ -68,6 +75,7 @@ class RunRequest(msgspec.Struct, forbid_unknown_fields=True):
     parameters: dict[str, bool | int | float | str] = {}
     data: Annotated[str, Meta(max_length=500)] = ""
     seed: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    venue: VenueTable = {}
 
 
 class HistoryQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -89,7 +97,9 @@ async def run_backtest(
 ) -> answers.BacktestMetrics | Reply:
     """Run a backtest and wait for its metrics; 202 with Location if it takes too long.
 
-    409 if it is given up meanwhile, 503 if too many wait or what runs it is stopped.
+    Fees, slippage and latency are those of ``venue``: without it there are none. The settings and
+    limits of the running engine do not apply; the account is one of the kind ``REG_T``. 409 if it
+    is given up meanwhile, 503 if too many wait or what runs it is stopped.
     """
     request = _request(context, call.body, call.operator)
     with context.waiters.expect(BACKTEST_RESULTS, request.task_id) as answer:
@@ -111,9 +121,10 @@ async def start_backtest(
 ) -> answers.BacktestStarted:
     """Start a backtest; its end is announced on the WebSocket topic ``backtest.results.v1``.
 
-    What cannot be run is refused at once: 404 for a strategy that there is not, 422 for parameters
-    of a built-in one, symbols and dates; 503 while too many wait, of which no record is made. What
-    a strategy of your own, or a file, turns out not to be fit for is the result of the task.
+    It costs what ``venue`` says, as that of ``POST /api/backtest/run`` does. What cannot be run is
+    refused at once: 404 for a strategy that there is not, 422 for parameters of a built-in one,
+    symbols, dates and settings of the venue; 503 while too many wait, of which no record is made.
+    What a strategy of your own, or a file, turns out not to be fit for is the result of the task.
     """
     request = _request(context, call.body, call.operator)
     rows = context.views.backtests.rows
@@ -320,6 +331,7 @@ def _request(context: Context, body: RunRequest, operator: str) -> BacktestReque
         parameters=body.parameters,
         seed=body.seed,
         operator=operator,
+        venue=body.venue,
     )
 
 
@@ -330,11 +342,32 @@ def _failure(result: BacktestResult, request: RunRequest) -> ProblemError:
     if code == "not_found" and "not found" not in detail:
         detail = f"strategy {result.strategy_name} not found; {detail}"
     problem = failure(code, detail)
-    name = field_in(detail, [*request.parameters, *_POINTERS])
-    if name and problem.status in (404, 422):
-        pointer = f"/parameters/{name}" if name in request.parameters else _POINTERS[name]
-        problem.errors = [FieldError(pointer, detail)]
+    if problem.status in (404, 422):
+        problem.errors = _errors(result.detail, request)
     return problem
+
+
+def _errors(detail: str, request: RunRequest) -> list[FieldError]:
+    """Return which field of a request a failure names, and what to do about it."""
+    name = field_in(detail, [*request.parameters, *_POINTERS])
+    if name and name in request.parameters:
+        value: Any = request.parameters[name]
+        return [FieldError(f"/parameters/{name}", *parts_of(detail, name, value), value)]
+    if name:
+        value = request.strategy_name if name == "strategy" else None
+        return [FieldError(_POINTERS[name], *parts_of(detail, name, value), value)]
+    setting = _SETTING.search(detail)
+    if setting is None:
+        return []
+    value = request.venue
+    for step in setting[1].split(".")[1:]:
+        value = value.get(step) if isinstance(value, dict) else None
+    # An amount that is refused is told as a text.
+    message, remedy = parts_of(detail, setting[1], value)
+    if message == detail:
+        message, remedy = parts_of(detail, setting[1], str(value))
+    shown = None if isinstance(value, dict) else value
+    return [FieldError("/" + setting[1].replace(".", "/"), message, remedy, shown)]
 
 
 def _metrics(result: BacktestResult) -> answers.BacktestMetrics:

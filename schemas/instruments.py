@@ -47,6 +47,10 @@ class Instrument(Incoming, gc=False, omit_defaults=True, tag="instrument", kw_on
         return Grid(self.quantity_increment)
 
 
+OTHER_THING = "has another multiplier or currency, or lots that cannot hold what was held"
+"""Why a position cannot go on under a new symbol."""
+
+
 class CorporateAction(Incoming, gc=False, omit_defaults=True, tag="corporate_action", kw_only=True):
     """Announce what takes effect at ``ts_event_ns``, before that instant's data.
 
@@ -141,15 +145,23 @@ class Universe:
         return self._index_by_id.get(instrument_id)
 
     def new_id(self, action: CorporateAction) -> str | None:
-        """Return the id that an instrument has after a symbol change; None if nobody knows it.
+        """Return the id that an instrument has after a symbol change.
 
-        ``new_symbol`` names the instrument by its id, or by its symbol at the same venue.
+        ``new_symbol`` names the instrument by its id, or by its symbol at the same venue. None if
+        nobody knows it, or if it is another thing: of another multiplier or currency, or with lots
+        that cannot hold what was held in those of the old one.
         """
-        old = self.index(action.instrument_id)
-        venue = "" if old is None else self.instruments[old].venue
-        for name in (action.new_symbol, f"{action.new_symbol}.{venue}"):
-            if self.index(name) is not None:
-                return name
+        index = self.index(action.instrument_id)
+        if index is None:
+            return None
+        old = self.instruments[index]
+        for name in (action.new_symbol, f"{action.new_symbol}.{old.venue}"):
+            found = self.index(name)
+            if found is None:
+                continue
+            new = self.instruments[found]
+            is_same = (old.multiplier, old.currency) == (new.multiplier, new.currency)
+            return name if is_same and not old.quantity_increment % new.quantity_increment else None
         return None
 
     def source_index(self, source: str) -> int:

@@ -31,7 +31,13 @@ from schemas.enums import AutonomyMode, OrderStatus, Scope
 from schemas.envelope import Header
 from schemas.errors import ConfigError, RecordError
 from schemas.identifiers import derived_base, derived_id, timer_id
-from schemas.instruments import CorporateAction, ExchangeRate, Instrument, Universe
+from schemas.instruments import (
+    OTHER_THING,
+    CorporateAction,
+    ExchangeRate,
+    Instrument,
+    Universe,
+)
 from schemas.market_data import InstrumentStatus, ReferencePrice
 from schemas.order_events import (
     Fill,
@@ -305,7 +311,8 @@ class AccountStage:
         if action.kind == "SYMBOL_CHANGE":
             new_id = self.book.universe.new_id(action)
             if new_id is None:
-                self.dead_letter(action, f"instrument {action.new_symbol} is not known", out)
+                reason = f"instrument {action.new_symbol} is not known, or {OTHER_THING}"
+                self.dead_letter(action, reason, out)
                 return
             if new_id == action.instrument_id:
                 self.dead_letter(action, f"instrument {new_id} has that name already", out)

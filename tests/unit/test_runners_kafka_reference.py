@@ -11,7 +11,7 @@ from agents.pipeline import PIPELINE
 from agents.runners.kafka.incoming import take_records
 from agents.runners.kafka.parts.reference import ReferencePart
 from agents.runners.kafka.stages import stage_specs
-from agents.runners.kafka.usable import KnownInstruments
+from agents.runners.kafka.usable import KnownInstruments, home_of
 from agents.strategy.builtin import BUILTIN
 from schemas.codec import encode
 from schemas.enums import CorporateActionKind
@@ -93,6 +93,34 @@ def test_what_no_stage_could_use_is_a_dead_letter(record: Header, reason: str) -
     assert taken.records == []
     assert reason in taken.letters[0].reason
     assert len(known) == 1
+
+
+@pytest.mark.parametrize(
+    ("new_symbol", "partitions", "reason"),
+    [
+        ("BB.XXXX", 1, ""),
+        ("BB", 1, ""),
+        ("NO", 1, "new_symbol NO is not known"),
+        ("FF", 1, "another multiplier"),
+        ("BB.XXXX", 4, "AA.XXXX has its orders and positions in partition"),
+    ],
+)
+def test_change_of_a_symbol_that_nothing_could_follow_is_a_dead_letter(
+    new_symbol: str, partitions: int, reason: str
+) -> None:
+    known = universe(("AA", "BB"))
+    known.add(structs.replace(NEW, instrument_id="FF.XXXX", symbol="FF", multiplier=Decimal(50)))
+    home = home_of(MARKET_EVENTS, SPLIT, partitions)
+    assert partitions == 1 or home != home_of(
+        MARKET_EVENTS, structs.replace(SPLIT, instrument_id="BB.XXXX"), partitions
+    )
+    renaming = structs.replace(SPLIT, kind=CorporateActionKind.SYMBOL_CHANGE, new_symbol=new_symbol)
+
+    taken = take_records(MARKET_EVENTS, home or 0, [Item(5, renaming)], known, partitions)
+
+    assert len(taken.records) == (not reason)
+    assert all(reason in letter.reason for letter in taken.letters)
+    assert len(taken.letters) == bool(reason)
 
 
 def test_a_recording_knows_the_same_instruments() -> None:

@@ -132,7 +132,7 @@ def test_position_of_the_old_name_joins_that_of_the_new_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("quantity_increment", "price_increment"), [("0.1", "0.01"), ("1", "0.25"), ("10", "0.25")]
+    ("quantity_increment", "price_increment"), [("0.1", "0.01"), ("1", "0.25")]
 )
 def test_position_goes_on_where_the_new_grids_are_others_and_orders_do_not(
     quantity_increment: str, price_increment: str
@@ -153,13 +153,16 @@ def test_position_goes_on_where_the_new_grids_are_others_and_orders_do_not(
     assert [fill.quantity for fill in of(records, Fill)] == [100]
 
 
-def test_name_that_nobody_knows_ends_the_orders_and_leaves_the_position() -> None:
-    player = holding(twins())
+@pytest.mark.parametrize(("new_symbol", "lots"), [("ZZZ", "1"), (B, "10")])
+def test_name_that_cannot_hold_it_ends_the_orders_and_leaves_the_position(
+    new_symbol: str, lots: str
+) -> None:
+    player = holding(twins("0.01", lots))
     player.play([submit("rest", "SELL", "10", limit="11")])
 
     records = player.play(
         [
-            acted("SYMBOL_CHANGE", new_symbol="ZZZ"),
+            acted("SYMBOL_CHANGE", new_symbol=new_symbol),
             submit("exit", "SELL", "500", is_reduce_only=True),
             Trade(3, 1000, 9999),
         ]

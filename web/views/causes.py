@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
-from schemas.commands import SubmitOrder
+from schemas.commands import ApproveOrder, SubmitOrder
 from schemas.control import StrategySignal
 from schemas.order_events import (
     Fill,
@@ -20,6 +20,7 @@ from schemas.order_events import (
     OrderInitialized,
     OrderPartiallyFilled,
     OrderPendingApproval,
+    OrderPendingCancel,
     OrderSubmitted,
 )
 from schemas.risk import Kill
@@ -116,11 +117,14 @@ class Causes:
 
 
 _RANKS: dict[type[Any], int] = {
+    Kill: 1,
+    ApproveOrder: 1,
     SubmitOrder: 2,
     OrderInitialized: 2,
     OrderSubmitted: 5,
     OrderDenied: 5,
     OrderPendingApproval: 5,
+    OrderPendingCancel: 5,
     Fill: 9,
     OrderPartiallyFilled: 10,
     OrderFilled: 10,

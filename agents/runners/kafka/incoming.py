@@ -131,7 +131,7 @@ class _Taking:
         self._place = topic, partition, partitions
         self._source = _SOURCES.get(topic, "")
         self._name = f"{self._source}/{partition}"
-        self._known = KnownInstruments(universe) if universe is not None else None
+        self._known = KnownInstruments(universe, partitions) if universe is not None else None
         self.market: MarketData | None = None
         if self._known is not None and topic == MARKET_EVENTS:
             self.market = MarketData(self._known, partition, partitions)

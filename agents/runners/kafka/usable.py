@@ -14,9 +14,10 @@ import msgspec
 import numpy as np
 
 from agents.runners.kafka.parts.part import partition_of
+from schemas.enums import CorporateActionKind
 from schemas.envelope import Header, Record
 from schemas.errors import MillraceError
-from schemas.instruments import CorporateAction, Instrument, Universe
+from schemas.instruments import OTHER_THING, CorporateAction, Instrument, Universe
 from schemas.market_data import INTERVALS, Bar, Quote, ReferencePrice, Trade
 from schemas.topics import (
     ACCOUNT_INPUTS,
@@ -63,8 +64,9 @@ def home_of(topic: str, record: Header, partitions: int) -> int | None:
 class KnownInstruments:
     """Holds market data to the instruments of a session and to their grids."""
 
-    def __init__(self, universe: Universe) -> None:
+    def __init__(self, universe: Universe, partitions: int = 1) -> None:
         self._universe = universe
+        self._partitions = partitions
         self._largest: dict[str, tuple[float, float]] = {}
 
     def fault(self, topic: str, record: Any) -> str:
@@ -88,6 +90,8 @@ class KnownInstruments:
                 f"instrument {_short(instrument_id)} is not known; publish its definition on"
                 " reference.instruments.v1 first"
             )
+        if isinstance(record, CorporateAction) and record.kind is CorporateActionKind.SYMBOL_CHANGE:
+            return self._renaming(record)
         fields = _FIELDS.get(type(record))
         if fields is not None:
             for names, most in zip(fields, largest, strict=True):
@@ -98,6 +102,20 @@ class KnownInstruments:
                             f" of {_short(instrument_id)}; check the scale of prices and sizes"
                         )
         return ""
+
+    def _renaming(self, action: CorporateAction) -> str:
+        """Return why positions and orders cannot go on under a new symbol, or nothing."""
+        old, new = action.instrument_id, self._universe.new_id(action)
+        if new is None:
+            return f"new_symbol {_short(action.new_symbol)} is not known, or {OTHER_THING}"
+        home, target = (partition_of(name, self._partitions) for name in (old, new))
+        if home == target:
+            return ""
+        return (
+            f"{_short(old)} has its orders and positions in partition {home} and {_short(new)} in"
+            f" {target} of {self._partitions}, where they cannot follow; close them before the"
+            " change, and trade the new symbol"
+        )
 
     def _learn(self, instrument: Instrument) -> str:
         try:

@@ -163,6 +163,21 @@ def test_bars_come_from_the_database_where_there_is_one(run: Run, client: TestCl
     assert problem(client.get("/api/bars?symbol=SPY"), 503)["code"] == "history_unavailable"
 
 
+def test_bars_of_the_present_run_that_go_on_are_not_asked_for(run: Run, client: TestClient) -> None:
+    class Asked(StoredBars):
+        async def bars(self, window: Window, instrument_id: str, interval: str) -> BarSeries:
+            windows.append(window)
+            return await super().bars(window, instrument_id, interval)
+
+    windows: list[Window] = []
+    run.context.history = Asked()
+    client.get("/api/bars?symbol=SPY&interval=1h")
+    client.get("/api/bars?symbol=SPY&interval=1h&until=2013-10-07T00:00:00Z")
+
+    now_ns = run.log.now_ns()
+    assert [window.until_ns for window in windows] == [now_ns + 1, 1_381_104_000_000_000_001]
+
+
 class StoredYear(StoredBars):
     """The same for a recorded run that is stored up to an instant; empty without one."""
 

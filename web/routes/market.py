@@ -139,7 +139,10 @@ async def get_ticks(context: Context, call: Call[SeriesQuery, None]) -> answers.
 
 
 async def get_bars(context: Context, call: Call[BarsQuery, None]) -> answers.Bars:
-    """Return bars of one instrument as columns, for charts."""
+    """Return bars of one instrument as columns, for charts; of the present run closed ones alone.
+
+    Days of intervals that the run does not build are days of UTC.
+    """
     query = call.query
     instrument_id, window = _asked(context, query)
     symbol = context.views.market.symbol_of(instrument_id)
@@ -147,6 +150,11 @@ async def get_bars(context: Context, call: Call[BarsQuery, None]) -> answers.Bar
     bars = sorted(series.values(), key=lambda b: b.ts_event_ns) if series is not None else []
     history, is_whole = await _source(context, window, instrument_id, query.interval, bars)
     if history is not None:
+        if not context.place:
+            # A bar of wider intervals ends behind its last minute: in the present run it goes on.
+            behind_ns = context.log.now_ns() + 1
+            until_ns = behind_ns if window.until_ns is None else min(window.until_ns, behind_ns)
+            window = window._replace(until_ns=until_ns)
         s = await stored(history.bars(window, instrument_id, query.interval))
         times = s.ts[::-1].tolist()
         return answers.Bars(

@@ -24,8 +24,9 @@ from streams.datasets.store import disk_error
 Mask = npt.NDArray[np.bool_]
 _BLOCK_BYTES = 4 << 20
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
-_INTEGER = r"^[+-]?\d{1,19}$"
-_SHORT_INTEGER = r"^[+-]?\d{1,18}$"
+# Without a plus sign: Arrow reads one before a float, but not before an integer.
+_INTEGER = r"^-?\d{1,19}$"
+_SHORT_INTEGER = r"^-?\d{1,18}$"
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,6 +163,19 @@ def test_impossible_instants_cost_their_row_only(tmp_path: Path) -> None:
     assert rejects[0].startswith("t.csv,3,unreadable timestamp")
 
 
+def test_integers_with_a_plus_sign_cost_their_row_only(tmp_path: Path) -> None:
+    header = HEADER.replace("\n", ",source,seq\n")
+    quality, rejects = ingested(
+        tmp_path,
+        header + "1381152600,SPY,+1,1,x,1\n+1381152601,SPY,1,1,x,2\n1381152602,SPY,1,1,x,+3\n",
+    )
+    assert quality.rows_kept == 1
+    assert [line.split(",")[1:3] for line in rejects] == [
+        ["3", "unreadable timestamp"],
+        ["4", "seq is not an integer"],
+    ]
+
+
 def test_a_day_without_session_is_rejected(tmp_path: Path) -> None:
     text = (
         "date,symbol,open,high,low,close,volume\n2013-10-05,SPY,1,1,1,1,1\n"

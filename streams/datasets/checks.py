@@ -113,6 +113,9 @@ class SeriesChecks:
         report.first_spike = report.first_spike or found.first_spike
         if not self._bars_at_close:
             report.bars_at_open += self._bars_at_open
+        elif self._is_daily:
+            report.days_early += self._bars_at_open
+            report.first_early = report.first_early or found.first_early
 
     def look(self, table: Columns, days: Ints, line: Ints) -> npt.NDArray[np.bool_]:
         """Look at the next rows, with their trading days (yyyymmdd) and lines.
@@ -191,7 +194,11 @@ class SeriesChecks:
             is_at_open = found.session_of(table.ts) >= 0
         else:
             is_at_open = np.isin(table.ts, found.open_ns)
-        self._bars_at_open += int((is_at_open & ~is_at_close).sum())
+        is_early = is_at_open & ~is_at_close
+        if is_early.any() and not self._found.first_early:
+            at = time_text(int(table.ts[np.argmax(is_early)]))
+            self._found.first_early = f"{self._instrument.instrument_id} {at}"
+        self._bars_at_open += int(is_early.sum())
         self._bars_at_close += int(is_at_close.sum())
 
     def _look_at_lengths(self, seen: BarColumns) -> None:

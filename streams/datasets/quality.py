@@ -46,7 +46,8 @@ class QualityReport(msgspec.Struct, kw_only=True):
     they are kept, for equal prints are common, of bars they are rejected. ``off_grid`` prices are
     no multiple of the price increment. ``bars_at_open`` close at the very instant at which their
     session opens (daily ones: or later within it), in a series of which none closes with its
-    session. ``bars_cut`` end with their session though the file has trading beyond it.
+    session; if one of them does, the daily ones are ``days_early``, for the others show that the
+    stamps are ends. ``first_early`` says which. ``bars_cut`` end with their session though the file has trading beyond it.
     ``spikes`` are bars whose high or low is a jump away from their own close and the one before.
     ``first_spike`` says which and what; ``first_reject`` says file, line and reason of the first
     rejected row.
@@ -66,6 +67,8 @@ class QualityReport(msgspec.Struct, kw_only=True):
     off_grid: int = 0
     suspicious: int = 0
     bars_at_open: int = 0
+    days_early: int = 0
+    first_early: str = ""
     bars_cut: int = 0
     spikes: int = 0
     first_spike: str = ""
@@ -88,6 +91,9 @@ class QualityReport(msgspec.Struct, kw_only=True):
             "bars close as their session opens, or daily ones within it, and none with it: if the"
             " file stamps bars by their start, `millrace import` it with --bar-start, or name the"
             " column `start`": self.bars_at_open,
+            "daily bars end before the close of their session, which they tell ahead of its time"
+            f" (the first: {self.first_early}): write their days (2013-11-04), or the instants at"
+            " which their sessions closed": self.days_early,
             "bars end as their session closes though the next begins later: if they hold trades of"
             " after the close, give their ends as `timestamp` beside `start`": self.bars_cut,
         }

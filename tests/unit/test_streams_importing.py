@@ -220,6 +220,23 @@ def test_daily_bars_at_the_close_of_their_session_are_no_sign_of_a_wrong_stamp(
         assert import_files("csv", source, tmp_path / name).quality.bars_at_open == 0
 
 
+def test_daily_bars_that_end_before_their_close_are_told_whatever_others_do(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The same hour of UTC all year: at the close in summer, an hour before it in winter. On
+    # 29 November the session closes at 18:00, so that bar is late, which tells nothing ahead.
+    days = ("2013-10-31", "2013-11-01", "2013-11-04", "2013-11-05", "2013-11-29")
+    source = write(tmp_path / "d.csv", daily_bars(*(f"{day}T20:00:00Z" for day in days)))
+
+    told = import_files("csv", source, tmp_path / "set").quality
+    open_whole(str(source))
+
+    assert (told.days_early, told.bars_at_open) == (2, 0)
+    assert told.first_early == "SPY.ARCX 2013-11-04T20:00:00Z"
+    assert "2 daily bars end before the close" in " ".join(told.warnings())
+    assert "2 daily bars end before the close" in caplog.text
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_interval_of_a_single_bar_may_be_said_on_the_command_line(
     tmp_path: Path, kind: SourceKind

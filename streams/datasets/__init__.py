@@ -14,6 +14,7 @@ known         instruments that files name by symbol alone
 tabular       columns of CSV and Parquet files and their other names
 parsing       columns as blocks of parsed rows
 table_rows    their rows, completed
+spacing       steps between bars: their order, their interval, what is odd
 session_ends  where bars end that are stamped by their start
 csv_text      CSV as columns of text
 csv_files, parquet_files, lean, factor_files  the formats

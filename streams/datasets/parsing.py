@@ -97,7 +97,7 @@ class TableParser:
             block.is_by_start = True
             block.start = block.ts
         elif "start" in columns:
-            block.start, _, is_bad = self._times(columns["start"], "start")
+            block.start, block.start_day, is_bad = self._times(columns["start"], "start")
             _note(is_bad, "unreadable start", block.reasons)
 
     def _symbols(

@@ -47,7 +47,9 @@ class QualityReport(msgspec.Struct, kw_only=True):
     no multiple of the price increment. ``bars_at_open`` close at the very instant at which their
     session opens (daily ones: or later within it), in a series of which none closes with its
     session; if one of them does, the daily ones are ``days_early``, for the others show that the
-    stamps are ends. ``first_early`` says which. ``bars_cut`` end with their session though the file has trading beyond it.
+    stamps are ends. ``first_early`` says which. ``bars_cut`` end with their session though the
+    file has trading beyond it. ``uneven`` symbols have bars that do not fit the interval of their
+    file; ``first_uneven`` says how.
     ``spikes`` are bars whose high or low is a jump away from their own close and the one before.
     ``first_spike`` says which and what; ``first_reject`` says file, line and reason of the first
     rejected row.
@@ -70,9 +72,16 @@ class QualityReport(msgspec.Struct, kw_only=True):
     days_early: int = 0
     first_early: str = ""
     bars_cut: int = 0
+    uneven: int = 0
+    first_uneven: str = ""
     spikes: int = 0
     first_spike: str = ""
     reject_file: str = ""
+
+    def note_spacing(self, oddity: str) -> None:
+        """Count a symbol whose bars do not fit the interval of their file, if anything is odd."""
+        self.uneven += bool(oddity)
+        self.first_uneven = self.first_uneven or oddity
 
     def warnings(self) -> list[str]:
         """Return one phrase for every count that is not zero."""
@@ -86,6 +95,9 @@ class QualityReport(msgspec.Struct, kw_only=True):
             f"jumps over {JUMP_LIMIT:.0%} without a split": self.jumps,
             f"bars with a high or low over {JUMP_LIMIT:.0%} beyond their close and the one before"
             f" (the first: {self.first_spike})": self.spikes,
+            f"symbols with bars further apart than their interval (the first: {self.first_uneven}),"
+            " which begin or end at a wrong time unless nothing traded between them: split the file"
+            " by interval, or give theirs with --interval": self.uneven,
             "prices off the grid": self.off_grid,
             "rows flagged suspicious by the source": self.suspicious,
             "bars close as their session opens, or daily ones within it, and none with it: if the"

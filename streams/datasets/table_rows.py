@@ -5,6 +5,8 @@ Order, interval, close instants, plain dates.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,21 +15,19 @@ from schemas.errors import DataError
 from schemas.market_data import INTERVAL_NS, INTERVALS
 from streams.datasets.ingest import WAITING_ROWS, Ingest, Rows
 from streams.datasets.session_ends import ends_of_bars, ends_of_days
-from streams.datasets.tabular import (
-    Block,
-    closes_of_days,
-    days_at_midnight,
-    interval_of,
-    is_newest_first,
-)
+from streams.datasets.spacing import Spacing, bar_times, interval_of, is_newest_first
+from streams.datasets.tabular import Block, closes_of_days, days_at_midnight
+
+SETTLING_ROWS = 65_536
+"""Rows at the beginning of a file, however they come in blocks, that settle order and interval."""
 
 
 class TableRows:
     """Feeds the blocks of one file of ``kind`` to ``ingest``: ``add`` them, then ``finish``.
 
-    The first block settles whether bars stand newest first, as many vendors deliver them. Then all
+    The first rows settle whether bars stand newest first, as many vendors deliver them. Then all
     blocks wait for the last one and are taken from the end. The interval of bars is settled by the
-    block that is taken first.
+    oldest rows, as many of them in either order, so that both orders give the same set.
     """
 
     def __init__(
@@ -43,27 +43,23 @@ class TableRows:
         self._kind = kind
         self._asked = interval
         self._interval = ""
-        self._is_begun = False
-        self._waiting: list[Block] | None = None
+        self._is_begun = kind != "bar"
+        self._is_newest_first = False
+        self._waiting: list[Block] = []
         self._waiting_rows = 0
         self._waiting_rows_max = waiting_rows_max
+        self._spacing: dict[str, Spacing] = {}
 
     def add(self, block: Block) -> None:
         """Take in the next rows of the file; raises DataError if too many would have to wait."""
-        if not self._is_begun:
-            self._is_begun = True
-            placed = _placed(block)
-            # Ticks that run backwards may have arrived like that; bars cannot.
-            if self._kind == "bar" and is_newest_first(
-                block.code[placed], block.ts[placed], block.day[placed]
-            ):
-                self._waiting = []
-        if self._waiting is None:
+        if self._is_begun and not self._is_newest_first:
             self._take(block)
             return
         self._waiting.append(block)
         self._waiting_rows += len(block.ts)
-        if self._waiting_rows > self._waiting_rows_max:
+        if not self._is_begun and self._waiting_rows >= min(SETTLING_ROWS, self._waiting_rows_max):
+            self._begin()
+        if self._is_newest_first and self._waiting_rows > self._waiting_rows_max:
             raise DataError(
                 f"{self._file}: bars that stand newest first must wait in memory for the oldest,"
                 " and there are too many",
@@ -73,9 +69,36 @@ class TableRows:
             )
 
     def finish(self) -> None:
-        """Hand over what waits for the end of the file."""
+        """Hand over what waits for the end of the file, and tell what does not fit the interval.
+
+        Raises DataError for symbols whose bars are of another interval.
+        """
+        if not self._is_begun and self._waiting:
+            self._begin()
+        if self._waiting:
+            self._settle_interval(block.turned() for block in reversed(self._waiting))
         while self._waiting:
             self._take(self._waiting.pop().turned())
+        for symbol, spacing in sorted(self._spacing.items()):
+            oddity = spacing.oddity(self._file, symbol, is_asked=self._asked is not None)
+            self._ingest.quality.note_spacing(oddity)
+
+    def _begin(self) -> None:
+        """Settle by the first rows how bars stand; oldest first, they need not wait any longer."""
+        self._is_begun = True
+        code, ts, day = _head(self._waiting)
+        # Ticks that run backwards may have arrived like that; bars cannot.
+        self._is_newest_first = is_newest_first(code, bar_times(ts, day))
+        if self._is_newest_first:
+            return
+        self._settle_interval(self._waiting)
+        for block in self._waiting:
+            self._take(block)
+        self._waiting = []
+
+    def _settle_interval(self, blocks: Iterable[Block]) -> None:
+        """Settle the interval by the first rows of ``blocks``, which are the oldest."""
+        self._interval = interval_of(self._file, *_head(blocks), self._asked)
 
     def _take(self, block: Block) -> None:
         """Hand the rows of ``block`` to ``ingest``."""
@@ -105,33 +128,27 @@ class TableRows:
     def _complete_bars(self, block: Block) -> None:
         """Give every bar its close and its open instant."""
         is_placed = _placed(block)
-        if not self._interval:
-            self._interval = interval_of(
-                self._file,
-                block.code[is_placed],
-                block.ts[is_placed],
-                block.day[is_placed],
-                self._asked,
-            )
-        length_ns = INTERVAL_NS[INTERVALS.index(self._interval)]
-        if block.is_by_start:
-            block.ts = block.ts + length_ns
         is_daily = self._interval == "1d"
         if not is_daily:
             for row in np.flatnonzero(block.day > 0).tolist():
                 _unplaced(block, row, "the timestamp is a day without a time")
                 is_placed[row] = False
-        if not is_daily and not block.is_by_start:
-            return
-        for code, symbol in enumerate(block.symbols):
-            rows = np.flatnonzero((block.code == code) & is_placed)
-            if not len(rows):
-                continue
+        times = bar_times(block.ts, block.day)
+        if block.is_by_start:
+            block.ts = block.ts + self._length_ns()
+        for symbol, rows in _by_symbol(block, is_placed):
+            spacing = self._spacing.get(symbol)
+            if spacing is None:
+                spacing = self._spacing[symbol] = Spacing(self._interval)
+            spacing.add(times[rows])
             if is_daily:
                 self._place_days(block, symbol, rows)
-            elif block.start is not None:
+            elif block.is_by_start and block.start is not None:
                 instrument = self._ingest.instrument(symbol)
-                block.ts[rows] = ends_of_bars(instrument, block.start[rows], length_ns)
+                block.ts[rows] = ends_of_bars(instrument, block.start[rows], self._length_ns())
+
+    def _length_ns(self) -> int:
+        return INTERVAL_NS[INTERVALS.index(self._interval)]
 
     def _place_days(self, block: Block, symbol: str, rows: Ints) -> None:
         """Stamp daily bars that say only their day, or only their start, at their session's close.
@@ -143,7 +160,7 @@ class TableRows:
         midnights = days_at_midnight(instrument, stamped[rows])
         days = np.where(block.day[rows] > 0, block.day[rows], midnights)
         if block.start is None:
-            block.start = block.ts - INTERVAL_NS[INTERVALS.index("1d")]
+            block.start = block.ts - self._length_ns()
         timed, rows, days = rows[days == 0], rows[days > 0], days[days > 0]
         opens, closes, is_session = closes_of_days(instrument, days)
         block.ts[rows] = closes
@@ -156,6 +173,34 @@ class TableRows:
         for row in timed[~is_session].tolist():
             reason = f"no session of the calendar of {symbol} opens within a day of the start"
             _unplaced(block, row, reason)
+
+
+def _head(blocks: Iterable[Block]) -> tuple[npt.NDArray[np.int32], Ints, Ints]:
+    """Return symbols (as numbers), times and plain days of the placed ones of the first rows."""
+    numbers: dict[str, int] = {}
+    found: list[tuple[npt.NDArray[np.int32], Ints, Ints]] = []
+    left = SETTLING_ROWS
+    for block in blocks:
+        # Every block numbers its symbols anew.
+        codes = [numbers.setdefault(symbol, len(numbers)) for symbol in block.symbols]
+        rows = np.flatnonzero(_placed(block)[:left])
+        found.append((np.array(codes, np.int32)[block.code[rows]], block.ts[rows], block.day[rows]))
+        left -= len(block.ts)
+        if left <= 0:
+            break
+    code, ts, day = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return code, ts, day
+
+
+def _by_symbol(block: Block, is_chosen: npt.NDArray[np.bool_]) -> Iterator[tuple[str, Ints]]:
+    """Yield the symbols of the chosen rows, each with its rows in their order."""
+    rows = np.flatnonzero(is_chosen)
+    if not len(rows):
+        return
+    rows = rows[np.argsort(block.code[rows], kind="stable")]
+    codes, begins = np.unique(block.code[rows], return_index=True)
+    for code, found in zip(codes.tolist(), np.split(rows, begins[1:]), strict=True):
+        yield block.symbols[code], found
 
 
 def _placed(block: Block) -> npt.NDArray[np.bool_]:

@@ -33,8 +33,7 @@ import numpy.typing as npt
 from schemas.columns import Floats, Ints
 from schemas.errors import DataError
 from schemas.instruments import Instrument
-from schemas.market_data import INTERVAL_NS, INTERVALS
-from streams.calendars import date_of_number, day_number, days_since_epoch, sessions, utc_offsets
+from streams.calendars import date_of_number, day_number, sessions, utc_offsets
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "timestamp": ("ts", "time", "date", "datetime", "ts_event", "ts_event_ns"),
@@ -64,7 +63,6 @@ VALUES: dict[str, tuple[str, ...]] = {
 _SIGNS = {"bar": "open", "quote": "bid", "trade": "price"}
 _OPTIONAL = {"bar": ("vwap", "count", "start"), "quote": (), "trade": ()}
 _DAY_NS = 86_400_000_000_000
-_HOUR_NS = 3_600_000_000_000
 UNIT_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 
 
@@ -163,71 +161,6 @@ def unit_of(value: int) -> str:
     return "s" if size < 10**11 else "ms" if size < 10**14 else "us" if size < 10**17 else "ns"
 
 
-def interval_of(
-    file: str, code: npt.NDArray[np.int32], ts: Ints, days: Ints, interval: str | None
-) -> str:
-    """Return the interval of bars.
-
-    The one given, else the commonest step between bars of one symbol.
-
-    Raises DataError if there is no such interval, and for one that is longer than that step: bars
-    do not overlap.
-    """
-    common = 0 if (days > 0).any() else _commonest_step(code, ts)
-    if interval is not None:
-        if interval not in INTERVALS:
-            raise DataError(
-                "there is no such bar interval",
-                field="interval",
-                value=interval,
-                remedy=f"use one of {', '.join(INTERVALS)}",
-            )
-        if 0 < common < INTERVAL_NS[INTERVALS.index(interval)] - _HOUR_NS * (interval == "1d"):
-            raise DataError(
-                f"{file}: bars {common / 1e9:g} s apart cannot be of this interval",
-                field="interval",
-                value=interval,
-                remedy="leave it out, or give that of the file: bars of one symbol do not overlap",
-            )
-        return interval
-    if (days > 0).any():
-        return "1d"
-    # Where clocks change, a day has an hour less or more.
-    if abs(common - _DAY_NS) <= _HOUR_NS and common > 0:
-        return "1d"
-    if common in INTERVAL_NS:
-        return INTERVALS[INTERVAL_NS.index(common)]
-    raise DataError(
-        f"{file}: the interval of the bars cannot be told from their spacing",
-        field="interval",
-        value=f"{common / 1e9:g} s" if common else "one bar only",
-        remedy=f"say which it is with --interval: one of {', '.join(INTERVALS)}",
-    )
-
-
-def _commonest_step(code: npt.NDArray[np.int32], ts: Ints) -> int:
-    """Return the commonest time between bars of one symbol (ns), 0 for one bar only.
-
-    In whatever order they stand: whether that can be used is not asked here.
-    """
-    order = np.lexsort((ts, code))
-    steps = np.diff(ts[order])[np.diff(code[order]) == 0]
-    steps = steps[steps > 0]
-    lengths, counts = np.unique(steps, return_counts=True)
-    return int(lengths[np.argmax(counts)]) if len(lengths) else 0
-
-
-def is_newest_first(code: npt.NDArray[np.int32], ts: Ints, days: Ints) -> bool:
-    """Return whether rows stand the wrong way round: within no symbol does time ever go on.
-
-    ``days`` are yyyymmdd of rows that say no more than their day, else 0.
-    """
-    times = np.where(days > 0, days_since_epoch(days) * _DAY_NS, ts)
-    order = np.argsort(code, kind="stable")
-    steps = np.diff(times[order])[np.diff(code[order]) == 0]
-    return bool((steps < 0).any() and (steps <= 0).all())
-
-
 def closes_of_days(instrument: Instrument, days: Ints) -> tuple[Ints, Ints, npt.NDArray[np.bool_]]:
     """Return open and close instants.
 
@@ -270,7 +203,8 @@ class Block:
 
     ``day`` is yyyymmdd where the timestamp is a plain date, else 0.
 
-    If it ``is_by_start``, ``ts`` is the open of bars until their interval is known.
+    If it ``is_by_start``, ``ts`` is the open of bars until their interval is known. Else ``start``
+    is what the file gives beside the end; where that is a plain date, ``start_day`` has it.
     """
 
     symbols: list[str]
@@ -284,6 +218,7 @@ class Block:
     unplaced: set[int]
     is_by_start: bool = False
     start: Ints | None = None
+    start_day: Ints | None = None
     source: npt.NDArray[np.object_] | None = None
     seq: Ints | None = None
 
@@ -302,6 +237,7 @@ class Block:
             reasons={last - row: reason for row, reason in self.reasons.items()},
             unplaced={last - row for row in self.unplaced},
             start=None if self.start is None else self.start[::-1].copy(),
+            start_day=None if self.start_day is None else self.start_day[::-1].copy(),
             source=None if self.source is None else self.source[::-1].copy(),
             seq=None if self.seq is None else self.seq[::-1].copy(),
         )

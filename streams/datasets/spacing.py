@@ -177,7 +177,7 @@ class Spacing:
                 f"{file}: {stand}, and bars of one symbol do not overlap",
                 field="interval",
                 value=self._interval,
-                remedy="split the file by interval; if all bars are of one, give it with --interval",
+                remedy="split the file by interval; if all bars are of one, say it with --interval",
             )
         if is_most and step > self._longest_ns:
             if not is_asked and times >= _FEWEST_STEPS:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from schemas.columns import Ints
 from schemas.errors import DataError
+from schemas.instruments import Instrument
 from schemas.market_data import INTERVAL_NS, INTERVALS
 from streams.datasets.ingest import WAITING_ROWS, Ingest, Rows
 from streams.datasets.session_ends import ends_of_bars, ends_of_days
@@ -146,6 +147,16 @@ class TableRows:
             elif block.is_by_start and block.start is not None:
                 instrument = self._ingest.instrument(symbol)
                 block.ts[rows] = ends_of_bars(instrument, block.start[rows], self._length_ns())
+        if block.start is not None and not block.is_by_start:
+            self._check_starts(block, block.start, _placed(block))
+
+    def _check_starts(self, block: Block, start: Ints, is_placed: npt.NDArray[np.bool_]) -> None:
+        """Reject bars whose ``start``, given beside their end, is none."""
+        if block.start_day is not None and self._interval != "1d":
+            for row in np.flatnonzero(block.start_day > 0).tolist():
+                block.reasons.setdefault(row, "the start is a day without a time")
+        for row in np.flatnonzero(is_placed & (start >= block.ts)).tolist():
+            block.reasons.setdefault(row, "the start is not before the end")
 
     def _length_ns(self) -> int:
         return INTERVAL_NS[INTERVALS.index(self._interval)]
@@ -168,11 +179,24 @@ class TableRows:
         for row, day in zip(rows[~is_session].tolist(), days[~is_session].tolist(), strict=True):
             _unplaced(block, row, f"{day} is no session of the calendar of {symbol}")
         if not block.is_by_start:
+            _place_starts(block, instrument, timed)
             return
         block.ts[timed], is_session = ends_of_days(instrument, block.start[timed])
         for row in timed[~is_session].tolist():
             reason = f"no session of the calendar of {symbol} opens within a day of the start"
             _unplaced(block, row, reason)
+
+
+def _place_starts(block: Block, instrument: Instrument, rows: Ints) -> None:
+    """Let those of ``rows`` that say the day of their start begin as its session opens."""
+    if block.start is None or block.start_day is None:
+        return
+    rows = rows[block.start_day[rows] > 0]
+    days = block.start_day[rows]
+    block.start[rows], _, is_session = closes_of_days(instrument, days)
+    for row, day in zip(rows[~is_session].tolist(), days[~is_session].tolist(), strict=True):
+        reason = f"the start, {day}, is no session of the calendar of {instrument.symbol}"
+        block.reasons.setdefault(row, reason)
 
 
 def _head(blocks: Iterable[Block]) -> tuple[npt.NDArray[np.int32], Ints, Ints]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -145,3 +146,64 @@ def test_bars_that_end_with_their_session_are_told_where_the_file_goes_on_after_
     assert "give their ends as `timestamp`" in " ".join(told.warnings())
     assert (whole.bars_cut, whole.warnings()) == (0, [])
     assert columns(open_data(str(tmp_path / "b")))["bar.ts"][1] % (24 * HOUR_NS) == 20.5 * HOUR_NS
+
+
+def given(folder: Path, symbol: str, *times: tuple[str, str]) -> tuple[list[str], list[str]]:
+    """Return the open instants, and the reasons of the rejected, of bars with start and end."""
+    header = BARS.replace("timestamp", "start,timestamp")
+    text = header + "".join(f"{start},{end},{symbol},1,1,1,1,5\n" for start, end in times)
+    report = import_files("csv", write(folder / "given.csv", text), folder / "set").quality
+    starts = np.array(columns(open_data(str(folder / "set")))["bar.start"], np.int64)
+    rejects = Path(report.reject_file).read_text().splitlines()[1:] if report.reject_file else []
+    opens = [str(time)[:16] for time in starts.astype("datetime64[ns]")]
+    return opens, [reason for _, _, reason, _ in csv.reader(rejects)]
+
+
+def test_a_start_that_is_not_before_its_end_is_rejected(tmp_path: Path) -> None:
+    # Where the end says no more than its day, both are those of the session.
+    starts, reasons = given(
+        tmp_path, "SPY",
+        ("2024-07-01T13:30:00Z", "2024-07-01T20:00:00Z"),
+        ("2024-07-02T20:00:00Z", "2024-07-02T20:00:00Z"),
+        ("2024-07-03T21:00:00Z", "2024-07-03T17:00:00Z"),
+        ("noon", "2024-07-05T20:00:00Z"),
+        ("2024-07-08T13:30:00Z", "2024-07-08"),
+        ("2024-07-09", "2024-07-09"),
+    )  # fmt: skip
+
+    assert starts == ["2024-07-01T13:30", "2024-07-08T13:30", "2024-07-09T13:30"]
+    assert reasons == ["the start is not before the end"] * 2 + ["unreadable start"]
+
+
+@pytest.mark.parametrize(
+    ("symbol", "opens"), [("SPY", "2024-07-01T13:30"), ("ABC", "2024-07-01T00:00")]
+)
+@pytest.mark.parametrize("is_backward", [False, True])
+def test_a_start_of_a_plain_day_is_the_open_of_its_session(
+    tmp_path: Path, symbol: str, opens: str, is_backward: bool
+) -> None:
+    days = [("2024-07-01", "2024-07-01T20:00:00Z"), ("2024-07-02", "2024-07-02T20:00:00Z")]
+
+    starts, reasons = given(tmp_path, symbol, *(days[::-1] if is_backward else days))
+
+    assert (starts, reasons) == ([opens, opens.replace("01T", "02T")], [])
+
+
+def test_a_start_of_a_day_without_session_or_of_an_intraday_bar_is_rejected(
+    tmp_path: Path,
+) -> None:
+    _, daily = given(
+        tmp_path / "d", "SPY",
+        ("2024-07-03", "2024-07-03T17:00:00Z"), ("2024-07-04", "2024-07-05T20:00:00Z"),
+        ("2024-07-09", "2024-07-08T20:00:00Z"), ("2024-07-09", "2024-07-09T20:00:00Z"),
+    )  # fmt: skip
+    _, hourly = given(
+        tmp_path / "h", "SPY",
+        ("2024-07-02T14:30:00Z", "2024-07-02T15:30:00Z"), ("2024-07-02", "2024-07-02T16:30:00Z"),
+    )  # fmt: skip
+
+    assert daily == [
+        "the start, 20240704, is no session of the calendar of SPY",
+        "the start is not before the end",
+    ]
+    assert hourly == ["the start is a day without a time"]

@@ -20,12 +20,14 @@ from rich.console import Console
 from infra.backtests import BATCH_EVENTS, BacktestSpec, failure_code, run_backtest
 from infra.cli_api import api_app
 from infra.cli_db import db_app, sink
+from infra.cli_import import import_app
 from infra.cli_kafka import kafka_app
 from infra.cli_keys import add_keys_commands
 from infra.cli_letters import letters_app
 from infra.cli_recording import add_recording_commands
 from infra.cli_topics import topics_app
 from infra.cli_worker import add_worker_commands
+from infra.data import symbols_of
 from infra.display import Bar, Lines, progress_bar
 from infra.identity import VERSION
 from infra.schema_export import export_schemas
@@ -35,7 +37,6 @@ from infra.tables import show_backtest
 from infra.times import NS, parse_time
 from schemas.errors import ConfigError, MillraceError
 from streams.datasets.topics_folder import TOPICS
-from streams.importing import SourceKind
 
 app = App(
     name="millrace",
@@ -44,7 +45,6 @@ app = App(
     default_parameter=Parameter(negative="", show_default=lambda value: value or None),
 )
 schema_app = App(name="schema", help="JSON Schemas of the records.")
-import_app = App(name="import", help="Import market data into a folder that --data can name.")
 config_app = App(name="config", help="Settings files.")
 runs_app = App(name="runs", help="Recorded runs.")
 for sub in (
@@ -66,18 +66,6 @@ add_keys_commands(app)
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
-
-
-def _symbols(text: str) -> tuple[str, ...]:
-    symbols = tuple(part.strip() for part in text.split(",") if part.strip())
-    if text and not symbols:
-        raise ConfigError(
-            "no symbol is named",
-            field="symbols",
-            value=text,
-            remedy="write SPY,IBM, or leave --symbols out for all",
-        )
-    return symbols
 
 
 def _decimal(text: str, field: str) -> Decimal:
@@ -229,7 +217,7 @@ def backtest(
         strategy=strategy,
         parameters=_parameters(param),
         data=data,
-        symbols=_symbols(symbols),
+        symbols=symbols_of(symbols),
         interval=interval,
         on=on,
         start_ns=parse_time(from_, "from") if from_ else None,
@@ -389,88 +377,6 @@ def runs_list() -> None:
 
     for line in list_runs(data_folder()):
         console.print(line, markup=False, soft_wrap=True)
-
-
-def _import(
-    kind: SourceKind,
-    path: str,
-    into: Path,
-    symbols: str,
-    interval: str = "",
-    is_bar_start: bool = False,
-) -> None:
-    from infra.imports import run_import
-
-    run_import(
-        kind,
-        Path(path),
-        into,
-        _symbols(symbols),
-        interval,
-        is_bar_start,
-        console=console,
-        errors=errors,
-    )
-
-
-@import_app.command(name="lean")
-def import_lean(path: str, *, into: Path, symbols: str = "") -> None:
-    """Import LEAN zip files, or a folder of them.
-
-    Parameters
-    ----------
-    path
-        a zip file or a folder
-    into
-        the folder of the imported set; importing twice adds nothing
-    symbols
-        comma-separated; all without it
-    """
-    _import("lean", path, into, symbols)
-
-
-@import_app.command(name="csv")
-def import_csv(
-    path: str, *, into: Path, symbols: str = "", interval: str = "", bar_start: bool = False
-) -> None:
-    """Import a CSV file.
-
-    Parameters
-    ----------
-    path
-        the file
-    into
-        the folder of the imported set; importing twice adds nothing
-    symbols
-        comma-separated; all without it
-    interval
-        interval of bars; without it, the commonest step between them
-    bar_start
-        the timestamp of bars is their start; without it, their close
-    """
-    _import("csv", path, into, symbols, interval, bar_start)
-
-
-@import_app.command(name="parquet")
-def import_parquet(
-    path: str, *, into: Path, symbols: str = "", interval: str = "", bar_start: bool = False
-) -> None:
-    """Import a Parquet file.
-
-    Parameters
-    ----------
-    path
-        the file
-    into
-        the folder of the imported set; importing twice adds nothing
-    symbols
-        comma-separated; all without it
-    interval
-        interval of bars; without it, the commonest step between them
-    bar_start
-        the timestamp of bars is their start; without it, their close
-    """
-    _import("parquet", path, into, symbols, interval, bar_start)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from schemas.errors import DataError
+from schemas.errors import ConfigError, DataError
 from streams.datasets import DataSet, open_data
 from streams.datasets.quality import QualityReport
 
@@ -38,3 +38,16 @@ def open_whole(
     for warning in quality.warnings():
         _log.warning("%s: %s", spec, warning)
     return data
+
+
+def symbols_of(text: str) -> tuple[str, ...]:
+    """Return comma-separated symbols; raises ConfigError for commas alone."""
+    symbols = tuple(part.strip() for part in text.split(",") if part.strip())
+    if text and not symbols:
+        raise ConfigError(
+            "no symbol is named",
+            field="symbols",
+            value=text,
+            remedy="write SPY,IBM, or leave --symbols out for all",
+        )
+    return symbols

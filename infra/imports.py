@@ -19,6 +19,7 @@ def run_import(
     symbols: tuple[str, ...],
     interval: str = "",
     is_bar_start: bool = False,
+    calendar: str = "",
     *,
     console: Console,
     errors: Console,
@@ -38,6 +39,7 @@ def run_import(
             symbols=symbols or None,
             interval=interval or None,
             is_bar_start=is_bar_start,
+            calendar=calendar,
             on_progress=note,
         )
     for line in report_lines(report):

@@ -213,6 +213,41 @@ def _date(day: date | str) -> date:
         ) from error
 
 
+def calendar_named(name: str) -> str:
+    """Return the one name of the calendar that ``name``, or an alias such as NYSE, stands for.
+
+    Raises NotFoundError for an unknown calendar.
+    """
+    import exchange_calendars
+
+    zone_of(name)
+    return str(exchange_calendars.resolve_alias(name))
+
+
+@lru_cache(maxsize=64)
+def zone_of(calendar: str) -> str:
+    """Return the time zone of a calendar; raises NotFoundError for an unknown one."""
+    import exchange_calendars
+    from exchange_calendars.errors import InvalidCalendarName
+
+    try:
+        # Any few days: the zone is the same in all.
+        found = exchange_calendars.get_calendar(calendar, start="2020-01-01", end="2020-01-31")
+    except InvalidCalendarName as error:
+        raise _no_calendar(calendar) from error
+    return str(found.tz)
+
+
+def _no_calendar(name: str) -> NotFoundError:
+    return NotFoundError(
+        "there is no such session calendar",
+        field="calendar",
+        value=name,
+        remedy="use a name that exchange_calendars knows, such as XNYS, XLON, XETR, XTKS, CMES or"
+        " 24/5",
+    )
+
+
 @lru_cache(maxsize=64)
 def _years(calendar: str, first_year: int, last_year: int) -> SessionTable:
     """Return the sessions of whole years.
@@ -227,12 +262,7 @@ def _years(calendar: str, first_year: int, last_year: int) -> SessionTable:
             calendar, start=f"{first_year}-01-01", end=f"{last_year}-12-31"
         ).schedule
     except InvalidCalendarName as error:
-        raise NotFoundError(
-            "there is no such session calendar",
-            field="calendar",
-            value=calendar,
-            remedy="use a name that exchange_calendars knows, such as XNYS",
-        ) from error
+        raise _no_calendar(calendar) from error
     except ValueError as error:
         raise DataError(
             f"the calendar does not cover {first_year} to {last_year}",

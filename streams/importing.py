@@ -23,7 +23,7 @@ from schemas.columns import Columns, Ints
 from schemas.errors import ConfigError, ConflictError, NotFoundError, StorageError
 from schemas.instruments import Instrument, Universe
 from schemas.rows import TABLE_BY_KIND
-from streams.calendars import local_days
+from streams.calendars import calendar_named, local_days
 from streams.datasets.csv_files import read_csv
 from streams.datasets.hashing import ContentHasher
 from streams.datasets.ingest import Ingest, Progress, write_series
@@ -66,15 +66,17 @@ def import_files(
     symbols: Sequence[str] | None = None,
     interval: str | None = None,
     is_bar_start: bool = False,
+    calendar: str = "",
     on_progress: Progress | None = None,
 ) -> ImportReport:
     """Import a file, or all files of their kind in a folder, into the data-set folder ``into``.
 
-    ``is_bar_start``: the bars of CSV and Parquet files are stamped by their start. A trading day
-    that is there with the same rows is not added again. Raises NotFoundError if there is nothing to
-    import, DataError for files that cannot be used, ConflictError if a day is there
-    with other rows, and StorageError if the disk refuses or another import is under way; ``into``
-    then holds what it held before.
+    ``is_bar_start``: the bars of CSV and Parquet files are stamped by their start.
+    ``calendar`` names the sessions of their symbols that are not known. A trading day that is there
+    with the same rows is not added again. Raises NotFoundError if there is nothing to import, or no
+    such calendar, DataError for files that cannot be used, ConflictError if a day is there with
+    other rows or an instrument with another calendar, and StorageError if the disk refuses or
+    another import is under way; ``into`` then holds what it held before.
     """
     if not path.exists():
         raise NotFoundError(
@@ -83,6 +85,9 @@ def import_files(
             value=str(path),
             remedy="check the path of the data to import",
         )
+    if calendar:
+        # Said before anything is made or read.
+        calendar = calendar_named(calendar)
     made = [folder for folder in (into, *into.parents) if not folder.exists()]
     try:
         with disk_errors("cannot be made", into):
@@ -93,8 +98,8 @@ def import_files(
         raise
     is_done = False
     try:
-        read = _reader(kind_of_source, path, symbols, interval, is_bar_start)
-        report = _import(read, into, on_progress)
+        read = _reader(kind_of_source, path, symbols, interval, is_bar_start, calendar)
+        report = _import(read, into, calendar, on_progress)
         is_done = True
         return report
     finally:
@@ -113,14 +118,14 @@ def _unmake(made: Sequence[Path]) -> None:
 
 
 def _import(
-    read: Callable[[Ingest], None], into: Path, on_progress: Progress | None
+    read: Callable[[Ingest], None], into: Path, calendar: str, on_progress: Progress | None
 ) -> ImportReport:
     old = read_index(into) if (into / INDEX_NAME).exists() else Index()
     with disk_errors("cannot be written", into):
         _sweep(into, old)
         staging = Path(mkdtemp(prefix=_STAGING, dir=into))
     try:
-        ingest = Ingest(staging, RejectFile(staging), on_progress)
+        ingest = Ingest(staging, RejectFile(staging), on_progress, calendar=calendar)
         read(ingest)
         fresh = ingest.finish()
         report = ImportReport(
@@ -265,11 +270,24 @@ def _partition(part: Part) -> str:
 def _joined_instruments(old: Index, fresh: Index) -> list[Instrument]:
     """Return all instruments, each once.
 
-    Of two increments the finer one, which both files lie on.
+    Of two increments the finer one, which both files lie on. Raises ConflictError for two
+    calendars: rows are placed by them.
     """
     joined = {instrument.instrument_id: instrument for instrument in old.instruments}
     for instrument in fresh.instruments:
         known = joined.setdefault(instrument.instrument_id, instrument)
+        if known.calendar != instrument.calendar:
+            raise ConflictError(
+                f"the folder holds {known.instrument_id} with another calendar"
+                f" ({known.calendar or 'none'})",
+                field="calendar",
+                value=instrument.calendar or "none",
+                remedy=(
+                    f"import with --calendar {known.calendar}, or into another folder"
+                    if known.calendar
+                    else "import into another folder, or the other files again with this calendar"
+                ),
+            )
         finest: Decimal = min(known.price_increment, instrument.price_increment)
         joined[instrument.instrument_id] = msgspec.structs.replace(known, price_increment=finest)
     return list(joined.values())
@@ -299,9 +317,17 @@ def _reader(
     symbols: Sequence[str] | None,
     interval: str | None,
     is_bar_start: bool,
+    calendar: str,
 ) -> Callable[[Ingest], None]:
     """Return what reads all files of a kind; raises ConfigError."""
     if kind == "lean":
+        if calendar:
+            raise ConfigError(
+                "LEAN files hold shares of New York, whose calendar is known",
+                field="calendar",
+                value=calendar,
+                remedy="leave it out",
+            )
         if interval is not None:
             raise ConfigError(
                 "LEAN files say their interval themselves",

@@ -68,7 +68,7 @@ class Ingest:
     """Writes the rows of one or more files as a new data-set folder.
 
     ``add`` the rows, then ``finish``. At most ``waiting_rows_max`` rows and one block wait in
-    memory.
+    memory. ``calendar`` names the sessions of symbols that are not known.
     """
 
     def __init__(
@@ -77,11 +77,13 @@ class Ingest:
         rejects: RejectFile,
         on_progress: Progress | None = None,
         waiting_rows_max: int = WAITING_ROWS,
+        calendar: str = "",
     ) -> None:
         self.quality = QualityReport()
         self._folder = folder
         self._rejects = rejects
         self._on_progress = on_progress
+        self._calendar = calendar
         self._universe = Universe()
         self._instruments: dict[str, Instrument] = {}
         self._next: dict[tuple[Series, int], int] = {}
@@ -108,7 +110,7 @@ class Ingest:
         """Return the definition under which rows of ``symbol`` are written."""
         found = self._instruments.get(symbol)
         if found is None:
-            found = instrument_of(symbol, is_us_equity=is_us_equity)
+            found = instrument_of(symbol, "XNYS" if is_us_equity else self._calendar)
             self._instruments[symbol] = found
             self._universe.add(found)
         return found

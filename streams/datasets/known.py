@@ -15,6 +15,7 @@ import msgspec
 
 from schemas.enums import InstrumentKind
 from schemas.instruments import Instrument
+from streams.calendars import zone_of
 
 CENT = Decimal("0.01")
 FINE = Decimal("0.0001")
@@ -26,14 +27,14 @@ _KNOWN = {
 }
 
 
-def instrument_of(symbol: str, *, is_us_equity: bool = False) -> Instrument:
+def instrument_of(symbol: str, calendar: str = "") -> Instrument:
     """Return the definition of ``symbol``, or of a full instrument id such as ``IBM.XNYS``.
 
     Case does not matter.
 
-    An unknown symbol becomes ``SYMBOL.XXXX`` with increment 0.0001. Without a calendar it trades
-    around the clock and its days are those of UTC; if its source says ``is_us_equity``, it gets the
-    calendar of the New York exchanges.
+    An unknown symbol becomes ``SYMBOL.XXXX`` with increment 0.0001, and trades in the sessions of
+    ``calendar``, in whose time zone its days are. Without one it trades around the clock and its
+    days are those of UTC.
     """
     symbol = symbol.upper()
     name, _, venue = symbol.rpartition(".")
@@ -61,8 +62,8 @@ def instrument_of(symbol: str, *, is_us_equity: bool = False) -> Instrument:
         symbol=name,
         venue=venue,
         price_increment=FINE,
-        calendar="XNYS" if is_us_equity else "",
-        time_zone="America/New_York" if is_us_equity else "UTC",
+        calendar=calendar,
+        time_zone=zone_of(calendar) if calendar else "UTC",
     )
 
 

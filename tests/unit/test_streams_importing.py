@@ -10,7 +10,7 @@ import pytest
 
 from infra.cli import app
 from infra.data import open_whole
-from schemas.errors import ConflictError, DataError, NotFoundError, StorageError
+from schemas.errors import ConfigError, ConflictError, DataError, NotFoundError, StorageError
 from streams.datasets import open_data
 from streams.importing import SourceKind, import_files
 from streams.journal.locking import FolderLock
@@ -253,3 +253,56 @@ def test_interval_of_a_single_bar_may_be_said_on_the_command_line(
     app([*words, "--interval", "5m"], exit_on_error=False, result_action="return_value")
 
     assert open_data(str(tmp_path / "set")).intervals == {"5m"}
+
+
+def test_symbols_that_are_not_known_get_the_calendar_that_is_named(tmp_path: Path) -> None:
+    # Midnights of New York, with the clock change between them; 29 November closes early.
+    stamps = ("2013-11-01T04:00:00Z", *(f"2013-11-{day:02}T05:00:00Z" for day in (4, 5, 6, 29)))
+    text = daily_bars(*stamps).replace("SPY", "AAPL") + f"{stamps[0]},SPY,1,1,1,1,5\n"
+    source, into = write(tmp_path / "d.csv", text), tmp_path / "set"
+
+    words = ["import", "csv", str(source), "--into", str(into), "--calendar", "NYSE"]
+    app(words, exit_on_error=False, result_action="return_value")
+
+    data = open_data(str(into), symbols=["AAPL"])
+    (aapl,) = (i for i in data.universe.instruments if i.symbol == "AAPL")
+    assert (aapl.calendar, aapl.time_zone) == ("XNYS", "America/New_York")
+    hours = [ts // 10**9 % 86_400 // 3600 for ts in columns(data)["bar.ts"]]
+    assert hours == [20, 21, 21, 21, 18]
+
+
+def test_bars_of_a_named_calendar_are_held_against_its_sessions(tmp_path: Path) -> None:
+    stamps = (f"2024-07-0{day}T07:00:00Z" for day in (1, 2, 3))
+    source = write(tmp_path / "d.csv", daily_bars(*stamps).replace("SPY", "SAP"))
+
+    told = import_files("csv", source, tmp_path / "a", calendar="XETR").quality
+
+    assert told.bars_at_open == 3
+    assert import_files("csv", source, tmp_path / "b").quality.bars_at_open == 0
+
+
+def test_a_calendar_that_there_is_not_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    source, into = write(tmp_path / "t.csv", TRADES), tmp_path / "set"
+
+    with pytest.raises(NotFoundError, match=r"no such session calendar.*XNYZ.*XNYS, XLON") as found:
+        import_files("csv", source, into, calendar="XNYZ")
+    with pytest.raises(ConfigError, match="calendar is known"):
+        import_files("lean", source, into, calendar="XNYS")
+
+    assert found.value.field == "calendar"
+    assert not into.exists()
+
+
+@pytest.mark.parametrize(("first", "second"), [("", "XNYS"), ("XNYS", "")])
+def test_another_calendar_of_an_instrument_that_is_there_is_a_conflict(
+    tmp_path: Path, first: str, second: str
+) -> None:
+    into, text = tmp_path / "set", TRADES.replace("SPY", "AAPL")
+    import_files("csv", write(tmp_path / "t.csv", text), into, calendar=first)
+    before = snapshot(into)
+
+    with pytest.raises(ConflictError, match=r"holds AAPL.XXXX with another calendar") as conflict:
+        import_files("csv", tmp_path / "t.csv", into, calendar=second)
+
+    assert conflict.value.field == "calendar"
+    assert snapshot(into) == before

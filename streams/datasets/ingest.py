@@ -152,8 +152,9 @@ class Ingest:
                 "the data holds no usable row",
                 field="file",
                 value=self._file,
-                remedy=f"{self.quality.rows_rejected} of {self.quality.rows_read} rows were bad; "
-                "check the columns and units, or name another file",
+                remedy=f"{self.quality.rows_rejected} of {self.quality.rows_read} rows were bad"
+                + (f" ({first})" if (first := self.quality.first_reject) else "")
+                + "; check the columns and units, or name another file",
             )
         parts = [self._write(key) for key in keys]
         for checks in self._checks.values():

@@ -124,7 +124,7 @@ def test_noteworthy_rows_are_kept_and_counted(tmp_path: Path) -> None:
         (HEADER + "noon,SPY,1,1\n", "timestamp cannot be read.*'noon'"),
         (
             HEADER + "1,SPY,x,1\n",
-            r"no usable row.*1 of 1 rows were bad \(t.csv, line 2: price is not",
+            r"no usable row.*1 of 1 rows were bad \(t.csv, line 2: price",
         ),
         (HEADER + "1,SPY,1e300,1\n", "price scale"),
         (HEADER + "1,SPY,1674200,1\n", "t.csv: a price of SPY is far too high.*1/10,000"),

@@ -28,6 +28,10 @@ const life = folded(
   submit("a"), submit("a", "other"), event("order_denied", "b", "DENIED", { code: "MAX_POSITION", detail: "too many" }),
   event("order_filled", "a", "FILLED", { cumulative_quantity: "10", average_price: "182.5" }),
 ).state;
+const terms = folded(
+  submit("stop", "paper", { order_type: "STOP", stop_price: "9", is_reduce_only: true }),
+  event("order_replaced", "stop", "ACCEPTED", { quantity: "4", stop_price: "8.5", cumulative_quantity: "1", average_price: "9" }),
+).state.orders.get("paper|stop");
 const many = folded(submit("open"), ...Array.from({ length: 700 }, (_, i) => event("order_filled", `o${i}`, "FILLED"))).state;
 const fill = ["orders.fills.v1", { trade_id: "t", ts_event_ns: start }];
 const curve = folded(mark(start, 100), mark(start + 1e9, 101), mark(start + 1e9, 101), mark(start + 2e9, 55, "other"));
@@ -56,6 +60,7 @@ console.log(JSON.stringify({
   times: [format.timeTicks(start, start + 6 * hour, 7), format.timeTicks(start, start + 90e9, 4), format.timeTicks(start, start + 24 * 5 * hour, 5)]
     .map((ticks) => ticks.map((tick) => tick.text)),
   orders: [...life.orders].map(([key, o]) => [key, o.status, o.filled, o.code ?? "", isOpen(o)]),
+  terms: [terms.order_type, terms.stop_price, terms.is_reduce_only, terms.quantity, terms.filled],
   kept: [many.orders.size, many.orders.has("paper|open")],
   fills: folded(fill, fill).state.fills.length,
   curve: [curve.state.curve.map((p) => p.equity), curve.state.initial, curve.state.account, curve.changes],

@@ -65,6 +65,7 @@ def test_orders_are_told_apart_by_account_and_say_why_they_were_denied(answers: 
 
 
 def test_old_closed_orders_are_forgotten_and_open_ones_never(answers: Any) -> None:
+    assert answers["terms"] == ["STOP", "8.5", True, "4", "1"]
     assert answers["kept"] == [500, True]
 
 

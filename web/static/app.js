@@ -9,6 +9,7 @@ const ROWS = 50;
 const DRAW_MS = 100;          // the page is drawn at most ten times a second, however many records come
 const ASK_MS = 1000;          // and asks /api for figures that no topic has at most once in this time
 const QUIET_S = 10;           // without records for so long it says so
+const CHOSEN = new URLSearchParams(location.search).get("account") ?? "";
 const START_ANEW = new Set(["epoch_changed", "cursor_expired", "bad_cursor"]);
 const byId = (id) => document.getElementById(id);
 
@@ -76,7 +77,7 @@ function renderFigures() {
   const { state: breaker, reason } = state.breaker;
   show("breaker", breaker || "–", { ACTIVE: "up", REDUCING: "warn", HALTED: "down" }[breaker] ?? "");
   note("breaker-why", reason);
-  show("order-count", String([...state.orders.values()].filter(isOpen).length));
+  show("order-count", String(ofAccount(state.orders.values()).filter(isOpen).length));
   note("denied", `${quantity(state.denied)} denied so far`);
   byId("denied").className = state.denied ? "warn" : "";
 }
@@ -85,6 +86,16 @@ function renderFigures() {
 function aim(target) {
   const word = target > 0 ? "long" : target < 0 ? "short" : "flat";
   return target === 0 || Math.abs(target) === 1 ? word : `${word} ${quantity(Math.abs(target))}`;
+}
+
+// The tables show what belongs to the account of the page.
+const ofAccount = (items) => [...items].filter((item) => !state.account || item.account_id === state.account);
+
+// What an order waits for: its stop price, its limit, or both.
+function priceOf(o, places) {
+  const limit = o.limit_price ? amount(o.limit_price, places) : "";
+  const stop = o.stop_price ? `stop ${amount(o.stop_price, places)}` : "";
+  return [stop, limit].filter(Boolean).join(" / ") || "–";
 }
 
 const sideTone = (side) => side === "BUY" ? "up" : "down";
@@ -101,7 +112,8 @@ function orderRow(o) {
   const status = o.code ? `${o.status} ${o.code}` : o.status;
   return [
     [clock(o.time)], [symbolOf(o.instrument_id ?? "–")], [o.side ?? "–", sideTone(o.side)], [quantity(o.quantity), "n"],
-    [o.order_type ?? "–"], [o.limit_price ? amount(o.limit_price, places) : "–", "n"],
+    [o.is_reduce_only ? `${o.order_type} reduce` : o.order_type ?? "–", "", o.is_reduce_only ? "reduce-only" : ""],
+    [priceOf(o, places), "n"],
     [status, `status ${statusTone(o.status)}`, o.detail || status], [quantity(o.filled), "n"],
     [o.average ? amount(o.average, Math.max(places, 4)) : "–", "n"],
     [o.strategy_id ?? "", "name"], [o.client_order_id, "name extra", o.client_order_id],
@@ -118,14 +130,14 @@ function renderTables() {
     [amount(p.average_price, Math.max(state.placesIn(p.instrument_id), 2)), "n"],
     [signed(p.unrealized_pnl), `n ${tone(p.unrealized_pnl)}`], [signed(p.realized_pnl), `n ${tone(p.realized_pnl)}`],
   ]), "no positions");
-  const newest = [...state.orders.values()].reverse();
+  const newest = ofAccount(state.orders.values()).reverse();
   const orders = [...newest.filter(isOpen), ...newest.filter((o) => !isOpen(o))].slice(0, ROWS);
   fillTable("orders", orders.map(orderRow), "no orders yet");
   fillTable("signals", state.signals.slice(0, ROWS).map((s) => [
     [clock(s.time)], [symbolOf(s.instrument_id)], [aim(s.target), tone(s.target)],
     [amount(s.price, state.placesIn(s.instrument_id)), "n"], [s.strategy_id, "name", s.strategy_id],
   ]), "no signals yet");
-  fillTable("fills", state.fills.slice(0, ROWS).map((f) => [
+  fillTable("fills", ofAccount(state.fills).slice(0, ROWS).map((f) => [
     [clock(f.time)], [symbolOf(f.instrument_id)], [f.side, sideTone(f.side)], [quantity(f.quantity), "n"],
     [amount(f.price, state.placesIn(f.instrument_id)), "n"], [amount(f.fee), "n"],
   ]), "no fills yet");
@@ -179,12 +191,31 @@ async function loadRisk() {
   state.denied = risk.denied_count;
 }
 
+// Offer the accounts of the run where there are several; another one is another address of this page.
+function offer(names) {
+  const choice = byId("accounts");
+  choice.parentElement.hidden = names.length < 2;
+  if ([...choice.options].map((o) => o.value).join() === names.join()) return;
+  choice.replaceChildren(...names.map((name) => new Option(name, name, false, name === state.account)));
+}
+
+function choose() {
+  const address = new URL(location.href);
+  address.searchParams.set("account", byId("accounts").value);
+  location.assign(address);
+}
+
 async function loadPortfolio() {
   const { accounts } = await get("/api/portfolio");
+  const names = accounts.map((a) => a.account.account_id);
+  if (!state.account && names.length > 1) {
+    state.account = names.includes(CHOSEN) ? CHOSEN : (await get("/api/portfolio/account")).account_id;
+  }
   const found = accounts.find((a) => a.account.account_id === state.account) ?? accounts[0];
   if (!found) return;
   const { account, positions } = found;
   state.value(account);
+  offer(names);
   const held = new Set(positions.map(positionKey));
   for (const [key, p] of state.positions) {
     if (!held.has(key)) state.positions.set(key, { ...p, unrealized_pnl: 0 });
@@ -315,6 +346,7 @@ async function showCaller() {
   });
 }
 
+byId("accounts").addEventListener("change", choose);
 setInterval(renderLink, 1000);
 drawSoon();
 showCaller().catch(() => {});

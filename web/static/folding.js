@@ -145,13 +145,16 @@ export class RunState {
     if (r.type !== "submit_order" || this.orders.has(orderKey(r))) return;
     Object.assign(this.#order(r), {
       strategy_id: r.strategy_id, instrument_id: r.instrument_id, side: r.side, quantity: r.quantity,
-      order_type: r.order_type || "MARKET", limit_price: r.limit_price,
+      order_type: r.order_type || "MARKET", limit_price: r.limit_price, stop_price: r.stop_price,
+      is_reduce_only: r.is_reduce_only ?? false,
     });
   }
 
   #orderEvent(r) {
     const changes = { strategy_id: r.strategy_id, instrument_id: r.instrument_id, status: r.status };
     if (r.type === "order_submitted" || r.type === "order_initialized") Object.assign(changes, { side: r.side, quantity: r.quantity, order_type: r.order_type });
+    if (r.type === "order_initialized") changes.is_reduce_only = r.is_reduce_only ?? false;
+    if (r.type === "order_replaced") Object.assign(changes, { quantity: r.quantity, limit_price: r.limit_price, stop_price: r.stop_price });
     if (r.cumulative_quantity) Object.assign(changes, { filled: r.cumulative_quantity, average: r.average_price });
     if (r.type === "order_denied" || r.type === "order_rejected") Object.assign(changes, { code: r.code, detail: r.detail ?? "" });
     Object.assign(this.#order(r), changes);

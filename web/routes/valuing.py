@@ -162,8 +162,8 @@ def _as_of(views: Views, account_id: str, items: list[PositionChanged]) -> int |
 
 
 def _is_newer(mark: EquityMark, items: list[PositionChanged]) -> bool:
-    """Return whether all positions changed before a mark; at its instant it may lack them."""
-    return all(item.ts_event_ns < mark.ts_event_ns for item in items)
+    """Return whether a mark has all changes of positions: it counts those of its own instant."""
+    return all(item.ts_event_ns <= mark.ts_event_ns for item in items)
 
 
 def _as_marked(answer: answers.Account, mark: EquityMark) -> None:

@@ -1,13 +1,15 @@
 // Runs the modules of the live page that need no page: gives one JSON text with what they answer.
-// node dashboard.mjs, with format.mjs and folding.mjs beside it.
+// node dashboard.mjs, with the modules as .mjs beside it.
+import * as accounts from "./accounts.mjs";
 import * as format from "./format.mjs";
 import { RunState, isOpen } from "./folding.mjs";
+import { orderRow } from "./rows.mjs";
 
 const hour = 3600e9;
 const start = Date.UTC(2013, 9, 7, 13, 31) * 1e6;
 
 function folded(...records) {
-  const state = new RunState();
+  const state = new RunState("paper");
   const changes = records.map(([topic, record]) => state.fold(topic, record));
   return { state, changes };
 }
@@ -35,6 +37,33 @@ const terms = folded(
 const many = folded(submit("open"), ...Array.from({ length: 700 }, (_, i) => event("order_filled", `o${i}`, "FILLED"))).state;
 const fill = ["orders.fills.v1", { trade_id: "t", ts_event_ns: start }];
 const curve = folded(mark(start, 100), mark(start + 1e9, 101), mark(start + 1e9, 101), mark(start + 2e9, 55, "other"));
+const signal = (strategy) => ["strategy.signals.v1", { strategy_id: strategy, instrument_id: "IBM.XNYS", target: 1, price: 9, ts_event_ns: start }];
+const executed = (account, trade_id) => ["orders.fills.v1", { account_id: account, trade_id, ts_event_ns: start }];
+
+// A run of two accounts, one of them busy, as the page of `account` sees it.
+function seenBy(account) {
+  const state = new RunState(account);
+  state.owners = new Map([["calm", "ira"], ["busy", "paper"]]);
+  const records = [submit("a", "ira"), executed("ira", "1"), signal("calm"), mark(start, 20, "ira"), mark(start, 100), ...Array.from({ length: 600 }, (_, i) => [
+    submit(`o${i}`), event("order_filled", `o${i}`, "FILLED"), executed("paper", `${i}`), signal("busy"),
+  ]).flat()];
+  for (const [topic, record] of records) state.fold(topic, record);
+  state.takeBreaker([
+    { scope: "ACCOUNT", scope_id: "ira", state: "HALTED", reason: "closed" }, { scope: "STRATEGY", scope_id: "busy", state: "REDUCING", reason: "too fast" },
+  ]);
+  return [
+    state.equity?.equity ?? null, state.own(state.orders.values()).length, state.own(state.fills).length, state.ownSignals.length,
+    state.breaker.state, state.breaker.reason, state.fills.length,
+  ];
+}
+
+const loaded = new RunState("ira");
+const listed = (id, account_id, created_ns) => ({ client_order_id: id, account_id, created_ns, status: "ACCEPTED" });
+loaded.loadOrders([listed("b", "ira", 2)], [listed("c", "paper", 3), listed("b", "ira", 2), listed("a", "paper", 1)]);
+const page = "https://host/?account=ira&all=fills";
+const prices = [{}, { limit_price: 182.5 }, { stop_price: 182.85 }, { stop_price: "182.85", limit_price: "182.50", is_reduce_only: true }]
+  .map((o) => orderRow({ order_type: "T", status: "ACCEPTED", client_order_id: "x", ...o }, 2)).map((cells) => [cells[5][0], cells[6][0]]);
+
 const long = folded(...Array.from({ length: 4500 }, (_, i) => mark(start + i * 1e9, 100 + i))).state.curve;
 
 const valued = folded(mark(start, 100), ["portfolio.positions.v1", {
@@ -66,6 +95,12 @@ console.log(JSON.stringify({
   curve: [curve.state.curve.map((p) => p.equity), curve.state.initial, curve.state.account, curve.changes],
   results: [results("USD", "USD"), results("USD", "EUR")],
   values, asked, initial: valued.initial,
+  chosen: [[["ira", "paper"], "", "paper"], [["ira", "paper"], "ira", "paper"], [["ira", "paper"], "gone", "paper"], [["ira"], "", "paper"], [[], "ira", ""]]
+    .map((question) => accounts.chosenOf(...question)),
+  addresses: [accounts.wantedIn(page), accounts.wantedIn("https://host/"), accounts.addressWith(page, "a&b"), [...accounts.widenedIn(page)],
+    accounts.addressWidened(page, "orders", true), accounts.addressWidened(page, "fills", false)],
+  seen: { ira: seenBy("ira"), paper: seenBy("paper"), nobody: seenBy("")[0] },
+  loaded: [...loaded.orders.keys()], prices_of_orders: prices,
   long: [long.length <= 4000, long[0].equity, long.at(-1).equity],
   prices: folded(trade(1.08), trade(1.08345), trade(1.0834)).state.prices.get("EURUSD.XXXX"),
 }));

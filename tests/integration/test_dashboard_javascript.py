@@ -16,18 +16,35 @@ MINUS, DASH = "\u2212", "\u2013"
 STATIC = Path(web.__file__).parent / "static"
 
 
+STUBS = {
+    "chart": "export class EquityChart { show() {} }",
+    "client": "export class StreamError extends Error {}\n"
+    "export async function* watch({ topics, snapshot }) {\n"
+    "  if (snapshot) { yield { kind: 'snapshot', updates: [], isLast: true }; return; }\n"
+    "  yield { kind: 'subscribed', topics }; await new Promise(() => {});\n"
+    "}",
+    "tables": "export const fillTable = (id, rows) => { globalThis.tables[id] = rows; };",
+}
+"""What stands for the modules that need a page or a server."""
+
+
+def said(folder: Path, script: str, modules: tuple[str, ...]) -> Any:
+    """Return what a script says of modules of the page, which lie beside it."""
+    # Not every node takes a file for a module unless its name says so.
+    for name in modules:
+        text = STUBS.get(name) or (STATIC / f"{name}.js").read_text(encoding="utf-8")
+        (folder / f"{name}.mjs").write_text(text.replace('.js"', '.mjs"'), encoding="utf-8")
+    copy = folder / script
+    copy.write_text((HERE / script).read_text(encoding="utf-8"), encoding="utf-8")
+    done = subprocess.run(["node", str(copy)], capture_output=True, check=True, timeout=60)
+    return json.loads(done.stdout)
+
+
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Return what the modules answer."""
-    folder = tmp_path_factory.mktemp("page")
-    # Not every node takes a file for a module unless its name says so.
-    for name in ("format", "folding"):
-        text = (STATIC / f"{name}.js").read_text(encoding="utf-8")
-        (folder / f"{name}.mjs").write_text(text.replace('.js"', '.mjs"'), encoding="utf-8")
-    script = folder / "dashboard.mjs"
-    script.write_text((HERE / "dashboard.mjs").read_text(encoding="utf-8"), encoding="utf-8")
-    done = subprocess.run(["node", str(script)], capture_output=True, check=True, timeout=60)
-    return json.loads(done.stdout)
+    modules = ("accounts", "folding", "format", "rows")
+    return said(tmp_path_factory.mktemp("page"), "dashboard.mjs", modules)
 
 
 def test_figures_have_fixed_places_and_no_value_is_a_dash(answers: Any) -> None:
@@ -64,6 +81,38 @@ def test_orders_are_told_apart_by_account_and_say_why_they_were_denied(answers: 
     ]
 
 
+def test_page_begins_with_the_default_account_unless_the_address_names_another(
+    answers: Any,
+) -> None:
+    assert answers["chosen"] == ["paper", "ira", "paper", "ira", ""]
+    assert answers["addresses"] == [
+        "ira",
+        "",
+        "https://host/?account=a%26b&all=fills",
+        ["fills"],
+        "https://host/?account=ira&all=fills&all=orders",
+        "https://host/?account=ira",
+    ]
+
+
+def test_account_sees_what_is_its_own_beside_a_busy_one(answers: Any) -> None:
+    assert answers["seen"] == {
+        "ira": [20, 1, 1, 1, "HALTED", "closed", 101],
+        "paper": [100, 500, 100, 100, "REDUCING", "too fast", 101],
+        "nobody": None,
+    }
+    assert answers["loaded"] == ["paper|a", "ira|b", "paper|c"]
+
+
+def test_orders_say_what_they_wait_for_and_that_they_only_reduce(answers: Any) -> None:
+    assert answers["prices_of_orders"] == [
+        ["T", DASH],
+        ["T", "182.50"],
+        ["T", "stop 182.85"],
+        ["T reduce-only", "stop 182.85 / limit 182.50"],
+    ]
+
+
 def test_old_closed_orders_are_forgotten_and_open_ones_never(answers: Any) -> None:
     assert answers["terms"] == ["STOP", "8.5", True, "4", "1"]
     assert answers["kept"] == [500, True]
@@ -86,3 +135,32 @@ def test_results_of_strategies_are_added_up_in_one_currency_only(answers: Any) -
 
 def test_long_curve_is_thinned_and_keeps_both_ends(answers: Any) -> None:
     assert answers["long"] == [True, 100, 4599]
+
+
+def test_page_follows_the_account_that_is_chosen_and_the_way_back(tmp_path: Path) -> None:
+    modules = ("accounts", "app", "folding", "format", "rows", *STUBS)
+    pages = said(tmp_path, "choosing.mjs", modules)
+
+    paper = {
+        "account": "account paper",
+        "equity": "100.00",
+        "breaker": "ACTIVE",
+        "choice": [False, ["ira", "paper"], "paper"],
+        "positions": ["PAPER"],
+        "orders": ["paper"],
+        "fills": ["paper"],
+    }
+    ira = {
+        "account": "account ira",
+        "equity": "20.00",
+        "breaker": "HALTED",
+        "choice": [False, ["ira", "paper"], "ira"],
+        "positions": ["IRA"],
+        "orders": ["ira"],
+        "fills": ["ira"],
+    }
+    assert pages["first"] == pages["back"] == paper
+    assert pages["chosen"] == {**ira, "address": "http://host/?account=ira"}
+    wide = {"orders": ["ira", "paper"], "address": "http://host/?account=ira&all=orders"}
+    assert pages["wide"] == {**ira, **wide}
+    assert pages["left"] == []

@@ -1,19 +1,21 @@
 // The live page. It follows the topics over /ws, reads the present from /api, and resumes from its own cursor.
+import { addressWidened, addressWith, chosenOf, wantedIn, widenedIn } from "./accounts.js";
 import { EquityChart } from "./chart.js";
 import { StreamError, watch } from "./client.js";
 import { RunState, TOPICS, isOpen, positionKey } from "./folding.js";
 import { amount, clock, instant, quantity, signed, span, symbolOf, tone } from "./format.js";
+import { fillRow, orderRow, signalRow } from "./rows.js";
 import { fillTable } from "./tables.js";
 
 const ROWS = 50;
 const DRAW_MS = 100;          // the page is drawn at most ten times a second, however many records come
 const ASK_MS = 1000;          // and asks /api for figures that no topic has at most once in this time
 const QUIET_S = 10;           // without records for so long it says so
-const CHOSEN = new URLSearchParams(location.search).get("account") ?? "";
 const START_ANEW = new Set(["epoch_changed", "cursor_expired", "bad_cursor"]);
 const byId = (id) => document.getElementById(id);
 
-const state = new RunState();
+let state = new RunState();   // another one for each account that is chosen
+let fillings = 0;             // how often the page was begun to be filled from /api: only the last time counts
 const chart = new EquityChart(byId("chart"), byId("reading"));
 let isDrawn = true;
 let waiting = [];             // frames that arrived while /api was being read; null once they may be folded at once
@@ -46,14 +48,35 @@ function note(id, text, more = text) {
 function render() {
   isDrawn = true;
   byId("clock").textContent = state.now ? `${instant(state.now)} UTC` : "";
+  renderChoice();
   renderFigures();
   renderTables();
   const points = state.points;
-  const curve = `${points.length}|${points.at(-1)?.time}|${points.at(-1)?.equity}|${state.initial}`;
+  const curve = `${state.account}|${points.length}|${points.at(-1)?.time}|${points.at(-1)?.equity}|${state.initial}`;
   if (curve === shownCurve) return;
   shownCurve = curve;
   chart.show(points, state.initial);
 }
+
+// The accounts are offered where there are several.
+function renderChoice() {
+  const { names, account } = state;
+  const choice = byId("accounts");
+  for (const place of document.querySelectorAll(".choice")) place.hidden = names.length < 2;
+  if ([...choice.options].map((o) => o.value).join("|") !== names.join("|")) choice.replaceChildren(...names.map((name) => new Option(name)));
+  // What was chosen stands while it is being read.
+  const wanted = wantedIn(location.href);
+  const shown = names.includes(wanted) ? wanted : account;
+  if (choice.value !== shown) choice.value = shown;
+  const isWide = widened();
+  for (const list of ["orders", "fills"]) {
+    byId(`all-${list}`).checked = isWide.has(list);
+    byId(list).parentElement.classList.toggle("narrow", !isWide.has(list));
+  }
+}
+
+// The lists that show all accounts.
+const widened = () => state.names.length > 1 ? widenedIn(location.href) : new Set();
 
 function renderFigures() {
   note("account", state.account ? `account ${state.account}` : "");
@@ -77,47 +100,9 @@ function renderFigures() {
   const { state: breaker, reason } = state.breaker;
   show("breaker", breaker || "–", { ACTIVE: "up", REDUCING: "warn", HALTED: "down" }[breaker] ?? "");
   note("breaker-why", reason);
-  show("order-count", String(ofAccount(state.orders.values()).filter(isOpen).length));
-  note("denied", `${quantity(state.denied)} denied so far`);
+  show("order-count", String(state.own(state.orders.values()).filter(isOpen).length));
+  note("denied", `${quantity(state.denied)} denied ${state.names.length > 1 ? "in all accounts" : "so far"}`);
   byId("denied").className = state.denied ? "warn" : "";
-}
-
-// A target in words; how much only where it is not the whole weight.
-function aim(target) {
-  const word = target > 0 ? "long" : target < 0 ? "short" : "flat";
-  return target === 0 || Math.abs(target) === 1 ? word : `${word} ${quantity(Math.abs(target))}`;
-}
-
-// The tables show what belongs to the account of the page.
-const ofAccount = (items) => [...items].filter((item) => !state.account || item.account_id === state.account);
-
-// What an order waits for: its stop price, its limit, or both.
-function priceOf(o, places) {
-  const limit = o.limit_price ? amount(o.limit_price, places) : "";
-  const stop = o.stop_price ? `stop ${amount(o.stop_price, places)}` : "";
-  return [stop, limit].filter(Boolean).join(" / ") || "–";
-}
-
-const sideTone = (side) => side === "BUY" ? "up" : "down";
-
-function statusTone(status) {
-  if (status === "FILLED") return "";
-  if (status === "DENIED" || status === "REJECTED") return "down";
-  if (status === "CANCELED" || status === "EXPIRED") return "quiet";
-  return status === "UNKNOWN" || status.startsWith("PENDING") ? "warn" : "open";
-}
-
-function orderRow(o) {
-  const places = state.placesIn(o.instrument_id ?? "");
-  const status = o.code ? `${o.status} ${o.code}` : o.status;
-  return [
-    [clock(o.time)], [symbolOf(o.instrument_id ?? "–")], [o.side ?? "–", sideTone(o.side)], [quantity(o.quantity), "n"],
-    [o.is_reduce_only ? `${o.order_type} reduce` : o.order_type ?? "–", "", o.is_reduce_only ? "reduce-only" : ""],
-    [priceOf(o, places), "n"],
-    [status, `status ${statusTone(o.status)}`, o.detail || status], [quantity(o.filled), "n"],
-    [o.average ? amount(o.average, Math.max(places, 4)) : "–", "n"],
-    [o.strategy_id ?? "", "name"], [o.client_order_id, "name extra", o.client_order_id],
-  ];
 }
 
 function renderTables() {
@@ -130,17 +115,14 @@ function renderTables() {
     [amount(p.average_price, Math.max(state.placesIn(p.instrument_id), 2)), "n"],
     [signed(p.unrealized_pnl), `n ${tone(p.unrealized_pnl)}`], [signed(p.realized_pnl), `n ${tone(p.realized_pnl)}`],
   ]), "no positions");
-  const newest = ofAccount(state.orders.values()).reverse();
+  const isWide = widened();
+  const listed = (list, items) => isWide.has(list) ? [...items] : state.own(items);
+  const places = (item) => state.placesIn(item.instrument_id ?? "");
+  const newest = listed("orders", state.orders.values()).reverse();
   const orders = [...newest.filter(isOpen), ...newest.filter((o) => !isOpen(o))].slice(0, ROWS);
-  fillTable("orders", orders.map(orderRow), "no orders yet");
-  fillTable("signals", state.signals.slice(0, ROWS).map((s) => [
-    [clock(s.time)], [symbolOf(s.instrument_id)], [aim(s.target), tone(s.target)],
-    [amount(s.price, state.placesIn(s.instrument_id)), "n"], [s.strategy_id, "name", s.strategy_id],
-  ]), "no signals yet");
-  fillTable("fills", ofAccount(state.fills).slice(0, ROWS).map((f) => [
-    [clock(f.time)], [symbolOf(f.instrument_id)], [f.side, sideTone(f.side)], [quantity(f.quantity), "n"],
-    [amount(f.price, state.placesIn(f.instrument_id)), "n"], [amount(f.fee), "n"],
-  ]), "no fills yet");
+  fillTable("orders", orders.map((o) => orderRow(o, places(o))), "no orders yet");
+  fillTable("signals", state.ownSignals.slice(0, ROWS).map((s) => signalRow(s, places(s))), "no signals yet");
+  fillTable("fills", listed("fills", state.fills).slice(0, ROWS).map((f) => fillRow(f, places(f))), "no fills yet");
 }
 
 // ---- the state of the connection
@@ -149,7 +131,7 @@ function renderLink() {
   const link = byId("link");
   const silence_s = (Date.now() - heard_ms) / 1000;
   document.body.classList.toggle("stale", lost_ms > 0);
-  const [text, style] = lost_ms ? ["offline", "off"] : waiting ? ["connecting", "wait"] : ["live", ""];
+  const [text, style] = lost_ms ? ["offline", "off"] : waiting && !state.now ? ["connecting", "wait"] : ["live", ""];
   if (link.textContent !== text) link.textContent = text;
   link.className = `badge ${style}`;
   byId("silence").textContent = !lost_ms && !waiting && silence_s > QUIET_S ? `no records for ${span(silence_s)}` : "";
@@ -176,53 +158,37 @@ async function get(path) {
   if (answer.status === 401) location.assign("/login");
   if (!answer.ok) {
     const problem = await answer.json().catch(() => ({}));
-    throw new Error(problem.detail ?? `${path}: ${answer.status}`);
+    throw Object.assign(new Error(problem.detail ?? `${path}: ${answer.status}`), { status: answer.status });
   }
   return answer.json();
 }
 
-const LETS_PASS = { ACTIVE: "all orders may pass", REDUCING: "only orders that reduce", HALTED: "no order passes" };
-
-async function loadRisk() {
+async function loadRisk(into) {
   const risk = await get("/api/risk?limit=0");
-  const { state: breaker, scopes } = risk.circuit_breaker;
-  const strictest = scopes.find((scope) => scope.state === breaker && breaker !== "ACTIVE");
-  state.breaker = { state: breaker, reason: strictest?.reason || LETS_PASS[breaker] };
-  state.denied = risk.denied_count;
+  into.takeBreaker(risk.circuit_breaker.scopes);
+  into.denied = risk.denied_count;
 }
 
-// Offer the accounts of the run where there are several; another one is another address of this page.
-function offer(names) {
-  const choice = byId("accounts");
-  choice.parentElement.hidden = names.length < 2;
-  if ([...choice.options].map((o) => o.value).join() === names.join()) return;
-  choice.replaceChildren(...names.map((name) => new Option(name, name, false, name === state.account)));
-}
+const ofAccount = (account) => account ? `account_id=${encodeURIComponent(account)}` : "";
 
-function choose() {
-  const address = new URL(location.href);
-  address.searchParams.set("account", byId("accounts").value);
-  location.assign(address);
-}
-
-async function loadPortfolio() {
+async function loadPortfolio(into) {
   const { accounts } = await get("/api/portfolio");
-  const names = accounts.map((a) => a.account.account_id);
-  if (!state.account && names.length > 1) {
-    state.account = names.includes(CHOSEN) ? CHOSEN : (await get("/api/portfolio/account")).account_id;
+  into.names = accounts.map((a) => a.account.account_id);
+  const found = accounts.find((a) => a.account.account_id === into.account);
+  if (!found) {
+    // The run has told of its accounts only now: the page can be filled.
+    if (into === state && !into.account && accounts.length) fill();
+    return;
   }
-  const found = accounts.find((a) => a.account.account_id === state.account) ?? accounts[0];
-  if (!found) return;
   const { account, positions } = found;
-  state.value(account);
-  offer(names);
+  into.value(account);
   const held = new Set(positions.map(positionKey));
-  for (const [key, p] of state.positions) {
-    if (!held.has(key)) state.positions.set(key, { ...p, unrealized_pnl: 0 });
+  for (const [key, p] of into.positions) {
+    if (!held.has(key)) into.positions.set(key, { ...p, unrealized_pnl: 0 });
   }
-  for (const p of positions) state.positions.set(positionKey(p), p);
-  const pnl = await get(`/api/portfolio/pnl?group_by=strategy&account_id=${encodeURIComponent(state.account)}`);
-  state.takeResults(pnl.groups);
+  for (const p of positions) into.positions.set(positionKey(p), p);
+  const pnl = await get(`/api/portfolio/pnl?group_by=strategy&${ofAccount(into.account)}`);
+  into.takeResults(pnl.groups);
 }
 
 const loaders = { risk: loadRisk, portfolio: loadPortfolio };
@@ -231,7 +197,7 @@ function askSoon(what) {
   if (asks.has(what) || waiting) return;
   asks.set(what, setTimeout(async () => {
     try {
-      await loaders[what]();
+      await loaders[what](state);
       drawSoon();
     } catch {
       // The connection's own state says what is wrong; the next record asks again.
@@ -241,41 +207,70 @@ function askSoon(what) {
   }, ASK_MS));
 }
 
+// Return which of the run's accounts to show, "" while it has none.
+async function choose(names) {
+  const wanted = wantedIn(location.href);
+  if (names.length < 2 || names.includes(wanted)) return chosenOf(names, wanted, "");
+  const standard = await get("/api/portfolio/account").catch((error) => {
+    if (error.status === 404) return { account_id: "" };
+    throw error;
+  });
+  return chosenOf(names, wanted, standard.account_id);
+}
+
+// Return what /api tells of the run, for the account of the page.
 async function load() {
-  const [config, system, open, newest, trades] = await Promise.all([
-    get("/api/config"), get("/api/system"), get("/api/orders?status=open&limit=200"), get("/api/orders?limit=200"), get("/api/trades?limit=50"),
-    loadPortfolio(), loadRisk(),
+  const names = (await get("/api/portfolio")).accounts.map((a) => a.account.account_id);
+  const into = state.withAccount(await choose(names));
+  // A busy account would leave the others no room among the newest of all, so the account's own are asked for too.
+  const scopes = names.length > 1 ? [ofAccount(into.account), ""] : [""];
+  const lists = (path) => Promise.all(scopes.map((scope) => get(`${path}${scope && `&${scope}`}`)));
+  const [config, system, { strategies }, open, newest, trades] = await Promise.all([
+    get("/api/config"), get("/api/system"), get("/api/strategies"),
+    lists("/api/orders?status=open&limit=200"), lists("/api/orders?limit=200"), lists("/api/trades?limit=50"),
+    loadPortfolio(into),
   ]);
+  into.owners = new Map(strategies.map((s) => [s.strategy_id, s.account_id]));
+  await loadRisk(into);
   byId("mode").textContent = config.mode;
   byId("mode").className = `badge ${config.mode === "live" ? "danger" : "mode"}`;
   byId("run").textContent = system.run_id;
-  document.title = `${system.run_id} · Millrace`;
-  state.loadOrders(open.orders, newest.orders);
-  state.fills = trades.trades.map((f) => ({ ...f, time: f.time_ns }));
-  state.now = Math.max(state.now, system.time_ns || 0);
-  for (const [name, top] of Object.entries(trades.order_book)) {
-    if (top.time_ns) state.price(name, { last: top.last_price, bid: top.bid_price, ask: top.ask_price, time: top.time_ns });
+  document.title = `${into.names.length > 1 ? `${into.account} · ` : ""}${system.run_id} · Millrace`;
+  into.loadOrders(...[...open, ...newest].map((page) => page.orders));
+  into.loadFills(...trades.map((page) => page.trades));
+  into.now = Math.max(into.now, system.time_ns || 0);
+  for (const [name, top] of Object.entries(trades[0].order_book)) {
+    if (top.time_ns) into.price(name, { last: top.last_price, bid: top.bid_price, ask: top.ask_price, time: top.time_ns });
   }
-  if (!state.account) return;
-  const curve = await get(`/api/portfolio/${encodeURIComponent(state.account)}/equity?limit=2000`);
-  state.curve = [];
-  for (const p of curve.points) state.addPoint({ time: p.time_ns, equity: p.equity });
+  if (!into.account) return into;
+  const curve = await get(`/api/portfolio/${encodeURIComponent(into.account)}/equity?limit=2000`);
+  for (const p of curve.points) into.addPoint({ time: p.time_ns, equity: p.equity });
   // A mark of the same instant is what the run itself has written down.
   const last = curve.points.at(-1);
-  if (last && last.time_ns >= state.equity.time) Object.assign(state.equity, { time: last.time_ns, equity: last.equity, drawdown: last.drawdown_pct });
+  if (last && into.equity && last.time_ns >= into.equity.time) Object.assign(into.equity, { time: last.time_ns, equity: last.equity, drawdown: last.drawdown_pct });
+  return into;
 }
 
-async function loadAndFold() {
+// Fill the page, and show nothing of it before all is there. What comes meanwhile waits.
+async function fill() {
+  const filling = ++fillings;
+  waiting ??= [];
+  byId("board").setAttribute("aria-busy", "true");
+  let next;
   try {
-    await load();
+    next = await load();
   } catch (error) {
+    if (filling !== fillings) return;
     if (!lost_ms) warn(`The page could not be filled: ${error.message}. Trying again.`);
-    setTimeout(loadAndFold, 1000);
+    setTimeout(() => { if (filling === fillings) fill(); }, 1000);
     return;
   }
-  const updates = waiting ?? [];
+  if (filling !== fillings) return;
+  state = next;
+  const updates = waiting;
   waiting = null;
   for (const { topic, record } of updates) state.fold(topic, record);
+  byId("board").removeAttribute("aria-busy");
   heard_ms = Date.now();
   warn("");
   renderLink();
@@ -287,7 +282,7 @@ async function loadAndFold() {
 function onItem(item) {
   if (item.kind === "subscribed") {
     // Subscribed first, read second: nothing falls between, and what comes twice is folded once.
-    if (waiting) loadAndFold();
+    if (waiting) fill();
   } else if (item.kind === "snapshot") {
     for (const update of item.updates) take(update);
   } else if (item.kind === "update") {
@@ -346,7 +341,25 @@ async function showCaller() {
   });
 }
 
-byId("accounts").addEventListener("change", choose);
+// ---- which account
+
+// Show the account of the address. Before the first filling there is nothing to do: it reads the address itself.
+function turn() {
+  if (fillings) fill();
+}
+
+byId("accounts").addEventListener("change", (event) => {
+  history.pushState(null, "", addressWith(location.href, event.target.value));
+  turn();
+});
+for (const list of ["orders", "fills"]) {
+  byId(`all-${list}`).addEventListener("change", (event) => {
+    history.replaceState(null, "", addressWidened(location.href, list, event.target.checked));
+    drawSoon();
+  });
+}
+addEventListener("popstate", turn);
+
 setInterval(renderLink, 1000);
 drawSoon();
 showCaller().catch(() => {});

@@ -1,4 +1,5 @@
 // What the page knows of a run, folded from records as they are published. Nothing here touches the page.
+// Figures and positions are those of one account; of orders, fills and signals each account's newest are kept.
 // Amounts arrive as exact decimal texts on topics and as numbers from /api, and are shown as they come; only the
 // results of the strategies are added up, for display.
 import { placesOf } from "./format.js";
@@ -8,14 +9,17 @@ export const TOPICS = [
   "portfolio.positions.v1", "portfolio.equity.v1", "risk.breaker.v1",
 ];
 const POINTS = 2000;
-const KEPT = 100;
-const ORDERS = 500;
+const KEPT = 100;             // fills, and signals, of each account
+const ORDERS = 500;           // of each account
+const STATES = ["ACTIVE", "REDUCING", "HALTED"];
+const LETS_PASS = { ACTIVE: "all orders may pass", REDUCING: "only orders that reduce", HALTED: "no order passes" };
 const CLOSED = new Set(["FILLED", "CANCELED", "EXPIRED", "REJECTED", "DENIED"]);
 
 export const isOpen = (order) => !CLOSED.has(order.status);
 
 export class RunState {
-  account = "";
+  names = [];            // the accounts of the run
+  owners = new Map();    // account by strategy
   prices = new Map();
   positions = new Map();
   orders = new Map();
@@ -30,6 +34,28 @@ export class RunState {
   denied = 0;
   now = 0;               // newest event time, ns
 
+  // Without an account nothing of any is taken in for figures: whoever is heard first need not be the one meant.
+  constructor(account = "") {
+    this.account = account;
+  }
+
+  // Begin anew for an account, with what is the same for all of them.
+  withAccount(account) {
+    const next = new RunState(account);
+    for (const name of ["names", "owners", "prices", "signals", "now"]) next[name] = this[name];
+    return next;
+  }
+
+  // Those of some orders or fills that are of the account.
+  own(items) {
+    return [...items].filter((item) => !this.account || item.account_id === this.account);
+  }
+
+  // The signals of the account's strategies; one of a strategy that nobody knows is shown with every account.
+  get ownSignals() {
+    return this.signals.filter((s) => this.#isOwn(s.strategy_id));
+  }
+
   // Fold one record. Return which figures that only /api knows have changed: "risk", "portfolio" or "".
   fold(topic, r) {
     this.now = Math.max(this.now, r.ts_event_ns || 0);
@@ -38,7 +64,7 @@ export class RunState {
       case "account.inputs.v1": this.#submitted(r); return "";
       case "orders.events.v1": this.#orderEvent(r); return r.type === "order_denied" || r.type === "order_submitted" ? "risk" : "";
       case "orders.fills.v1": this.#fill(r); return "portfolio";
-      case "strategy.signals.v1": keep(this.signals, { ...r, time: r.ts_event_ns }); return "";
+      case "strategy.signals.v1": keep(this.signals, { ...r, time: r.ts_event_ns }, (s) => this.owners.get(s.strategy_id)); return "";
       case "portfolio.positions.v1": this.#position(r); return "portfolio";
       case "portfolio.equity.v1": this.#mark(r); return "portfolio";
       case "risk.breaker.v1": return "risk";
@@ -46,18 +72,32 @@ export class RunState {
     }
   }
 
-  // Take the orders that stand; both lists come newest first. What the topics told meanwhile comes behind.
-  loadOrders(open, newest) {
+  // Take the orders that stand, out of lists that come newest first. What the topics told meanwhile comes behind.
+  loadOrders(...lists) {
     this.orders.clear();
-    const isListed = new Set(newest.map(orderKey));
-    for (const o of [...newest, ...open.filter((o) => !isListed.has(orderKey(o)))].reverse()) {
+    for (const o of merged(lists, orderKey, (order) => order.created_ns).reverse()) {
       this.orders.set(orderKey(o), { ...o, time: o.created_ns, filled: o.filled_quantity, average: o.average_price });
     }
   }
 
+  // Take the newest fills, likewise.
+  loadFills(...lists) {
+    this.fills = merged(lists, fillKey, (fill) => fill.time_ns).map((f) => ({ ...f, time: f.time_ns }));
+  }
+
+  // Take the state of the breaker: the strictest of those that orders of the account meet.
+  takeBreaker(scopes) {
+    const met = scopes.filter(({ scope, scope_id }) => {
+      if (scope === "ACCOUNT") return scope_id === this.account;
+      return scope !== "STRATEGY" || this.#isOwn(scope_id);
+    });
+    const state = STATES[Math.max(0, ...met.map((s) => STATES.indexOf(s.state)))];
+    const strictest = met.find((s) => s.state === state && state !== "ACTIVE");
+    this.breaker = { state, reason: strictest?.reason || LETS_PASS[state] };
+  }
+
   // Take the account as /api values it now, between two marks.
   value(account) {
-    this.account = account.account_id;
     this.detail = account;
     this.initial = account.initial_equity ?? this.initial;
     if (account.as_of_ns <= (this.equity?.time ?? -1)) return;
@@ -101,6 +141,10 @@ export class RunState {
     return this.prices.get(instrument)?.places ?? 2;
   }
 
+  #isOwn(strategy) {
+    return (this.owners.get(strategy) || this.account) === this.account;
+  }
+
   #isHeld(instrument) {
     for (const p of this.positions.values()) {
       if (p.instrument_id === instrument && Number(p.quantity)) return true;
@@ -126,19 +170,17 @@ export class RunState {
     if (!known) {
       known = { client_order_id: r.client_order_id, account_id: r.account_id, status: "INITIALIZED", time: r.ts_event_ns, filled: "0" };
       this.orders.set(key, known);
-      this.#forgetOrder();
+      this.#forgetOrder(r.account_id);
     }
     return known;
   }
 
-  // The oldest closed order goes; an open one stays in sight however old it is.
-  #forgetOrder() {
+  // An account's oldest closed order goes; an open one stays in sight however old it is.
+  #forgetOrder(account) {
     if (this.orders.size <= ORDERS) return;
-    for (const [key, order] of this.orders) {
-      if (isOpen(order)) continue;
-      this.orders.delete(key);
-      return;
-    }
+    const own = [...this.orders].filter(([, order]) => order.account_id === account);
+    const oldest = own.length > ORDERS ? own.find(([, order]) => !isOpen(order)) : undefined;
+    if (oldest) this.orders.delete(oldest[0]);
   }
 
   #submitted(r) {
@@ -153,6 +195,7 @@ export class RunState {
   #orderEvent(r) {
     const changes = { strategy_id: r.strategy_id, instrument_id: r.instrument_id, status: r.status };
     if (r.type === "order_submitted" || r.type === "order_initialized") Object.assign(changes, { side: r.side, quantity: r.quantity, order_type: r.order_type });
+    if (r.type === "order_submitted") Object.assign(changes, { limit_price: r.limit_price, stop_price: r.stop_price });
     if (r.type === "order_initialized") changes.is_reduce_only = r.is_reduce_only ?? false;
     if (r.type === "order_replaced") Object.assign(changes, { quantity: r.quantity, limit_price: r.limit_price, stop_price: r.stop_price });
     if (r.cumulative_quantity) Object.assign(changes, { filled: r.cumulative_quantity, average: r.average_price });
@@ -161,19 +204,18 @@ export class RunState {
   }
 
   #fill(r) {
-    if (this.fills.some((f) => f.trade_id === r.trade_id)) return;
-    keep(this.fills, { ...r, time: r.ts_event_ns });
+    if (this.fills.some((f) => fillKey(f) === fillKey(r))) return;
+    keep(this.fills, { ...r, time: r.ts_event_ns }, (f) => f.account_id);
   }
 
   #position(r) {
-    if (this.account && r.account_id !== this.account) return;
+    if (r.account_id !== this.account) return;
     const key = positionKey(r);
     const { quantity, average_price, realized_pnl } = r;
     this.positions.set(key, { ...this.positions.get(key), strategy_id: r.strategy_id, instrument_id: r.instrument_id, quantity, average_price, realized_pnl });
   }
 
   #mark(r) {
-    if (!this.account) this.account = r.account_id;
     if (r.strategy_id || r.account_id !== this.account) return;
     if (r.ts_event_ns >= (this.equity?.time ?? 0)) {
       this.equity = { time: r.ts_event_ns, equity: r.equity, drawdown: 100 * r.drawdown, gross: r.gross_exposure, net: r.net_exposure };
@@ -186,7 +228,19 @@ export const positionKey = (p) => `${p.strategy_id}|${p.instrument_id}`;
 
 const orderKey = (o) => `${o.account_id}|${o.client_order_id}`;
 
-function keep(list, item) {
+const fillKey = (f) => `${f.account_id}|${f.trade_id}`;
+
+// One list, newest first, of several that are; what is in more than one of them comes once.
+function merged(lists, keyOf, timeOf) {
+  const byKey = new Map(lists.flat().map((item) => [keyOf(item), item]));
+  return [...byKey.values()].sort((a, b) => timeOf(b) - timeOf(a));
+}
+
+// Put an item first; the oldest of its own owner goes when there are too many, so that a busy account leaves
+// the others theirs.
+function keep(list, item, ownerOf) {
   list.unshift(item);
-  list.length = Math.min(list.length, KEPT);
+  const owner = ownerOf(item);
+  const isOwn = (other) => ownerOf(other) === owner;
+  if (list.length > KEPT && list.filter(isOwn).length > KEPT) list.splice(list.findLastIndex(isOwn), 1);
 }

@@ -1,6 +1,6 @@
 // Runs the script of the live page over a page of stubs and a run of two accounts, and chooses the other one:
 // node choosing.mjs, with the modules as .mjs beside it, those of chart, client and tables replaced by stubs.
-// Gives one JSON text with what was shown before, after, and on the way back.
+// Gives one JSON text with what was shown while only the other was known, before, after, and on the way back.
 
 class Place extends EventTarget {
   textContent = "";
@@ -21,6 +21,9 @@ class Place extends EventTarget {
 const places = new Map();
 const choice = new Place();       // what is there only where there are several accounts
 const asked = [];
+let told = [["ira", 20]];         // the accounts that the run has told of
+let hear;
+const heard = new Promise((resolve) => { hear = resolve; });
 const byId = (id) => places.get(id) ?? places.set(id, new Place()).get(id);
 
 const window = new EventTarget();
@@ -42,7 +45,7 @@ function answer(path) {
     "/api/config": { mode: "paper" }, "/api/system": { run_id: "run", time_ns: 9 }, "/api/session": {},
     "/api/strategies": { strategies: [] },
     "/api/risk": { circuit_breaker: { scopes: [{ scope: "ACCOUNT", scope_id: "ira", state: "HALTED", reason: "closed" }] }, denied_count: 0 },
-    "/api/portfolio": { accounts: [account("ira", 20), account("paper", 100)] },
+    "/api/portfolio": { accounts: told.map((one) => account(...one)) },
     "/api/portfolio/account": { account_id: "paper" },
     "/api/portfolio/pnl": { groups: [] },
     "/api/orders": { orders: own([order("paper"), order("ira")]) },
@@ -51,7 +54,7 @@ function answer(path) {
 }
 
 Object.assign(globalThis, {
-  location, history, tables: {},
+  location, history, heard, tables: {},
   document: { getElementById: byId, querySelectorAll: () => [choice], body: new Place() },
   addEventListener: window.addEventListener.bind(window),
   requestAnimationFrame: (draw) => draw(),
@@ -66,7 +69,7 @@ const seen = () => ({
   positions: tables.positions.map((cells) => cells[0][0]),
   orders: tables.orders.map((cells) => cells[1][0]), fills: tables.fills.map((cells) => cells[1][0]),
 });
-const drawn = () => new Promise((resolve) => setTimeout(resolve, 300));
+const drawn = (ms = 300) => new Promise((resolve) => setTimeout(resolve, ms));
 
 async function choose(name) {
   byId("accounts").value = name;
@@ -75,6 +78,10 @@ async function choose(name) {
 }
 
 await drawn();
+const early = [byId("account").textContent, choice.hidden];
+told = [["ira", 20], ["paper", 100]];
+hear({ kind: "update", topic: "portfolio.equity.v1", record: { account_id: "paper", ts_event_ns: 10 } });
+await drawn(1500);
 const first = seen();
 await choose("ira");
 const chosen = { ...seen(), address: location.href };
@@ -85,5 +92,5 @@ const wide = { ...seen(), address: location.href };
 visited.pop();
 window.dispatchEvent(new Event("popstate"));
 await drawn();
-console.log(JSON.stringify({ first, chosen, wide, back: seen(), left: asked.filter((what) => what.startsWith("assign")) }));
+console.log(JSON.stringify({ early, first, chosen, wide, back: seen(), left: asked.filter((what) => what.startsWith("assign")) }));
 process.exit(0);

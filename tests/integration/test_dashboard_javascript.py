@@ -21,7 +21,8 @@ STUBS = {
     "client": "export class StreamError extends Error {}\n"
     "export async function* watch({ topics, snapshot }) {\n"
     "  if (snapshot) { yield { kind: 'snapshot', updates: [], isLast: true }; return; }\n"
-    "  yield { kind: 'subscribed', topics }; await new Promise(() => {});\n"
+    "  yield { kind: 'subscribed', topics }; yield await globalThis.heard;\n"
+    "  await new Promise(() => {});\n"
     "}",
     "tables": "export const fillTable = (id, rows) => { globalThis.tables[id] = rows; };",
 }
@@ -159,6 +160,7 @@ def test_page_follows_the_account_that_is_chosen_and_the_way_back(tmp_path: Path
         "orders": ["ira"],
         "fills": ["ira"],
     }
+    assert pages["early"] == ["account ira", True]
     assert pages["first"] == pages["back"] == paper
     assert pages["chosen"] == {**ira, "address": "http://host/?account=ira"}
     wide = {"orders": ["ira", "paper"], "address": "http://host/?account=ira&all=orders"}

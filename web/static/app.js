@@ -173,13 +173,15 @@ const ofAccount = (account) => account ? `account_id=${encodeURIComponent(accoun
 
 async function loadPortfolio(into) {
   const { accounts } = await get("/api/portfolio");
+  const known = into.names.length;
   into.names = accounts.map((a) => a.account.account_id);
-  const found = accounts.find((a) => a.account.account_id === into.account);
-  if (!found) {
-    // The run has told of its accounts only now: the page can be filled.
-    if (into === state && !into.account && accounts.length) fill();
+  if (into === state && into.names.length > known) {
+    // The run has told of another account, which may be the one to show.
+    fill();
     return;
   }
+  const found = accounts.find((a) => a.account.account_id === into.account);
+  if (!found) return;
   const { account, positions } = found;
   into.value(account);
   const held = new Set(positions.map(positionKey));

@@ -29,6 +29,7 @@ const mark = (time, equity, account = "paper") => ["portfolio.equity.v1", {
 const life = folded(
   submit("a"), submit("a", "other"), event("order_denied", "b", "DENIED", { code: "MAX_POSITION", detail: "too many" }),
   event("order_filled", "a", "FILLED", { cumulative_quantity: "10", average_price: "182.5" }),
+  event("order_canceled", "c", "CANCELED", { reason: "REDUCE_ONLY" }),
 ).state;
 const terms = folded(
   submit("stop", "paper", { order_type: "STOP", stop_price: "9", is_reduce_only: true }),

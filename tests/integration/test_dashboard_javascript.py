@@ -74,11 +74,12 @@ def test_axis_steps_are_round(answers: Any) -> None:
     assert days == ["2013-10-08", "2013-10-09", "2013-10-10", "2013-10-11", "2013-10-12"]
 
 
-def test_orders_are_told_apart_by_account_and_say_why_they_were_denied(answers: Any) -> None:
+def test_orders_are_told_apart_by_account_and_say_why_they_ended(answers: Any) -> None:
     assert answers["orders"] == [
         ["paper|a", "FILLED", "10", "", False],
         ["other|a", "INITIALIZED", "0", "", True],
         ["paper|b", "DENIED", "0", "MAX_POSITION", False],
+        ["paper|c", "CANCELED", "0", "REDUCE_ONLY", False],
     ]
 
 

@@ -200,6 +200,7 @@ export class RunState {
     if (r.type === "order_replaced") Object.assign(changes, { quantity: r.quantity, limit_price: r.limit_price, stop_price: r.stop_price });
     if (r.cumulative_quantity) Object.assign(changes, { filled: r.cumulative_quantity, average: r.average_price });
     if (r.type === "order_denied" || r.type === "order_rejected") Object.assign(changes, { code: r.code, detail: r.detail ?? "" });
+    if (r.type === "order_canceled") Object.assign(changes, { code: r.reason ?? "", detail: "" });
     Object.assign(this.#order(r), changes);
   }
 

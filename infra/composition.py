@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import NamedTuple, Protocol
 
-import numpy as np
-
 from agents.account.config import AccountConfig, AccountStageConfig
+from agents.account.mark_rows import days_of
 from agents.market.config import MarketConfig
 from agents.runners.engine import EngineConfig
 from agents.strategy.api import Strategy
@@ -24,8 +23,6 @@ from schemas.market_data import INTERVALS
 from schemas.sessions import SessionTable
 from schemas.values import MONEY_CONTEXT
 from streams.calendars import session_tables
-
-_DAY_NS = 86_400_000_000_000
 
 
 class Source(Protocol):
@@ -146,10 +143,11 @@ def _accounts(settings: Settings) -> dict[str, AccountSettings]:
 
 
 def day_function(table: SessionTable | None) -> Callable[[Ints], Ints]:
-    """Return the function from instants to trading days: of a calendar, or UTC days."""
-    if table is not None:
-        return table.day_of
-    return lambda ts: ts // np.int64(_DAY_NS)
+    """Return the function from instants to trading days, which are those of the account's limits.
+
+    What happens outside of sessions belongs to the one before, so every mark has its day.
+    """
+    return lambda ts: days_of(table, ts)
 
 
 def _choice(name: str, value: str, choices: tuple[str, ...]) -> str:

@@ -339,8 +339,7 @@ class EquityFold:
         if not len(rows):
             return
         equity, ts = rows.equity, rows.ts
-        # A mark stands at the end of its interval and belongs to the day in which that lies.
-        days = self._day_of(ts - 1)
+        days = self._day_of(ts)
         ends = np.flatnonzero(days[1:] != days[:-1])
         for row in [*ends.tolist(), len(days) - 1]:
             if self._day == int(days[row]):

@@ -197,10 +197,10 @@ def test_run_without_marks_has_counts_and_nothing_else() -> None:
     assert metrics.turnover == 0.0
 
 
-def test_a_day_ends_with_its_last_mark_and_midnight_belongs_to_it() -> None:
-    # Day 0 has marks at noon (90) and at midnight (110), day 1 at noon (121): r = 0.1, 0.1.
-    noon = DAY_NS // 2
-    folded = curve(100.0, [(noon, 90.0, 0.0), (DAY_NS, 110.0, 0.0), (DAY_NS + noon, 121.0, 0.0)])
+def test_a_day_ends_with_its_last_mark() -> None:
+    # Day 0 has marks at noon (90) and before midnight (110), day 1 at noon (121): r = 0.1, 0.1.
+    noon, last = DAY_NS // 2, DAY_NS - 1
+    folded = curve(100.0, [(noon, 90.0, 0.0), (last, 110.0, 0.0), (DAY_NS + noon, 121.0, 0.0)])
     assert folded.daily == [110.0, 121.0]
     # A nanosecond later it is the next day's.
     folded = curve(100.0, [(noon, 90.0, 0.0), (DAY_NS + 1, 110.0, 0.0)])

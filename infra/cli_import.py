@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from cyclopts import App
+from cyclopts import App, Parameter
 from rich.console import Console
 
 from infra.data import symbols_of
@@ -15,25 +16,43 @@ console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
 
-def _import(
-    kind: SourceKind,
-    path: str,
-    into: Path,
-    symbols: str,
-    interval: str = "",
-    is_bar_start: bool = False,
-    calendar: str = "",
-) -> None:
+@Parameter(name="*")
+@dataclass(frozen=True)
+class _TableOptions:
+    """What files with columns may be told.
+
+    Parameters
+    ----------
+    into
+        the folder of the imported set; importing twice adds nothing
+    symbols
+        comma-separated; all without it
+    interval
+        interval of bars; without it, the commonest step between them
+    bar_start
+        the timestamp of bars is their start; without it, their close
+    calendar
+        session calendar of symbols that are not known, such as XNYS; without it, they have none
+    """
+
+    into: Path
+    symbols: str = ""
+    interval: str = ""
+    bar_start: bool = False
+    calendar: str = ""
+
+
+def _import(kind: SourceKind, path: str, asked: _TableOptions) -> None:
     from infra.imports import run_import
 
     run_import(
         kind,
         Path(path),
-        into,
-        symbols_of(symbols),
-        interval,
-        is_bar_start,
-        calendar,
+        asked.into,
+        symbols_of(asked.symbols),
+        asked.interval,
+        asked.bar_start,
+        asked.calendar,
         console=console,
         errors=errors,
     )
@@ -52,64 +71,28 @@ def import_lean(path: str, *, into: Path, symbols: str = "") -> None:
     symbols
         comma-separated; all without it
     """
-    _import("lean", path, into, symbols)
+    _import("lean", path, _TableOptions(into, symbols))
 
 
 @import_app.command(name="csv")
-def import_csv(
-    path: str,
-    *,
-    into: Path,
-    symbols: str = "",
-    interval: str = "",
-    bar_start: bool = False,
-    calendar: str = "",
-) -> None:
+def import_csv(path: str, *, asked: _TableOptions) -> None:
     """Import a CSV file.
 
     Parameters
     ----------
     path
         the file
-    into
-        the folder of the imported set; importing twice adds nothing
-    symbols
-        comma-separated; all without it
-    interval
-        interval of bars; without it, the commonest step between them
-    bar_start
-        the timestamp of bars is their start; without it, their close
-    calendar
-        session calendar of symbols that are not known, such as XNYS; without it, they have none
     """
-    _import("csv", path, into, symbols, interval, bar_start, calendar)
+    _import("csv", path, asked)
 
 
 @import_app.command(name="parquet")
-def import_parquet(
-    path: str,
-    *,
-    into: Path,
-    symbols: str = "",
-    interval: str = "",
-    bar_start: bool = False,
-    calendar: str = "",
-) -> None:
+def import_parquet(path: str, *, asked: _TableOptions) -> None:
     """Import a Parquet file.
 
     Parameters
     ----------
     path
         the file
-    into
-        the folder of the imported set; importing twice adds nothing
-    symbols
-        comma-separated; all without it
-    interval
-        interval of bars; without it, the commonest step between them
-    bar_start
-        the timestamp of bars is their start; without it, their close
-    calendar
-        session calendar of symbols that are not known, such as XNYS; without it, they have none
     """
-    _import("parquet", path, into, symbols, interval, bar_start, calendar)
+    _import("parquet", path, asked)

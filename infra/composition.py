@@ -7,7 +7,6 @@ from decimal import Decimal
 from typing import NamedTuple, Protocol
 
 from agents.account.config import AccountConfig, AccountStageConfig
-from agents.account.mark_rows import days_of
 from agents.market.config import MarketConfig
 from agents.runners.engine import EngineConfig
 from agents.strategy.api import Strategy
@@ -20,7 +19,7 @@ from schemas.control import InputRange
 from schemas.errors import ConfigError, NotFoundError
 from schemas.instruments import Instrument, Universe
 from schemas.market_data import INTERVALS
-from schemas.sessions import SessionTable
+from schemas.sessions import SessionTable, days_of
 from schemas.values import MONEY_CONTEXT
 from streams.calendars import session_tables
 

@@ -9,6 +9,8 @@ import numpy as np
 
 from schemas.columns import Ints
 
+_DAY_NS = 86_400_000_000_000
+
 
 class SessionTable:
     """Regular sessions, ascending: ``open_ns``, ``close_ns`` (int64 ns UTC), ``day`` (yyyymmdd)."""
@@ -26,7 +28,11 @@ class SessionTable:
         inside = (index >= 0) & (ts < self.close_ns[index])
         return np.where(inside, index, -1)
 
-    def day_of(self, ts: Ints) -> Ints:
-        """Return for each instant the day of its session, or 0 outside of the sessions."""
-        index = self.session_of(ts)
-        return np.where(index >= 0, self.day[index], 0)
+
+def days_of(table: SessionTable | None, times: Ints) -> Ints:
+    """Return the trading days of instants, by a calendar's sessions, or days of UTC without one."""
+    if table is None:
+        return times // _DAY_NS
+    # A day lasts until the next session opens: what happens after the close is its own.
+    opened = table.open_ns.searchsorted(times, "right") - 1
+    return table.day[np.maximum(opened, 0)]

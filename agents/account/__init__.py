@@ -17,7 +17,7 @@ actions          splits and symbol changes on orders, limits and breakers
 portfolio        fills, splits, dividends and symbol changes into positions and cash
 valuation        what an account is worth at an instant, exactly
 lines            an account's equity as cash and weighted prices
-mark_rows        marks as columns: instants, days, order
+mark_rows        marks as columns: instants and order
 marks            reference prices, equity marks, drawdown and daily loss
 dead_letters     records that could not be used
 stage            the processor that dispatches its input to all of these

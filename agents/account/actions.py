@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agents.account.intent import Denial
+from agents.account.orders import base_of, restate
 from agents.account.state import Account, Holding, Order
 from agents.domain.limits import compose
 from agents.processor import Outbox
 from schemas.enums import OrderStatus, Scope, Side
-from schemas.identifiers import derived_base, derived_id
+from schemas.identifiers import derived_id
 from schemas.instruments import CorporateAction, Instrument
-from schemas.order_events import OrderReplaced
 from schemas.risk import LimitSet, SetLimits
-from schemas.topics import ORDER_EVENTS, RISK_LIMITS, STRATEGY_INPUTS
+from schemas.topics import RISK_LIMITS
 from schemas.values import ZERO, Grid, on_share_count
 
 if TYPE_CHECKING:
@@ -55,14 +55,14 @@ def scale_orders(
             _end(stage, account, order, instrument, action, now_ns, out)
             continue
         if order.leaves():
-            _tell(order, action, out)
+            restate(order, action.event_id, action.ts_event_ns, out)
 
 
 def rename_orders(account: Account, action: CorporateAction, out: Outbox) -> None:
     """Bring an instrument's orders under its new name and publish how they stand."""
     for order in _orders_of(account, action.instrument_id):
         order.command = msgspec.structs.replace(order.command, instrument_id=action.new_symbol)
-        _tell(order, action, out)
+        restate(order, action.event_id, action.ts_event_ns, out)
 
 
 def _orders_of(account: Account, instrument_id: str) -> list[Order]:
@@ -112,39 +112,9 @@ def _end(
     out: Outbox,
 ) -> None:
     """Deny an order that waits, of which a split leaves nothing."""
-    increment, base = str(instrument.quantity_increment), _base(order, action)
+    increment, cause = str(instrument.quantity_increment), action.event_id
     denial = Denial("QUANTITY_BELOW_MIN", "0", increment, "instrument", "a split left nothing")
-    stage.gate.deny(account, order, denial, base, action.event_id, now_ns, out)
-
-
-def _base(order: Order, action: CorporateAction) -> str:
-    command = order.command
-    producer = f"account:{command.account_id}:{command.client_order_id}"
-    return derived_base(producer, action.event_id)
-
-
-def _tell(order: Order, action: CorporateAction, out: Outbox) -> None:
-    """Publish how an order stands, for its strategy too."""
-    command, filled = order.command, order.filled
-    order_id = command.client_order_id
-    event = OrderReplaced(
-        f"{_base(order, action)}-0",
-        action.ts_event_ns,
-        order_id,
-        action.event_id,
-        command.account_id,
-        command.strategy_id,
-        order_id,
-        command.instrument_id,
-        order.status,
-        order.quantity,
-        order.limit_price,
-        order.stop_price,
-        filled,
-        order.notional / filled if filled else None,
-    )
-    out.append((ORDER_EVENTS, event))
-    out.append((STRATEGY_INPUTS, event))
+    stage.gate.deny(account, order, denial, base_of(order.command, cause), cause, now_ns, out)
 
 
 def carry_over(stage: AccountStage, action: CorporateAction, now_ns: int, out: Outbox) -> None:

@@ -19,7 +19,7 @@ from agents.account.dead_letters import DeadLetters
 from agents.account.exposure import Exposure
 from agents.account.intent import Denial, Intent, impossible
 from agents.account.marks import NS, Marks
-from agents.account.orders import OrderManager, add_working
+from agents.account.orders import OrderManager, add_working, base_of
 from agents.account.slots import Book, Slot
 from agents.account.state import Account, Order
 from agents.domain.order_state import TRANSITIONS, Step
@@ -297,8 +297,7 @@ class Gate:
         self, order: Order, reason: str, cause: str, now_ns: int, out: Outbox
     ) -> None:
         """Cancel one of the orders that a record concerns, or end one that waits for approval."""
-        command = order.command
-        base = derived_base(f"account:{command.account_id}:{command.client_order_id}", cause)
+        base = base_of(order.command, cause)
         if order.status is OrderStatus.PENDING_APPROVAL:
             self.take_back(order, reason, base, cause, now_ns, out)
         else:

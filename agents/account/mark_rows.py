@@ -1,4 +1,4 @@
-"""Marks as columns: at which instants they stand, of which trading day, in which order."""
+"""Marks as columns: at which instants they stand, and in which order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from schemas.columns import Codes, EquityColumns, Floats, Ints
-from schemas.sessions import SessionTable
 
 _DAY_NS = 86_400_000_000_000
 
@@ -23,15 +22,6 @@ def instants(price_ns: Ints, interval_ns: int) -> Ints:
     times = -(-price_ns // interval_ns) * interval_ns
     is_midnight = (times % _DAY_NS == 0) & (times > price_ns)
     return np.where(is_midnight, times - 1, times)
-
-
-def days_of(table: SessionTable | None, times: Ints) -> Ints:
-    """Return the trading days of instants, by a calendar's sessions, or days of UTC without one."""
-    if table is None:
-        return times // _DAY_NS
-    # A day lasts until the next session opens: what happens after the close is its own.
-    opened = table.open_ns.searchsorted(times, "right") - 1
-    return table.day[np.maximum(opened, 0)]
 
 
 def in_order(rows: Sequence[MarkRows], sources: Sequence[str]) -> EquityColumns:

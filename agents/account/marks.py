@@ -25,13 +25,13 @@ import numpy as np
 
 from agents.account.config import AccountStageConfig
 from agents.account.lines import Line, Part, Span, Weight
-from agents.account.mark_rows import MarkRows, days_of, in_order, instants
+from agents.account.mark_rows import MarkRows, in_order, instants
 from agents.account.slots import Book
 from agents.account.state import Account, Holding
 from agents.domain.position import Position
 from agents.processor import Outbox
 from schemas.columns import EquityColumns, Floats, Ints, MarketBatch, PriceColumns
-from schemas.sessions import SessionTable
+from schemas.sessions import SessionTable, days_of
 
 NS = 1_000_000_000
 _SCALAR_MARKS = 16  # Fewer marks than this are quicker in plain Python than in numpy.
@@ -132,7 +132,7 @@ class Marks:
             if is_next and self._times[bound] < now_ns:
                 self._pass(bound + 1, out)
         elif self.price_ns and not self.is_marked:
-            time_ns = int(instants(np.array([self.price_ns]), self._interval_ns)[0])
+            time_ns = self._next_mark_ns()
             if time_ns < now_ns:
                 self.is_marked = True
                 self._mark_behind(time_ns, out)
@@ -140,10 +140,14 @@ class Marks:
     def end(self, now_ns: int, out: Outbox) -> None:
         """Make the mark behind the last price of the run, which is over at ``now_ns``."""
         if self.price_ns and not self.is_marked:
-            time_ns = int(instants(np.array([self.price_ns]), self._interval_ns)[0])
+            time_ns = self._next_mark_ns()
             self.is_marked = time_ns <= now_ns
             self._mark_behind(min(time_ns, max(now_ns, self.price_ns)), out)
         self.finish(out)
+
+    def _next_mark_ns(self) -> int:
+        """Return the instant of the mark behind the last price."""
+        return int(instants(np.array([self.price_ns]), self._interval_ns)[0])
 
     def _mark_behind(self, time_ns: int, out: Outbox) -> None:
         """Make a mark behind the last price of the batch, which may have none."""

@@ -394,9 +394,7 @@ class OrderManager:
         order.quantity = report.quantity
         order.limit_price, order.stop_price = report.limit_price, report.stop_price
         head = _head(report, base)
-        terms = (report.quantity, report.limit_price, report.stop_price)
-        average = order.notional / order.filled if order.filled else None
-        _both(out, OrderReplaced(*head, order.status, *terms, order.filled, average))
+        _both(out, _replaced(head, order))
         return True
 
 
@@ -422,6 +420,22 @@ def _head(report: VenueReport, base: str) -> tuple[str, int, str, str, str, str,
         report.client_order_id,
         report.instrument_id,
     )
+
+
+def restate(order: Order, cause: str, now_ns: int, out: Outbox) -> None:
+    """Publish how an order stands behind what changed it without asking its venue."""
+    head = _head_of(order.command, cause, now_ns)
+    _both(out, _replaced((f"{base_of(order.command, cause)}-0", *head), order))
+
+
+def base_of(command: SubmitOrder, cause: str) -> str:
+    """Return the common part of the ids of what a record of many orders makes of one of them."""
+    return derived_base(f"account:{command.account_id}:{command.client_order_id}", cause)
+
+
+def _replaced(head: tuple[str, int, str, str, str, str, str, str], order: Order) -> OrderReplaced:
+    terms = (order.quantity, order.limit_price, order.stop_price)
+    return OrderReplaced(*head, order.status, *terms, order.filled, order.average_price())
 
 
 def _head_of(

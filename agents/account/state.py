@@ -46,6 +46,10 @@ class Order(msgspec.Struct, gc=True):
         """Return what may still trade."""
         return self.quantity - self.filled
 
+    def average_price(self) -> Decimal | None:
+        """Return the mean price of what was filled; None before the first fill."""
+        return self.notional / self.filled if self.filled else None
+
 
 class Holding(msgspec.Struct, gc=True):
     """An account's net position in one instrument with what works on it.

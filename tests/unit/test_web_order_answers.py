@@ -15,7 +15,7 @@ from schemas.envelope import Header
 from schemas.order_events import OrderCanceled, OrderInitialized
 from streams.memory_log import MemoryLog
 from tests.unit.test_web_older import Stored
-from tests.unit.web_run import START_NS, Run, filled, problem, snapshot, submit, submitted
+from tests.unit.web_run import START_NS, Run, about, filled, problem, snapshot, submit, submitted
 
 BY_ID = (
     "/api/orders/same",
@@ -137,18 +137,7 @@ def test_stored_order_says_whether_it_reduces_only_or_posts_only() -> None:
 
 def ended(order: SubmitOrder, reason: str) -> OrderCanceled:
     """Return the event that the venue took an order out."""
-    return OrderCanceled(
-        f"end-{order.event_id}",
-        order.ts_event_ns + 1,
-        order.client_order_id,
-        order.event_id,
-        order.account_id,
-        order.strategy_id,
-        order.client_order_id,
-        order.instrument_id,
-        OrderStatus.CANCELED,
-        reason,
-    )
+    return OrderCanceled(*about(order, "end", 1), OrderStatus.CANCELED, reason)
 
 
 @pytest.mark.parametrize("reason", ["IOC", "FOK", "REDUCE_ONLY", "REQUESTED", "SPLIT"])

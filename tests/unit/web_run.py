@@ -189,17 +189,27 @@ def submit(
     )
 
 
-def submitted(order: SubmitOrder) -> OrderSubmitted:
-    """Return the event that the order is on its way."""
-    return OrderSubmitted(
-        f"e-{order.event_id}",
-        order.ts_event_ns,
-        order.client_order_id,
+def about(
+    order: SubmitOrder, prefix: str, late_ns: int
+) -> tuple[str, int, str, str, str, str, str, str]:
+    """Return the fields that every event of an order begins with."""
+    order_id = order.client_order_id
+    return (
+        f"{prefix}-{order.event_id}",
+        order.ts_event_ns + late_ns,
+        order_id,
         order.event_id,
         order.account_id,
         order.strategy_id,
-        order.client_order_id,
+        order_id,
         order.instrument_id,
+    )
+
+
+def submitted(order: SubmitOrder) -> OrderSubmitted:
+    """Return the event that the order is on its way."""
+    return OrderSubmitted(
+        *about(order, "e", 0),
         OrderStatus.SUBMITTED,
         order.side,
         order.quantity,
@@ -213,14 +223,7 @@ def submitted(order: SubmitOrder) -> OrderSubmitted:
 def accepted(order: SubmitOrder) -> OrderAccepted:
     """Return the event that the venue works the order."""
     return OrderAccepted(
-        f"a-{order.event_id}",
-        order.ts_event_ns + 1,
-        order.client_order_id,
-        order.event_id,
-        order.account_id,
-        order.strategy_id,
-        order.client_order_id,
-        order.instrument_id,
+        *about(order, "a", 1),
         OrderStatus.ACCEPTED,
         "v-1",
     )
@@ -229,14 +232,7 @@ def accepted(order: SubmitOrder) -> OrderAccepted:
 def filled(order: SubmitOrder, price: str = "165.10") -> OrderFilled:
     """Return the event that the order was filled whole."""
     return OrderFilled(
-        f"f-{order.event_id}",
-        order.ts_event_ns + 2,
-        order.client_order_id,
-        order.event_id,
-        order.account_id,
-        order.strategy_id,
-        order.client_order_id,
-        order.instrument_id,
+        *about(order, "f", 2),
         OrderStatus.FILLED,
         "t-1",
         order.quantity,

@@ -32,7 +32,7 @@ class Task(msgspec.Struct):
     due_ns: int
     seen_ns: int
     kind: Kind
-    client_order_id: str
+    order_key: str
     command: VenueCancel | VenueReplace | None = None
 
 
@@ -52,12 +52,12 @@ class Agenda:
         """Take a task on."""
         self._tasks[task.number] = task
         if task.command is None:
-            self._of_order.setdefault(task.client_order_id, []).append(task.number)
+            self._of_order.setdefault(task.order_key, []).append(task.number)
         heapq.heappush(self._heap, (task.seen_ns, task.number))
 
-    def forget(self, client_order_id: str) -> None:
+    def forget(self, order_key: str) -> None:
         """Drop what only concerns an order that has ended; commands on their way stay."""
-        numbers = self._of_order.pop(client_order_id, None)
+        numbers = self._of_order.pop(order_key, None)
         if numbers is None:
             return
         for number in numbers:

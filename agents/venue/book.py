@@ -16,7 +16,7 @@ from schemas.errors import RecordError
 from schemas.instruments import Universe
 from schemas.values import ZERO
 
-PROCESSOR_VERSION = "venue-2"
+PROCESSOR_VERSION = "venue-3"
 _DONE_KEPT = 4096
 
 
@@ -69,9 +69,13 @@ class Resting(msgspec.Struct):
         """Return whether the first event decides the order's fate."""
         return self.time_in_force is TimeInForce.IOC or self.time_in_force is TimeInForce.FOK
 
+    def key(self) -> str:
+        """Return what the venue tells the order by."""
+        return order_key(self.account_id, self.client_order_id)
+
     def venue_order_id(self) -> str:
         """Return the venue's name of the order."""
-        return f"paper-{self.client_order_id}"
+        return f"paper-{self.account_id}-{self.client_order_id}"
 
     def position_key(self) -> str:
         """Return the key of the position that the order's fills change."""
@@ -85,6 +89,11 @@ class Resting(msgspec.Struct):
     def kept(self) -> Resting:
         """Return the order as a snapshot keeps it."""
         return msgspec.structs.replace(self, index=-1, after=-1, at=-1, row=-1, print_row=-1)
+
+
+def order_key(account_id: str, client_order_id: str) -> str:
+    """Return the key of an order: each account chooses the ids of its own."""
+    return f"{account_id}|{client_order_id}"
 
 
 def position_key(account_id: str, strategy_id: str, instrument_id: str) -> str:
@@ -114,9 +123,9 @@ _ENCODER = msgspec.json.Encoder(order="deterministic", decimal_format="string")
 class Book:
     """The state of the venue.
 
-    ``orders`` by client order id, in the order in which they came; ``positions`` in units by
-    account, strategy and instrument, made of the venue's own fills; ``states`` and ``last`` (known
-    prices) by instrument, as they were before the loaded batch.
+    ``orders`` by ``order_key``, in the order in which they came; ``positions`` in units by account,
+    strategy and instrument, made of the venue's own fills; ``states`` and ``last`` (known prices)
+    by instrument, as they were before the loaded batch.
     """
 
     __slots__ = ("_counter", "_done", "agenda", "last", "orders", "positions", "states")
@@ -127,7 +136,7 @@ class Book:
         self.positions: dict[str, int] = {}
         self.states: dict[str, InstrumentState] = {}
         self.last: dict[str, Sides] = {}
-        # Ids of orders that are over: the newest 4096 at least, 8192 at most.
+        # Keys of orders that are over: the newest 4096 at least, 8192 at most.
         self._done: dict[str, None] = {}
         self._counter = 0
 
@@ -136,16 +145,16 @@ class Book:
         self._counter += 1
         return self._counter
 
-    def knows(self, client_order_id: str) -> bool:
-        """Return whether the venue has or lately had an order of this id."""
-        return client_order_id in self.orders or client_order_id in self._done
+    def knows(self, key: str) -> bool:
+        """Return whether the venue has or lately had an order of this key."""
+        return key in self.orders or key in self._done
 
     def drop(self, order: Resting) -> None:
         """Take out an order that is over."""
-        order_id = order.client_order_id
-        del self.orders[order_id]
-        self.agenda.forget(order_id)
-        self._done[order_id] = None
+        key = order.key()
+        del self.orders[key]
+        self.agenda.forget(key)
+        self._done[key] = None
         if len(self._done) > 2 * _DONE_KEPT:
             for old in list(self._done)[:_DONE_KEPT]:
                 del self._done[old]
@@ -193,7 +202,7 @@ class Book:
                     remedy="start the run with the instruments that it had",
                 )
             order.index = index
-            book.orders[order.client_order_id] = order
+            book.orders[order.key()] = order
         book.agenda = Agenda(known.tasks)
         book.positions, book.states, book.last = known.positions, known.states, known.last
         book._done = dict.fromkeys(known.done)

@@ -171,11 +171,11 @@ class Latency(msgspec.Struct, frozen=True):
         for name in self.__struct_fields__:
             _not_negative(f"venue.latency.{name}", getattr(self, name))
 
-    def jitter(self, seed: int, client_order_id: str) -> int:
+    def jitter(self, seed: int, order_key: str) -> int:
         """Return the order's draw, ns."""
         if not self.jitter_ns:
             return 0
-        draw = int(derived_base(f"latency:{seed}", client_order_id)[:12], 16)
+        draw = int(derived_base(f"latency:{seed}", order_key)[:12], 16)
         return draw * (self.jitter_ns + 1) // _DRAWS
 
 

@@ -1,6 +1,7 @@
 """The paper venue as a processor: orders in, reports out, driven by position.
 
     question              rule
+    order id              one account's own; its second order of an id is DUPLICATE_ORDER_ID
     which events an       those later in merged order than its command and with a clock at or past
     order sees            command time plus latency (the clock, not the event's own time: an event
                           may come late, and then it happens at the clock)
@@ -40,7 +41,7 @@ from collections.abc import Mapping
 from agents.processor import Outbox
 from agents.venue.actions import apply_action
 from agents.venue.agenda import Kind, Task
-from agents.venue.book import Book, Resting
+from agents.venue.book import Book, Resting, order_key
 from agents.venue.config import BAR, THROUGH, VenueConfig
 from agents.venue.execution import Executor
 from agents.venue.matching import look, read_event
@@ -153,7 +154,7 @@ class PaperVenue:
             return
         order.at = look(order, market, self._batch.clock, self._is_through)
         if order.at < self._size:
-            heapq.heappush(self._meetings, (order.at, order.client_order_id))
+            heapq.heappush(self._meetings, (order.at, order.key()))
         self._next = -1
 
     def _match(
@@ -172,7 +173,7 @@ class PaperVenue:
         for order in over:
             self._book.drop(order)
         for order in orders:
-            if order.client_order_id in self._book.orders:
+            if order.key() in self._book.orders:
                 order.after = pos
                 if tape is market.tape:
                     order.row = row + 1
@@ -187,15 +188,15 @@ class PaperVenue:
         agenda = self._book.agenda
         while (due_ns := agenda.next_ns()) is not None and due_ns <= now_ns:
             task = agenda.pop()
-            order = self._book.orders.get(task.client_order_id)
+            order = self._book.orders.get(task.order_key)
             if task.command is not None:
                 self._take_effect(task.command, order, task.due_ns, pos - 1, out)
             elif order is not None and task.kind is Kind.EXPIRE:
-                cause = timer_id(f"expiry:{order.client_order_id}", task.due_ns)
+                cause = timer_id(f"expiry:{order.key()}", task.due_ns)
                 self._reporter.expired(order, task.due_ns, cause, out)
                 self._book.drop(order)
             elif order is not None and self._would_trade(order, order.limit, pos - 1):
-                cause = timer_id(f"arrival:{order.client_order_id}", task.due_ns)
+                cause = timer_id(f"arrival:{order.key()}", task.due_ns)
                 self._reporter.canceled(order, "POST_ONLY", task.due_ns, cause, out)
                 self._book.drop(order)
 
@@ -203,16 +204,14 @@ class PaperVenue:
         self,
         due_ns: int,
         kind: Kind,
-        client_order_id: str,
+        key: str,
         instrument_id: str,
         command: VenueCancel | VenueReplace | None = None,
     ) -> None:
         """Take on what is to happen at ``due_ns``."""
         # What happens at the close of a bar comes after the bar, which tells of the time before.
         seen_ns = due_ns + (self.config.tier(instrument_id) == BAR)
-        self._book.agenda.add(
-            Task(self._book.count(), due_ns, seen_ns, kind, client_order_id, command)
-        )
+        self._book.agenda.add(Task(self._book.count(), due_ns, seen_ns, kind, key, command))
         self._next = -1
 
     def _take_effect(
@@ -264,8 +263,8 @@ class PaperVenue:
         if isinstance(command, VenueSubmit):
             self._submit(command, pos, now_ns, out)
             return
-        latency, order_id = self.config.latency, command.client_order_id
-        order = self._book.orders.get(order_id)
+        latency, key = self.config.latency, order_key(command.account_id, command.client_order_id)
+        order = self._book.orders.get(key)
         kind_ns = latency.replace_ns
         if isinstance(command, VenueCancel):
             kind_ns = latency.cancel_ns
@@ -274,10 +273,10 @@ class PaperVenue:
             if isinstance(terms, Refusal):
                 self._reporter.rejected(command, *terms, now_ns, out)
                 return
-        delay_ns = self._delay_ns(kind_ns, order_id)
+        delay_ns = self._delay_ns(kind_ns, key)
         if delay_ns and order is not None:
             due_ns = now_ns + delay_ns
-            self._do_at(due_ns, Kind.COMMAND, order_id, order.instrument_id, command)
+            self._do_at(due_ns, Kind.COMMAND, key, order.instrument_id, command)
         else:
             self._take_effect(command, order, now_ns, pos, out)
 
@@ -291,21 +290,22 @@ class PaperVenue:
             detail = "the order would trade at once"
             self._reporter.rejected(command, "POST_ONLY", detail, now_ns, out)
             return
-        order_id, instrument_id = order.client_order_id, order.instrument_id
-        self._book.orders[order_id] = order
+        key, instrument_id = order.key(), order.instrument_id
+        self._book.orders[key] = order
         self._reporter.accepted(command, order, now_ns, out)
         if order.is_post_only and is_on_its_way:
-            self._do_at(order.eligible_ns, Kind.ARRIVE, order_id, instrument_id)
+            self._do_at(order.eligible_ns, Kind.ARRIVE, key, instrument_id)
         if order.time_in_force is TimeInForce.DAY:
             close_ns = self._session_close(order.index, now_ns)
-            self._do_at(close_ns, Kind.EXPIRE, order_id, instrument_id)
+            self._do_at(close_ns, Kind.EXPIRE, key, instrument_id)
         order.after = pos
         self._look(order)
 
     def _order_of(self, command: VenueSubmit, now_ns: int) -> Resting | Refusal:
         """Return the order that a command asks for."""
         order_id = command.client_order_id
-        if self._book.knows(order_id):
+        key = order_key(command.account_id, order_id)
+        if self._book.knows(key):
             return Refusal("DUPLICATE_ORDER_ID", "the venue had an order of this id")
         index = self._universe.index(command.instrument_id)
         if index is None:
@@ -313,7 +313,7 @@ class PaperVenue:
         terms = read_terms(command, *self._grids(index))
         if isinstance(terms, Refusal):
             return terms
-        delay_ns = self._delay_ns(self.config.latency.submit_ns, order_id)
+        delay_ns = self._delay_ns(self.config.latency.submit_ns, key)
         return Resting(
             order_id,
             command.account_id,
@@ -333,8 +333,8 @@ class PaperVenue:
             index=index,
         )
 
-    def _delay_ns(self, kind_ns: int, client_order_id: str) -> int:
-        return kind_ns + self.config.latency.jitter(self.config.seed, client_order_id)
+    def _delay_ns(self, kind_ns: int, key: str) -> int:
+        return kind_ns + self.config.latency.jitter(self.config.seed, key)
 
     def _grids(self, index: int) -> tuple[Grid, Grid]:
         return self._universe.price_grids[index], self._universe.quantity_grids[index]

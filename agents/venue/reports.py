@@ -118,7 +118,7 @@ class Reporter:
             fee = self._fee.of(execution)
             order.fees += fee
         order_id = order.client_order_id
-        base = derived_base(_PRODUCER, f"{market_id}|{order_id}")
+        base = derived_base(_PRODUCER, f"{market_id}|{order.key()}")
         report = Fill(
             f"{base}-{_FILLED}",
             found.ts_ns,
@@ -154,7 +154,7 @@ class Reporter:
     ) -> None:
         order_id = order.client_order_id
         report = kind(
-            derived_id(_PRODUCER, f"{cause}|{order_id}", ordinal),
+            derived_id(_PRODUCER, f"{cause}|{order.key()}", ordinal),
             ts_ns,
             order_id,
             cause,

@@ -17,7 +17,7 @@ from agents.account.checks import first_denial, intent_key
 from agents.account.config import AccountStageConfig
 from agents.account.dead_letters import DeadLetters
 from agents.account.exposure import Exposure
-from agents.account.intent import Denial, Intent, impossible
+from agents.account.intent import Denial, Intent, fingerprint, impossible
 from agents.account.marks import NS, Marks
 from agents.account.orders import OrderManager, add_working, base_of
 from agents.account.slots import Book, Slot
@@ -107,7 +107,7 @@ class Gate:
         order_id = command.client_order_id
         known = account.orders.get(order_id)
         if known is not None:
-            is_same = _fingerprint(known.command) == _fingerprint(command)
+            is_same = fingerprint(known.command) == fingerprint(command)
             outcome = ReceiptOutcome.DUPLICATE if is_same else ReceiptOutcome.CONFLICT
             detail = f"order {order_id} exists already"
             self._manager.receipt(command, producer, outcome, now_ns, out, "ORDER_ID_USED", detail)
@@ -149,12 +149,20 @@ class Gate:
         )
         self._dead_letters.add(command, f"account {account_id} is not known", now_ns, out)
 
-    def judge(self, account: Account, slot: Slot, command: SubmitOrder, now_ns: int) -> Verdict:
+    def judge(
+        self,
+        account: Account,
+        slot: Slot,
+        command: SubmitOrder,
+        now_ns: int,
+        is_replace: bool = False,
+    ) -> Verdict:
         """Return what the checks find against an order; nothing is changed.
 
-        An exit at once of all that a strategy holds takes the place of its plain orders on that
+        A new exit at once of all that a strategy holds takes the place of its plain orders on that
         side, such as a stop: they have nothing left to close and would turn the position, so they
-        are canceled before it. Any other exit is denied where they could, if nothing allows that.
+        are canceled before it. Any other exit is denied where they could, if nothing allows that:
+        one that may end unfilled, as a replace may, would leave the position without its stop.
         """
         denial = impossible(command)
         if denial is not None:
@@ -166,7 +174,8 @@ class Gate:
             intent.equity = self._marks.equity(account)
             intent.day_start = self._marks.day_start(account, now_ns)
         beside = intent.in_the_way() if intent.is_exit else []
-        intent.makes_way = intent.closes_all() and all(o.status in _CANCELABLE for o in beside)
+        lasts = intent.closes_all() and not is_replace
+        intent.makes_way = lasts and all(o.status in _CANCELABLE for o in beside)
         denial = first_denial(intent)
         if denial is None:
             return Verdict(None, tuple(beside)) if intent.makes_way and beside else _APPROVED
@@ -175,7 +184,7 @@ class Gate:
             if first_denial(intent) is None:
                 denial = denial._replace(
                     detail=f"{named(beside)} may fill after it and turn the position: cancel first,"
-                    " or close all at once with a reduce-only market order"
+                    " or close all at once with a reduce-only market order that is GTC"
                 )
         return Verdict(denial)
 
@@ -373,12 +382,11 @@ class Gate:
             return
         if command.wants_receipt:
             self._manager.receipt(command, producer, ReceiptOutcome.ACCEPTED, now_ns, out)
-        verdict = self._judge_replace(account, slot, order, command, quantity, now_ns)
-        denial, epoch = verdict.denial, self.breakers.epoch
+        denial = self._judge_replace(account, slot, order, command, quantity, now_ns)
+        epoch = self.breakers.epoch
         if denial is not None:
             self._manager.refuse_replace(order, command, denial, epoch, base, now_ns, out)
         else:
-            self._make_way(verdict, command.event_id, now_ns, out)
             self._manager.send_replace(slot, order, command, epoch, base, now_ns, out)
 
     def _judge_replace(
@@ -389,7 +397,7 @@ class Gate:
         command: ReplaceOrder,
         quantity: Decimal,
         now_ns: int,
-    ) -> Verdict:
+    ) -> Denial | None:
         """Judge the order as if it were new and its old self were gone."""
         limit, stop = command.limit_price, command.stop_price
         wanted = msgspec.structs.replace(
@@ -405,10 +413,10 @@ class Gate:
         before = account.open_orders
         add_working(slot, side, -leaves)
         account.open_orders = {k: None for k in before if k != command.client_order_id}
-        verdict = self.judge(account, slot, wanted, now_ns)
+        verdict = self.judge(account, slot, wanted, now_ns, is_replace=True)
         account.open_orders = before
         add_working(slot, side, leaves)
-        return verdict
+        return verdict.denial
 
     # ---- approvals
 
@@ -481,19 +489,3 @@ def named(orders: Sequence[Order]) -> str:
     """Return the ids of orders, of the first ones if they are many."""
     names = [order.command.client_order_id for order in orders[:_NAMED]]
     return ", ".join(names) + (" and more" if len(orders) > _NAMED else "")
-
-
-def _fingerprint(command: SubmitOrder) -> tuple[object, ...]:
-    """Return what two submits with one client order id must share to be the same request."""
-    return (
-        command.strategy_id,
-        command.instrument_id,
-        command.side,
-        command.quantity,
-        command.order_type,
-        command.limit_price,
-        command.stop_price,
-        command.time_in_force,
-        command.is_post_only,
-        command.is_reduce_only,
-    )

@@ -198,12 +198,12 @@ class Intent:
         ]
 
     def closes_all(self) -> bool:
-        """Return whether it is an exit at once of all that its strategy holds."""
+        """Return whether it is an exit of all that its strategy holds, and lasts until it fills."""
         command = self.command
         return (
             self.is_exit
             and command.order_type is OrderType.MARKET
-            and command.time_in_force in (TimeInForce.DAY, TimeInForce.GTC)
+            and command.time_in_force is TimeInForce.GTC
             and command.quantity == self._held_against()
         )
 
@@ -238,3 +238,19 @@ def impossible(command: SubmitOrder) -> Denial | None:
     if "|" in command.strategy_id:
         return Denial("ORDER_INVALID", command.strategy_id, "a strategy id without |", "order")
     return None
+
+
+def fingerprint(command: SubmitOrder) -> tuple[object, ...]:
+    """Return what two submits with one client order id must share to be the same request."""
+    return (
+        command.strategy_id,
+        command.instrument_id,
+        command.side,
+        command.quantity,
+        command.order_type,
+        command.limit_price,
+        command.stop_price,
+        command.time_in_force,
+        command.is_post_only,
+        command.is_reduce_only,
+    )

@@ -98,7 +98,7 @@ def test_exit_that_may_die_unfilled_leaves_the_stop(time_in_force: TimeInForce) 
 
     words = sent(driver.play(exit_of("100", time_in_force=time_in_force)))
 
-    is_lasting = time_in_force in ("DAY", "GTC")
+    is_lasting = time_in_force is TimeInForce.GTC
     assert words == ["cancel stop"] * is_lasting + ["submit exit"]
 
 
@@ -196,8 +196,13 @@ def test_order_of_unknown_outcome_cannot_make_way() -> None:
     assert "stop may fill after it" in of(records, OrderDenied)[0].detail
 
 
-def test_replace_that_makes_an_exit_whole_takes_the_place_of_a_stop() -> None:
+def test_replace_that_makes_an_exit_whole_leaves_the_stop() -> None:
+    # What the exit was may have filled by then: the venue rejects the replace, and the stop is all
+    # that protects the rest.
     driver = protected(stop="40")
     driver.play(exit_of("60"), accepted("exit"))
 
-    assert sent(driver.play(replace("exit", "100"))) == ["cancel stop", "replace exit"]
+    records = driver.play(replace("exit", "100"))
+
+    assert sent(records) == []
+    assert "stop may fill after it" in only(records, RiskDecision).detail

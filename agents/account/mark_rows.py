@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from schemas.columns import Codes, EquityColumns, Floats, Ints
+from schemas.sessions import SessionTable
 
 _DAY_NS = 86_400_000_000_000
 
@@ -14,14 +15,23 @@ MarkRows = tuple[Ints, Codes, Floats, Floats, Floats, Floats, Floats]
 """Some marks: instants, sources, and the five values of ``EquityColumns``."""
 
 
-def instants(price_ns: Ints, interval_ns: int) -> Ints:
-    """Return at which instants the marks behind prices stand: the next boundary or the price's own.
+def opens_of(tables: Iterable[SessionTable | None]) -> Ints:
+    """Return the opens of all sessions (int64 ns UTC), ascending, and one that is never reached."""
+    opens = [table.open_ns for table in tables if table is not None]
+    return np.unique(np.concatenate([*opens, [np.iinfo(np.int64).max]]))
 
-    A boundary at midnight is moved a nanosecond before it: the mark ends the day of the price.
+
+def instants(price_ns: Ints, interval_ns: int, open_ns: Ints) -> Ints:
+    """Return at which instants the marks behind ascending prices stand.
+
+    That is the next boundary, or the price's own instant if it stands on one, but always within the
+    day of the price: at the latest a nanosecond before the next of ``open_ns`` and before midnight.
     """
-    times = -(-price_ns // interval_ns) * interval_ns
-    is_midnight = (times % _DAY_NS == 0) & (times > price_ns)
-    return np.where(is_midnight, times - 1, times)
+    boundary = -(-price_ns // interval_ns) * interval_ns
+    next_open = open_ns[open_ns.searchsorted(price_ns, "right")]
+    midnight = (price_ns // _DAY_NS + 1) * _DAY_NS
+    times: Ints = np.minimum(boundary, np.minimum(next_open, midnight) - 1)
+    return times
 
 
 def in_order(rows: Sequence[MarkRows], sources: Sequence[str]) -> EquityColumns:

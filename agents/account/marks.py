@@ -3,8 +3,9 @@
 A mark stands behind each reference price, at the next boundary of ``mark_interval_s`` in event time
 (or at the price itself, if it stands on one), as soon as a later price has passed that boundary. It
 values positions and cash as they are at that place of the stage's input, at the last prices up to
-the boundary: a bar that closes on it counts. A boundary at midnight UTC is moved a nanosecond
-before it, so that the mark belongs to the day that it ends. Marks are made lazily, before anything
+the boundary: a bar that closes on it counts. Where a day ends before that, at midnight UTC or at
+an open of an account's calendar, the mark stands a nanosecond before its end and belongs to it, so
+that a day begins with what the last price before it left. Marks are made lazily, before anything
 else at a later place is handled, so the order of effects is the order of the input.
 
 Marks feed the peak and the day's starting equity, which the loss checks need, and the equity curve,
@@ -25,7 +26,7 @@ import numpy as np
 
 from agents.account.config import AccountStageConfig
 from agents.account.lines import Line, Part, Span, Weight
-from agents.account.mark_rows import MarkRows, in_order, instants
+from agents.account.mark_rows import MarkRows, in_order, instants, opens_of
 from agents.account.slots import Book
 from agents.account.state import Account, Holding
 from agents.domain.position import Position
@@ -52,6 +53,7 @@ class Marks:
         self._interval_ns = int(config.mark_interval_s * NS)
         self._book = book
         self._sessions = sessions
+        self._open_ns = opens_of({sessions.get(a.calendar) for a in config.accounts})
         self._accounts = accounts
         self._lines: dict[str, list[Line]] = {}
         self._shapes: dict[str, tuple[int, int]] = {}
@@ -101,7 +103,7 @@ class Marks:
         previous = np.empty_like(clock)
         previous[0] = self.price_ns or clock[0]
         previous[1:] = clock[:-1]
-        times = instants(previous, self._interval_ns)
+        times = instants(previous, self._interval_ns, self._open_ns)
         is_passed = times < clock
         is_passed[0] &= not self.is_marked
         self._bound_rows = np.flatnonzero(is_passed)
@@ -147,7 +149,7 @@ class Marks:
 
     def _next_mark_ns(self) -> int:
         """Return the instant of the mark behind the last price."""
-        return int(instants(np.array([self.price_ns]), self._interval_ns)[0])
+        return int(instants(np.array([self.price_ns]), self._interval_ns, self._open_ns)[0])
 
     def _mark_behind(self, time_ns: int, out: Outbox) -> None:
         """Make a mark behind the last price of the batch, which may have none."""

@@ -49,6 +49,7 @@ from tests.unit.account_script import (
     account,
     of,
     same,
+    sessions,
     stage_config,
 )
 
@@ -56,9 +57,10 @@ POSITION_MAX, OPEN_ORDERS_MAX = 100, 6
 CASH = 10**9
 MINUTE_NS = 60_000_000_000
 DAY_NS = 1440 * MINUTE_NS
+OPENS = sessions()["XNYS"].open_ns.tolist()
 CONFIG = stage_config(
     account("paper", str(CASH)),
-    account("other", str(CASH)),
+    account("other", str(CASH), calendar="XNYS"),
     limits=LimitSet(max_position=dec(str(POSITION_MAX)), max_open_orders=OPEN_ORDERS_MAX),
     snapshot_interval_s=300.0,
 )
@@ -75,7 +77,7 @@ accounts = st.sampled_from(("paper", "paper", "other"))
 strategies = st.sampled_from(("s", "s", "t"))
 sides = st.sampled_from(("BUY", "SELL"))
 ticks = st.integers(-3, 3)
-pauses = st.sampled_from((0, 0, 1, 20, 45, 200))
+pauses = st.sampled_from((0, 0, 0, 1, 1, 20, 20, 45, 200, 200, 86_370))
 picks = st.integers(0, 7)
 
 
@@ -386,8 +388,9 @@ class AccountMachine(RuleBasedStateMachine):
         if not self.price_ns or self.is_marked:
             return
         instant = self.price_ns + -self.price_ns % MINUTE_NS
-        if instant % DAY_NS == 0 and instant > self.price_ns:
-            instant -= 1
+        midnight = self.price_ns + DAY_NS - self.price_ns % DAY_NS
+        ends = [midnight, *(ns for ns in OPENS if ns > self.price_ns)]
+        instant = min(instant, min(ends) - 1)
         if instant < at_ns(self.at):
             self.is_marked = True
             for name in self.peaks:

@@ -33,9 +33,9 @@ from tests.unit.account_script import (
 )
 
 
-def playing(cash: str = "100000", **fields: Any) -> Driver:
+def playing(cash: str = "100000", calendar: str = "", **fields: Any) -> Driver:
     """Return a driver of the account paper, with a price of 10 for A."""
-    driver = Driver(stage_config(account(cash=cash), **fields))
+    driver = Driver(stage_config(account(cash=cash, calendar=calendar), **fields))
     driver.play(price(10.0))
     return driver
 
@@ -249,6 +249,38 @@ def test_mark_at_midnight_belongs_to_the_day_that_it_ends(before_s: float) -> No
 
     found = [(mark.ts_event_ns, mark.equity) for mark in marks_of(driver)]
     assert found == [(at_ns(midnight_s) - 1, 100100.0), (at_ns(midnight_s), 99900.0)]
+
+
+@pytest.mark.parametrize("interval_s", [60.0, 3600.0, 7000.0])
+def test_mark_before_an_open_belongs_to_the_day_that_it_ends(interval_s: float) -> None:
+    driver = playing(mark_interval_s=interval_s, calendar="XNYS")
+    driver.play(*traded("b", "BUY", "100", "10"), Price(DAY_S - 30, 11.0))
+
+    driver.play(Price(DAY_S, 9.0), Price(DAY_S + 20_000, 9.0))
+
+    times = [mark.ts_event_ns for mark in marks_of(driver) if mark.equity == 100100.0]
+    assert times == [at_ns(DAY_S) - 1]
+    assert driver.account().daily_pnl == dec("-200")
+
+
+@pytest.mark.parametrize("interval_s", [60.0, 3600.0, 7000.0])
+@pytest.mark.parametrize("before_s", [1, 30, 5000])
+def test_loss_of_the_day_begins_at_the_last_price_before_the_open(
+    before_s: float, interval_s: float
+) -> None:
+    limits = LimitSet(max_daily_loss=dec("150"))
+    driver = playing(mark_interval_s=interval_s, limits=limits, calendar="XNYS")
+    driver.play(*traded("b", "BUY", "100", "10"), Price(DAY_S - before_s - 60, 9.0))
+    driver.play(Price(DAY_S - before_s, 11.0))
+
+    codes = []
+    for at, value in ((1, 10.0), (61, 10.0), (3700, 10.0), (7300, 10.0), (7400, 9.0)):
+        records = driver.play(submit(f"before-{at}", at=DAY_S + at), Price(DAY_S + at, value))
+        codes.append(only(records, RiskDecision).code)
+
+    assert codes == [""] * 5
+    last = driver.play(submit("last", at=DAY_S + 7400))
+    assert only(last, RiskDecision).code == "DAILY_LOSS"
 
 
 @pytest.mark.parametrize("is_cut", [False, True])

@@ -344,7 +344,9 @@ class History(Protocol):
         """Return decisions of the risk gate; ``is_approved`` chooses one kind."""
         ...
 
-    async def decision_counts(self, run_id: str, as_of: Moment = NOW) -> dict[str, int]:
+    async def decision_counts(
+        self, run_id: str, as_of: Moment = NOW, account_id: str = ""
+    ) -> dict[str, int]:
         """Return how many decisions there were by code; those that approved have none."""
         ...
 

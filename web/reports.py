@@ -61,8 +61,8 @@ async def day_report(context: Context) -> DayReport:
         orders,
         len(fills),
         traded,
-        views.risk.approved,
-        views.risk.denied_by_code,
+        views.risk.counts().get("", 0),
+        views.risk.denied_by_code(),
         views.risk.strictest(),
         views.system.dead_letter_count,
     )

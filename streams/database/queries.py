@@ -164,9 +164,11 @@ class StoredHistory:
             self._database, "risk_decisions", window, filters, is_approved=is_approved
         )
 
-    async def decision_counts(self, run_id: str, as_of: Moment = NOW) -> dict[str, int]:
+    async def decision_counts(
+        self, run_id: str, as_of: Moment = NOW, account_id: str = ""
+    ) -> dict[str, int]:
         """Return how many decisions there were by code; those that approved have none."""
-        return await results.decision_counts(self._database, run_id, as_of)
+        return await results.decision_counts(self._database, run_id, as_of, account_id)
 
     async def breaker_changes(
         self, window: Window, scope: str = "", scope_id: str = ""

@@ -66,9 +66,12 @@ def _step(row: Any) -> PositionStep:
     return PositionStep(record_of("positions", row), fill)
 
 
-async def decision_counts(database: Database, run_id: str, as_of: Moment) -> dict[str, int]:
+async def decision_counts(
+    database: Database, run_id: str, as_of: Moment, account_id: str
+) -> dict[str, int]:
     """Return the decisions of the risk gate counted by code, in the order of their first."""
     where = Where(run_id)
+    where.filters(Filters(account_id), FLOW_BY_NAME["risk_decisions"].fields)
     where.moment(as_of)
     async with database.reading() as connection:
         rows = await connection.fetch(

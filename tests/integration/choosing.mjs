@@ -1,5 +1,6 @@
 // Runs the script of the live page over a page of stubs and a run of two accounts, and chooses the other one:
 // node choosing.mjs, with the modules as .mjs beside it, those of chart, client and tables replaced by stubs.
+// With the argument "bound" the page has a key of one account, and says what it shows and asks for.
 // Gives one JSON text with what was shown while only the other was known, before, after, and on the way back.
 
 class Place extends EventTarget {
@@ -21,6 +22,7 @@ class Place extends EventTarget {
 const places = new Map();
 const choice = new Place();       // what is there only where there are several accounts
 const asked = [];
+const bound = process.argv[2] === "bound";   // with a key that is bound to an account
 let told = [["ira", 20]];         // the accounts that the run has told of
 let hear;
 const heard = new Promise((resolve) => { hear = resolve; });
@@ -42,7 +44,7 @@ function answer(path) {
   const { pathname, searchParams } = new URL(path, "http://host");
   const own = (items) => items.filter((item) => [null, item.account_id].includes(searchParams.get("account_id")));
   return {
-    "/api/config": { mode: "paper" }, "/api/system": { run_id: "run", time_ns: 9 }, "/api/session": {},
+    "/api/config": { mode: "paper" }, "/api/system": { run_id: "run", time_ns: 9 }, "/api/session": { accounts: bound ? ["ira"] : [] },
     "/api/strategies": { strategies: [] },
     "/api/risk": { circuit_breaker: { scopes: [{ scope: "ACCOUNT", scope_id: "ira", state: "HALTED", reason: "closed" }] }, denied_count: 0 },
     "/api/portfolio": { accounts: told.map((one) => account(...one)) },
@@ -78,6 +80,12 @@ async function choose(name) {
 }
 
 await drawn();
+if (bound) {
+  const hidden = [byId("mode").hidden, byId("run").parentElement.hidden];
+  const notes = ["breaker-why", "denied"].map((id) => byId(id).textContent);
+  console.log(JSON.stringify({ ...seen(), notes, hidden, asked, topics: globalThis.followed }));
+  process.exit(0);
+}
 const early = [byId("account").textContent, choice.hidden];
 told = [["ira", 20], ["paper", 100]];
 hear({ kind: "update", topic: "portfolio.equity.v1", record: { account_id: "paper", ts_event_ns: 10 } });

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 import pytest
 
 import web
+from web.route_table import Route
+from web.routes import TABLE
+from web.security.accounts import is_of_own, is_shared, may_read
 
 HERE = Path(__file__).parent
 MINUS, DASH = "\u2212", "\u2013"
@@ -21,6 +25,7 @@ STUBS = {
     "client": "export class StreamError extends Error {}\n"
     "export async function* watch({ topics, snapshot }) {\n"
     "  if (snapshot) { yield { kind: 'snapshot', updates: [], isLast: true }; return; }\n"
+    "  globalThis.followed = topics;\n"
     "  yield { kind: 'subscribed', topics }; yield await globalThis.heard;\n"
     "  await new Promise(() => {});\n"
     "}",
@@ -29,7 +34,7 @@ STUBS = {
 """What stands for the modules that need a page or a server."""
 
 
-def said(folder: Path, script: str, modules: tuple[str, ...]) -> Any:
+def said(folder: Path, script: str, modules: tuple[str, ...], *arguments: str) -> Any:
     """Return what a script says of modules of the page, which lie beside it."""
     # Not every node takes a file for a module unless its name says so.
     for name in modules:
@@ -37,8 +42,20 @@ def said(folder: Path, script: str, modules: tuple[str, ...]) -> Any:
         (folder / f"{name}.mjs").write_text(text.replace('.js"', '.mjs"'), encoding="utf-8")
     copy = folder / script
     copy.write_text((HERE / script).read_text(encoding="utf-8"), encoding="utf-8")
-    done = subprocess.run(["node", str(copy)], capture_output=True, check=True, timeout=60)
+    done = subprocess.run(
+        ["node", str(copy), *arguments], capture_output=True, check=True, timeout=60
+    )
     return json.loads(done.stdout)
+
+
+def route_of(path: str) -> Route:
+    """Return the route that a path of the page is answered by."""
+    found = [
+        route
+        for route in TABLE
+        if route.method == "GET" and re.fullmatch(re.sub(r"{\w+}", "[^/]+", route.path), path)
+    ]
+    return min(found, key=lambda route: "{" in route.path)
 
 
 @pytest.fixture(scope="module")
@@ -167,3 +184,18 @@ def test_page_follows_the_account_that_is_chosen_and_the_way_back(tmp_path: Path
     wide = {"orders": ["ira", "paper"], "address": "http://host/?account=ira&all=orders"}
     assert pages["wide"] == {**ira, **wide}
     assert pages["left"] == []
+
+
+def test_page_of_a_key_of_one_account_asks_for_nothing_that_is_not_for_it(tmp_path: Path) -> None:
+    modules = ("accounts", "app", "folding", "format", "rows", *STUBS)
+    page = said(tmp_path, "choosing.mjs", modules, "bound")
+
+    assert (page["account"], page["equity"], page["orders"]) == ("account ira", "20.00", ["ira"])
+    assert page["notes"] == ["not shown to this key", ""]
+    assert page["hidden"] == [True, True]
+    assert page["asked"]
+    routes = [route_of(path.partition("?")[0]) for path in page["asked"]]
+    closed = [r.path for r in routes if not (is_shared(r.path, r.tag) or is_of_own(r.path, r.tag))]
+    assert closed == []
+    assert page["topics"]
+    assert [topic for topic in page["topics"] if not may_read(topic)] == []

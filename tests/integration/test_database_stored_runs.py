@@ -38,6 +38,7 @@ TIMES = 5
 SHARES = (
     "/api/risk",
     "/api/risk?limit=3",
+    "/api/risk?account_id=two",
     "/api/risk/limits",
     "/api/risk/limits?account_id=two&strategy_id=cross-BB&symbol=BB",
     "/api/portfolio/one/equity",

@@ -118,7 +118,7 @@ LISTS = (
 )
 
 
-@pytest.mark.parametrize("path", LISTS)
+@pytest.mark.parametrize("path", [*LISTS, "/api/risk"])
 @pytest.mark.parametrize("run_id", ["", "old"])
 def test_list_of_an_account_that_the_run_does_not_have_is_refused(path: str, run_id: str) -> None:
     run = Run(runs=FakeRuns(old=busy()))

@@ -25,6 +25,7 @@ from tests.unit.web_run import (
     filled_run,
     position,
     problem,
+    snapshot,
 )
 
 
@@ -193,6 +194,21 @@ def test_decisions_are_filtered_and_paged(run: Run, client: TestClient) -> None:
     assert client.get("/api/risk/decisions?code=MAX_POSITION").json()["count"] == 1
     assert client.get("/api/risk/decisions?client_order_id=o-1").json()["count"] == 1
     problem(client.get("/api/risk/decisions?cursor=x"), 422)
+
+
+def test_decisions_of_one_account_are_shown_and_counted_alone() -> None:
+    of_two = msgspec.structs.replace(decision("x", "PRICE"), account_id="two")
+    run = Run()
+    run.log.append([(t.PORTFOLIO_ACCOUNTS, snapshot()), (t.RISK_DECISIONS, decision("a"))])
+    run.log.append([(t.RISK_DECISIONS, of_two), (t.RISK_DECISIONS, decision("b", "PRICE"))])
+    with run.client() as client:
+        everything = client.get("/api/risk").json()
+        own = client.get("/api/risk?account_id=paper").json()
+
+    assert (everything["approved_count"], everything["denied_by_code"]) == (1, {"PRICE": 2})
+    assert (own["approved_count"], own["denied_count"]) == (1, 1)
+    assert own["denied_by_code"] == {"PRICE": 1}
+    assert [item["client_order_id"] for item in own["decisions"]] == ["b", "a"]
 
 
 def test_breaker_is_shown_alone(run: Run, client: TestClient) -> None:

@@ -110,7 +110,7 @@ async def get_report(context: Context, call: Call[NoQuery, None]) -> answers.Bac
         config.get("data"),
         metrics,
         manifest.get("counts", {}),
-        scene.views.risk.denied_by_code,
+        scene.views.risk.denied_by_code(),
     )
 
 

@@ -44,8 +44,9 @@ Operator = Annotated[str, Meta(max_length=100)]
 
 
 class RiskQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """How many of the last decisions to show."""
+    """How many of the last decisions to show, and of which account; all without one."""
 
+    account_id: str | None = None
     limit: Annotated[int, Meta(ge=0, le=500)] = 50
 
 
@@ -113,23 +114,33 @@ class ResetRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def get_risk(context: Context, call: Call[RiskQuery, None]) -> answers.RiskAnswer:
-    """Return breaker, limits, the last decisions and the counts by reason."""
-    risk = context.views.risk
+    """Return breaker, limits, the last decisions and the counts by reason.
+
+    `account_id` chooses whose decisions are shown and counted; breaker and limits are of all.
+    """
+    risk, query = context.views.risk, call.query
+    account_id = query.account_id or ""
+    check_filter(context, query.account_id)
     if context.is_stored:
         await check_limits(context)
-        decisions, approved, denied = await last_decisions(context, call.query.limit)
+        decisions, counts = await last_decisions(context, account_id, query.limit)
     else:
-        newest = islice(risk.decisions.newest_first(), call.query.limit)
-        decisions = [i.record for i in newest if isinstance(i.record, RiskDecision)]
-        approved, denied = risk.approved, risk.denied_by_code
+        newest = (item.record for item in risk.decisions.newest_first())
+        wanted = (
+            decision
+            for decision in newest
+            if isinstance(decision, RiskDecision) and account_id in ("", decision.account_id)
+        )
+        decisions, counts = list(islice(wanted, query.limit)), risk.counts(account_id)
+    approved = counts.pop("", 0)
     return answers.RiskAnswer(
         breaker_answer(risk),
         risk.autonomy_mode,
         [limits_answer(item) for _, item in sorted(risk.limits.items())],
         [decision_answer(decision) for decision in decisions],
         approved,
-        sum(denied.values()),
-        denied,
+        sum(counts.values()),
+        counts,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from schemas.enums import Scope
 from schemas.risk import RiskDecision
-from streams.history import LIMIT_MAX, Window
+from streams.history import LIMIT_MAX, Filters, Window
 from web.context import Context
 from web.history import stored
 from web.problems import journal_needed
@@ -26,10 +26,11 @@ async def check_limits(context: Context) -> None:
 
 
 async def last_decisions(
-    context: Context, limit: int
-) -> tuple[list[RiskDecision], int, dict[str, int]]:
-    """Return the newest decisions of a stored run, how many approved, and how many denied by code.
+    context: Context, account_id: str, limit: int
+) -> tuple[list[RiskDecision], dict[str, int]]:
+    """Return the newest decisions of a stored run, and how many there were by code.
 
+    Those that approved have no code; without ``account_id`` they are of all accounts.
     Raises ProblemError (503) while the database is away.
     """
     history = context.history
@@ -37,6 +38,5 @@ async def last_decisions(
     found: list[RiskDecision] = []
     if limit:
         window = Window(context.run_id, None, context.until_ns, min(limit, LIMIT_MAX))
-        found = (await stored(history.risk_decisions(window))).items
-    counts = await stored(history.decision_counts(context.run_id, context.moment))
-    return found, counts.pop("", 0), counts
+        found = (await stored(history.risk_decisions(window, Filters(account_id)))).items
+    return found, await stored(history.decision_counts(context.run_id, context.moment, account_id))

@@ -11,6 +11,8 @@ const ROWS = 50;
 const DRAW_MS = 100;          // the page is drawn at most ten times a second, however many records come
 const ASK_MS = 1000;          // and asks /api for figures that no topic has at most once in this time
 const QUIET_S = 10;           // without records for so long it says so
+const OF_ALL = new Set(["strategy.signals.v1", "risk.breaker.v1"]);
+const NOT_SHOWN = "not shown to this key";
 const START_ANEW = new Set(["epoch_changed", "cursor_expired", "bad_cursor"]);
 const byId = (id) => document.getElementById(id);
 
@@ -23,6 +25,7 @@ let shownCurve = "";
 let heard_ms = Date.now();    // when the last record came
 let lost_ms = 0;              // when the connection was lost, 0 while it stands
 const asks = new Map();       // what is to be asked of /api soon
+let isBound = false;          // whether the key is bound to accounts: what tells of all of them is not for it
 
 // ---- drawing
 
@@ -99,9 +102,9 @@ function renderFigures() {
   note("realized", realized, results ? `${realized} before fees of ${amount(results.fees)}` : realized);
   const { state: breaker, reason } = state.breaker;
   show("breaker", breaker || "–", { ACTIVE: "up", REDUCING: "warn", HALTED: "down" }[breaker] ?? "");
-  note("breaker-why", reason);
+  note("breaker-why", isBound ? NOT_SHOWN : reason);
   show("order-count", String(state.own(state.orders.values()).filter(isOpen).length));
-  note("denied", `${quantity(state.denied)} denied ${state.names.length > 1 ? "in all accounts" : "so far"}`);
+  note("denied", isBound ? "" : `${quantity(state.denied)} denied so far`);
   byId("denied").className = state.denied ? "warn" : "";
 }
 
@@ -121,7 +124,7 @@ function renderTables() {
   const newest = listed("orders", state.orders.values()).reverse();
   const orders = [...newest.filter(isOpen), ...newest.filter((o) => !isOpen(o))].slice(0, ROWS);
   fillTable("orders", orders.map((o) => orderRow(o, places(o))), "no orders yet");
-  fillTable("signals", state.ownSignals.slice(0, ROWS).map((s) => signalRow(s, places(s))), "no signals yet");
+  fillTable("signals", state.ownSignals.slice(0, ROWS).map((s) => signalRow(s, places(s))), isBound ? NOT_SHOWN : "no signals yet");
   fillTable("fills", listed("fills", state.fills).slice(0, ROWS).map((f) => fillRow(f, places(f))), "no fills yet");
 }
 
@@ -163,13 +166,14 @@ async function get(path) {
   return answer.json();
 }
 
+const ofAccount = (account) => account ? `account_id=${encodeURIComponent(account)}` : "";
+
 async function loadRisk(into) {
-  const risk = await get("/api/risk?limit=0");
+  if (isBound) return;
+  const risk = await get(`/api/risk?limit=0&${ofAccount(into.account)}`);
   into.takeBreaker(risk.circuit_breaker.scopes);
   into.denied = risk.denied_count;
 }
-
-const ofAccount = (account) => account ? `account_id=${encodeURIComponent(account)}` : "";
 
 async function loadPortfolio(into) {
   const { accounts } = await get("/api/portfolio");
@@ -228,19 +232,23 @@ async function load() {
   const scopes = names.length > 1 ? [ofAccount(into.account), ""] : [""];
   const lists = (path) => Promise.all(scopes.map((scope) => get(`${path}${scope && `&${scope}`}`)));
   const [config, system, { strategies }, open, newest, trades] = await Promise.all([
-    get("/api/config"), get("/api/system"), get("/api/strategies"),
+    isBound ? null : get("/api/config"), isBound ? null : get("/api/system"), get("/api/strategies"),
     lists("/api/orders?status=open&limit=200"), lists("/api/orders?limit=200"), lists("/api/trades?limit=50"),
     loadPortfolio(into),
   ]);
   into.owners = new Map(strategies.map((s) => [s.strategy_id, s.account_id]));
   await loadRisk(into);
-  byId("mode").textContent = config.mode;
-  byId("mode").className = `badge ${config.mode === "live" ? "danger" : "mode"}`;
-  byId("run").textContent = system.run_id;
-  document.title = `${into.names.length > 1 ? `${into.account} · ` : ""}${system.run_id} · Millrace`;
+  if (!isBound) {
+    byId("mode").textContent = config.mode;
+    byId("mode").className = `badge ${config.mode === "live" ? "danger" : "mode"}`;
+    byId("run").textContent = system.run_id;
+  }
+  for (const place of [byId("mode"), byId("run").parentElement]) place.hidden = isBound;
+  const titles = [into.names.length > 1 || isBound ? into.account : "", system?.run_id ?? "", "Millrace"];
+  document.title = titles.filter(Boolean).join(" · ");
   into.loadOrders(...[...open, ...newest].map((page) => page.orders));
   into.loadFills(...trades.map((page) => page.trades));
-  into.now = Math.max(into.now, system.time_ns || 0);
+  into.now = Math.max(into.now, system?.time_ns || into.equity?.time || 0);
   for (const [name, top] of Object.entries(trades[0].order_book)) {
     if (top.time_ns) into.price(name, { last: top.last_price, bid: top.bid_price, ask: top.ask_price, time: top.time_ns });
   }
@@ -306,11 +314,13 @@ function take(update) {
 const url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`;
 
 async function follow() {
-  for await (const item of watch({ url, topics: TOPICS, onLink: setLink })) onItem(item);
+  const topics = isBound ? TOPICS.filter((topic) => !OF_ALL.has(topic)) : TOPICS;
+  for await (const item of watch({ url, topics, onLink: setLink })) onItem(item);
 }
 
 // Signals of all strategies have no list in /api, so their past comes as a snapshot, on a connection of its own.
 async function readSignals() {
+  if (isBound) return;
   for await (const item of watch({ url, topics: ["strategy.signals.v1"], snapshot: true, onLink: setLink })) {
     if (item.kind === "snapshot") onItem(item);
     if (item.kind === "snapshot" && item.isLast) break;
@@ -333,6 +343,7 @@ function onEnd(error) {
 
 async function showCaller() {
   const caller = await get("/api/session");
+  isBound = Boolean(caller.accounts?.length);
   if (!caller.csrf_token) return;
   const button = byId("sign-out");
   button.hidden = false;
@@ -364,5 +375,4 @@ addEventListener("popstate", turn);
 
 setInterval(renderLink, 1000);
 drawSoon();
-showCaller().catch(() => {});
-readSignals().then(follow).catch(onEnd);
+showCaller().catch(() => {}).then(readSignals).then(follow).catch(onEnd);

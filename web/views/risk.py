@@ -24,8 +24,7 @@ class Risk:
         self.limits: dict[ScopeKey, SetLimits] = {}
         self.decisions = Kept(decisions_max)
         self.changes = Kept(decisions_max, is_gapless=False)
-        self.approved = 0
-        self.denied_by_code: dict[str, int] = {}
+        self._counts: dict[str, dict[str, int]] = {}
 
     def on_breaker(self, item: Published) -> None:
         """Take in a change of the breaker."""
@@ -57,10 +56,25 @@ class Risk:
         if not isinstance(decision, RiskDecision):
             return
         self.decisions.add(published)
-        if decision.is_approved:
-            self.approved += 1
-        else:
-            self.denied_by_code[decision.code] = self.denied_by_code.get(decision.code, 0) + 1
+        counts = self._counts.setdefault(decision.account_id, {})
+        code = "" if decision.is_approved else decision.code
+        counts[code] = counts.get(code, 0) + 1
+
+    def counts(self, account_id: str = "") -> dict[str, int]:
+        """Return the decisions by code; those that approved have none. Without account, of all."""
+        if account_id:
+            return dict(self._counts.get(account_id, {}))
+        total: dict[str, int] = {}
+        for counts in self._counts.values():
+            for code, count in counts.items():
+                total[code] = total.get(code, 0) + count
+        return total
+
+    def denied_by_code(self) -> dict[str, int]:
+        """Return the denials of all accounts by code."""
+        counts = self.counts()
+        counts.pop("", None)
+        return counts
 
     def strictest(self) -> BreakerState:
         """Return the strictest state of all scopes."""

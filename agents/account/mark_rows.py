@@ -34,6 +34,12 @@ def instants(price_ns: Ints, interval_ns: int, open_ns: Ints) -> Ints:
     return times
 
 
+def periods(times: Ints, interval_ns: int, open_ns: Ints) -> Ints:
+    """Return numbers that grow from mark to mark with every interval and every day that begins."""
+    days: Ints = times // _DAY_NS + open_ns.searchsorted(times, "right")
+    return days + times // interval_ns
+
+
 def in_order(rows: Sequence[MarkRows], sources: Sequence[str]) -> EquityColumns:
     """Return marks in the order in which they stand in the stream: mark by mark, line by line.
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from agents.account.config import AccountStageConfig
 from agents.account.lines import Line, Part, Span, Weight
-from agents.account.mark_rows import MarkRows, in_order, instants, opens_of
+from agents.account.mark_rows import MarkRows, in_order, instants, opens_of, periods
 from agents.account.slots import Book
 from agents.account.state import Account, Holding
 from agents.domain.position import Position
@@ -48,7 +48,7 @@ class Marks:
         book: Book,
         sessions: Mapping[str, SessionTable],
         accounts: Mapping[str, Account],
-        on_snapshot: Callable[[int, Outbox], None],
+        on_snapshot: Callable[[int, bool, Outbox], None],
     ) -> None:
         self._interval_ns = int(config.mark_interval_s * NS)
         self._book = book
@@ -113,13 +113,13 @@ class Marks:
         self._snapshot_bounds = self._bounds_of_snapshots()
 
     def _bounds_of_snapshots(self) -> list[int]:
-        """Return the first boundary of each snapshot interval that begins in this batch."""
+        """Return the first boundary of each snapshot interval and day of this batch."""
         if not len(self._times):
             return []
-        periods = self._times // self._snapshot_ns
-        previous = np.concatenate(([self.period], periods[:-1]))
-        self.period = int(periods[-1])
-        found: list[int] = np.flatnonzero(periods > previous).tolist()
+        numbers = periods(self._times, self._snapshot_ns, self._open_ns)
+        previous = np.concatenate(([self.period], numbers[:-1]))
+        self.period = int(numbers[-1])
+        found: list[int] = np.flatnonzero(numbers > previous).tolist()
         return found
 
     def close(self, now_ns: int, out: Outbox) -> None:
@@ -160,7 +160,8 @@ class Marks:
         self._times = np.append(self._times, time_ns)
         for known in (self._at_bounds, self._at_bounds_listed, self._days):
             known.clear()
-        bound, period = len(self._bounds) - 1, time_ns // self._snapshot_ns
+        bound = len(self._bounds) - 1
+        period = int(periods(self._times[-1:], self._snapshot_ns, self._open_ns)[0])
         if period > self.period:
             self.period = period
             self._snapshot_bounds.append(bound)
@@ -228,15 +229,24 @@ class Marks:
         self._take_prices(row)
 
     def _pass(self, last: int, out: Outbox) -> None:
-        """Note the marks up to ``last``, and take the snapshots that are due at them."""
-        while self._snapshot_bounds and self._snapshot_bounds[0] < last:
-            bound = self._snapshot_bounds.pop(0)
-            self._note(bound + 1)
-            self._take_prices(self._bounds[bound])
-            for account in self._accounts.values():
-                self.settle(account)
-            self._on_snapshot(int(self._times[bound]), out)
+        """Note the marks up to ``last``, and publish accounts at them.
+
+        That is all of them where it is due, and those that changed at the first mark behind it.
+        """
+        first, due = self._bound, self._snapshot_bounds
+        is_changed = any(account.is_changed for account in self._accounts.values())
+        if first < last and is_changed and due[:1] != [first]:
+            self._publish(first, False, out)
+        while due and due[0] < last:
+            self._publish(due.pop(0), True, out)
         self._note(last)
+
+    def _publish(self, bound: int, is_due: bool, out: Outbox) -> None:
+        self._note(bound + 1)
+        self._take_prices(self._bounds[bound])
+        for account in self._accounts.values():
+            self.settle(account)
+        self._on_snapshot(int(self._times[bound]), is_due, out)
 
     def _note(self, last: int) -> None:
         """Note the marks from the current boundary up to ``last`` as one span of each line."""

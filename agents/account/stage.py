@@ -55,7 +55,7 @@ from schemas.risk import Kill, SetAutonomy, SetBreaker, SetLimits
 from schemas.sessions import SessionTable
 from schemas.topics import ACCOUNT_INPUTS, ORDER_EVENTS, ORDER_FILLS, RISK_LIMITS, STRATEGY_INPUTS
 
-PROCESSOR_VERSION = "account-2"
+PROCESSOR_VERSION = "account-3"
 _FILL = TRANSITIONS[Step.FILL]
 _FILL_PART = TRANSITIONS[Step.FILL_PART]
 
@@ -175,7 +175,7 @@ class AccountStage:
         self.now_ns = max(self.now_ns, now_ns)
         self.marks.end(now_ns, out)
         # A snapshot may be due at this very instant: this is another record.
-        self._on_snapshot(now_ns, out, "final")
+        self._on_snapshot(now_ns, True, out, "final")
         return self.marks.take_rows()
 
     # ---- venue reports
@@ -322,6 +322,7 @@ class AccountStage:
         if is_split:
             self.marks.split(action.instrument_id, float(action.ratio))
         for account in self.accounts.values():
+            account.is_changed = True
             base = derived_base(f"account:{account.config.account_id}", action.event_id)
             portfolio.apply_action(account, self.book, action, instrument, base, out)
             if is_split:
@@ -337,8 +338,12 @@ class AccountStage:
         self.gate.forget()
         self.marks.rebuild()
 
-    def _on_snapshot(self, ts_ns: int, out: Outbox, name: str = "snapshot") -> None:
+    def _on_snapshot(self, ts_ns: int, is_due: bool, out: Outbox, name: str = "snapshot") -> None:
+        """Publish the accounts as they stand; where it is not due, those that changed."""
         for account in self.accounts.values():
+            if not is_due and not account.is_changed:
+                continue
+            account.is_changed = False
             account_id = account.config.account_id
             cause = timer_id(f"{name}:{account_id}", ts_ns)
             event_id = derived_id(f"account:{account_id}", cause, 0)

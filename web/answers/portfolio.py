@@ -157,7 +157,7 @@ class Exposure(msgspec.Struct):
 class Balances(msgspec.Struct):
     """The money of an account by currency, and what it may still buy.
 
-    Cash and equity are of ``as_of``, buying power is of ``snapshot_at``, the account's last hourly
+    Cash and equity are of ``as_of``, buying power is of ``snapshot_at``, the account's last
     snapshot.
     """
 

@@ -1,7 +1,7 @@
 """Positions and accounts of the read models as answers, marked at the last price.
 
 An account's figures are the sums over the very positions that are answered, closed ones included,
-at the same prices: an hourly snapshot beside positions of this moment would contradict them. Only
+at the same prices: a snapshot beside positions of this moment would contradict them. Only
 what the sums cannot say (buying power, the start of the day) is the account stage's last word.
 """
 

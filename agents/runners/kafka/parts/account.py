@@ -44,7 +44,7 @@ class AccountPart(Part):
     """The accounts whose key belongs to one partition."""
 
     STAGE = "account"
-    VERSION = "account-kafka-3"
+    VERSION = "account-kafka-4"
 
     def __init__(
         self,

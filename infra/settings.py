@@ -12,7 +12,7 @@ import os
 import tomllib
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -142,10 +142,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     seed: int = 0
 
 
-_ITEMS: dict[str, type[msgspec.Struct]] = {
-    "accounts": AccountSettings,
-    "strategies": StrategySettings,
-}
+_TAG_FIELD = "type"
+"""The key by which a table of the venue chooses its model."""
 
 
 def data_folder() -> Path:
@@ -239,23 +237,37 @@ def with_venue(settings: Settings, text: str) -> Settings:
 
 
 def _check_keys(raw: dict[str, Any], cls: type[msgspec.Struct], origin: str, prefix: str) -> None:
-    """Name an unknown key with the nearest known one; msgspec alone would not suggest."""
-    known = {field.name: field for field in msgspec.structs.fields(cls)}
+    """Name an unknown key with the nearest known one; msgspec alone would not suggest.
+
+    Goes into every table within, so into that of a model too, whose struct ignores what it does not
+    know: it is read from manifests of later versions as well.
+    """
+    known = {field.name: field.type for field in msgspec.structs.fields(cls)}
+    tag = cls.__struct_config__.tag
+    names = [*known] if tag is None else [_TAG_FIELD, *known]
     for key, value in raw.items():
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"known are {', '.join(known)}"
+        if key not in names:
+            near = difflib.get_close_matches(key, names, 1)
+            of = "" if tag is None else f" of {_TAG_FIELD} {tag}"
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known{of}: {', '.join(names)}"
             raise ConfigError(
-                f"{origin}: unknown setting", field=f"{prefix}{key}", value=value, remedy=hint
+                f"{origin}: unknown setting{of}", field=f"{prefix}{key}", value=value, remedy=hint
             )
-        kind = known[key].type
-        if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-            _check_keys(value, kind, origin, f"{prefix}{key}.")
-        item_kind = _ITEMS.get(key)
-        if cls is Settings and item_kind is not None and isinstance(value, list):
-            for item in value:
-                if isinstance(item, dict):
-                    _check_keys(item, item_kind, origin, f"{key}.")
+        for item in value if isinstance(value, list) else [value]:
+            kind = _table(known.get(key), item)
+            if kind is not None:
+                _check_keys(item, kind, origin, f"{prefix}{key}.")
+
+
+def _table(annotation: Any, value: Any) -> type[msgspec.Struct] | None:
+    """Return the struct that a value of an annotated field becomes, of models the one it names."""
+    if not isinstance(value, dict):
+        return None
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        tag = annotation.__struct_config__.tag
+        return annotation if tag is None or tag == value.get(_TAG_FIELD) else None
+    found = (_table(inner, value) for inner in get_args(annotation))
+    return next((kind for kind in found if kind is not None), None)
 
 
 EXAMPLE = """\

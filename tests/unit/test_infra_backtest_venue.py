@@ -35,6 +35,17 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"slippage": {"type": "ticks", "ticks": "one"}}, "venue.slippage.ticks", "docs/venue.md"),
     ({"fees": 1}, "venue.fees", "did you mean venue.fee?"),
     ({"latency": {"submit": 1}}, "venue.latency.submit", "did you mean venue.latency.submit_ns?"),
+    (
+        {"fee": {"type": "per_share", "rate": 1, "minimun": 1}},
+        "venue.fee.minimun",
+        "did you mean venue.fee.minimum?",
+    ),
+    ({"fee": {"type": "none", "Rate2": 1}}, "venue.fee.Rate2", "known of type none: type"),
+    (
+        {"slippage": {"type": "ticks", "ticks": 1, "share": "0.5"}},
+        "venue.slippage.share",
+        "known of type ticks: type, ticks",
+    ),
     ({"participation": 0}, "venue.participation", "give more than 0 and at most 1"),
     ({"participation": 1e-99}, "venue.participation", "give at most 38"),
     ({"limit_fill": "x"}, "venue.limit_fill", "choose touch or through"),

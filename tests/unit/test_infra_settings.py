@@ -1,17 +1,48 @@
-"""Settings: numbers that a type lets through and that no run can use."""
+"""Settings: keys that nobody reads, and numbers that a type lets through and no run can use."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
 import pytest
 
 from infra.backtests import BacktestSpec, settings_of
-from infra.settings import parse_settings
+from infra.settings import Settings, parse_settings
 from schemas.errors import ConfigError
 
 NAN, INFINITE = float("nan"), float("inf")
+
+
+def tables(annotation: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Yield the path of every table of settings; the last step of a model's is its type."""
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        tag = annotation.__struct_config__.tag
+        yield path if tag is None else (*path, str(tag))
+        for field in msgspec.structs.fields(annotation):
+            yield from tables(field.type, (*path, field.name))
+        return
+    is_list = getattr(annotation, "__origin__", None) is tuple
+    for inner in get_args(annotation):
+        yield from tables(inner, (*path, 0) if is_list else path)
+
+
+@pytest.mark.parametrize("path", sorted(set(tables(Settings)), key=str))
+def test_key_that_nobody_reads_is_refused_in_every_table(path: tuple[str | int, ...]) -> None:
+    is_model = len(path) > 1 and path[:2] in {("venue", "fee"), ("venue", "slippage")}
+    raw: Any = {"nobody_reads": 1, **({"type": path[-1]} if is_model else {})}
+    for step in reversed(path[:-1] if is_model else path):
+        raw = [raw] if step == 0 else {str(step): raw}
+
+    with pytest.raises(ConfigError, match="here: unknown setting") as caught:
+        parse_settings(raw, "here")
+
+    names = [str(step) for step in (path[:-1] if is_model else path) if step != 0]
+    assert caught.value.field == ".".join([*names, "nobody_reads"])
+    assert caught.value.value == 1
+    assert caught.value.remedy.startswith("known")
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ _POINTERS = {
     "cash": "/initial_capital",
 }
 
-_SETTING = re.compile(r" \((venue[.a-z_]*)=")
+_SETTING = re.compile(r" \((venue[.\w-]*)=")
 """Where a failure names a setting of the venue."""
 
 _QUESTION = "backtests"

@@ -285,6 +285,7 @@ class BacktestAgent:
             report["manifest"]["output_hash"],
             report["folder"],
             self._wall_ns(),
+            report["warnings"],
         )
         self._publish(BACKTEST_RESULTS, result)
 

@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,11 +21,12 @@ from agents.runners.replay import ReplayResult, manifest_of, replay
 from agents.strategy.parameters import ParameterValue, resolve
 from infra.amounts import check_number
 from infra.composition import Setup, compose
-from infra.data import open_whole
+from infra.data import notes_on, open_whole
 from infra.identity import identity
 from infra.origin import DataOrigin, with_origin
 from infra.report import REPORT_NAME, Told, write_report
 from infra.settings import AccountSettings, MarketSettings, Settings, StrategySettings, data_folder
+from infra.unfilled import unfilled
 from schemas.control import RunManifest
 from schemas.errors import (
     ConfigError,
@@ -62,10 +64,15 @@ class BacktestSpec(msgspec.Struct, kw_only=True):
 
 
 class Backtest(NamedTuple):
-    """A finished backtest with the folder that holds its journal and files."""
+    """A finished backtest with the folder that holds its journal and files.
+
+    ``data_notes`` is what is odd about the data, ``order_notes`` why orders were not filled.
+    """
 
     result: ReplayResult
     folder: Path
+    data_notes: tuple[str, ...] = ()
+    order_notes: tuple[str, ...] = ()
 
     @property
     def metrics(self) -> Metrics:
@@ -78,18 +85,24 @@ class Backtest(NamedTuple):
         return self.result.manifest
 
     @property
+    def warnings(self) -> list[str]:
+        """What whoever reads the figures should know first."""
+        return [*self.data_notes, *self.order_notes]
+
+    @property
     def report(self) -> Path:
         """The page that shows the run."""
         return self.folder / REPORT_NAME
 
     def as_dict(self) -> dict[str, Any]:
-        """Return manifest, metrics, counts and denials as plain values."""
+        """Return manifest, metrics, counts, denials and warnings as plain values."""
         manifest = msgspec.to_builtins(self.manifest)
         return {
             "manifest": manifest,
             "metrics": msgspec.to_builtins(self.metrics),
             "counts": dict(self.manifest.counts),
             "denials": dict(sorted(self.result.denials.items())),
+            "warnings": self.warnings,
             "events": self.result.events,
             "has_dividends": self.metrics.total_dividends != 0,
             "folder": str(self.folder),
@@ -193,8 +206,12 @@ def run_backtest(
     manifest = with_origin(manifest, setup.classes, _origin(spec))
     manifest = msgspec.structs.replace(manifest, instruments=list(setup.universe.instruments))
     working = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    batches = data.batches(
-        spec.batch, start_ns=_start_ns(spec), end_ns=spec.end_ns, symbols=list(spec.symbols) or None
+    batches = partial(
+        data.batches,
+        spec.batch,
+        start_ns=_start_ns(spec),
+        end_ns=spec.end_ns,
+        symbols=list(spec.symbols) or None,
     )
     try:
         try:
@@ -212,17 +229,19 @@ def run_backtest(
                 setup.universe,
                 setup.sessions,
                 setup.classes,
-                batches,
+                batches(),
                 manifest,
                 day_of=setup.day_of,
                 journal=working / "journal",
                 out=working,
                 on_progress=on_progress,
             )
-            done = Backtest(result, folder)
+            notes = tuple(unfilled(setup, result.orders, batches))
+            done = Backtest(result, folder, tuple(notes_on(data)), notes)
             (working / "manifest.json").write_bytes(_pretty(result.manifest))
             (working / "metrics.json").write_bytes(_pretty(result.metrics))
-            write_report(working, _told(setup, result))
+            (working / "warnings.json").write_bytes(_pretty({"warnings": done.warnings}))
+            write_report(working, _told(setup, done))
             _put_in_place(working, folder)
         except OSError as error:
             raise StorageError(
@@ -241,12 +260,12 @@ def _start_ns(spec: BacktestSpec) -> int | None:
     return spec.start_ns - spec.warmup_ns if spec.start_ns is not None else None
 
 
-def _told(setup: Setup, result: ReplayResult) -> Told:
+def _told(setup: Setup, done: Backtest) -> Told:
     """Return what the page of a run shows beside its files."""
     strategy = setup.config.strategies[0]
     declared = setup.classes[strategy.name].parameters
     parameters = resolve(declared, strategy.parameters, strategy.short_name)
-    return Told(result.manifest, result.metrics, result.denials, parameters)
+    return Told(done.manifest, done.metrics, done.result.denials, parameters, done.warnings)
 
 
 def _origin(spec: BacktestSpec) -> DataOrigin:

@@ -23,6 +23,9 @@ from schemas.sessions import SessionTable, days_of
 from schemas.values import MONEY_CONTEXT
 from streams.calendars import session_tables
 
+_TIERS = ("quote", "trade", "bar")
+"""Which data fill orders, the best first."""
+
 
 class Source(Protocol):
     """What a run reads: a data set, or a live feed that has yet to bring anything."""
@@ -80,7 +83,8 @@ def compose(
     accounts = _accounts(settings)
     classes: dict[str, type[Strategy]] = {}
     strategies = _strategies(settings, data, inputs, chosen, universe, classes, trade_from_ns)
-    kinds = {instrument_id: _kinds(inputs, instrument_id) for instrument_id in chosen}
+    kinds = {instrument_id: kinds_of(inputs, instrument_id) for instrument_id in chosen}
+    _check_execution(settings.venue.execution_data, set().union(*kinds.values()))
     common = _common_calendar(universe, chosen)
     calendar = settings.account.calendar or common
     config = EngineConfig(
@@ -160,16 +164,29 @@ def _choice(name: str, value: str, choices: tuple[str, ...]) -> str:
     return value
 
 
-def _kinds(inputs: list[InputRange], instrument_id: str) -> set[str]:
+def kinds_of(inputs: list[InputRange], instrument_id: str) -> set[str]:
+    """Return the kinds of data that there are of an instrument: trade, quote, bar."""
     # A kind of bars names its interval as well: bar/1d.
     return {item.kind.split("/")[0] for item in inputs if item.instrument_id == instrument_id}
+
+
+def _check_execution(wanted: str, kinds: set[str]) -> None:
+    """Refuse data that fill no order because there are none; raises ConfigError."""
+    if _tier(wanted, kinds) not in kinds and wanted != "auto":
+        there = " or ".join(kind for kind in _TIERS if kind in kinds)
+        raise ConfigError(
+            "no order would be filled: the source has no such data",
+            field="venue.execution_data",
+            value=wanted,
+            remedy=f"choose auto or {there}, which there is",
+        )
 
 
 def _tier(wanted: str, kinds: set[str]) -> str:
     """Return which data fills orders."""
     if wanted != "auto":
-        return _choice("venue.execution_data", wanted, ("quote", "trade", "bar"))
-    return next((kind for kind in ("quote", "trade", "bar") if kind in kinds), "trade")
+        return _choice("venue.execution_data", wanted, _TIERS)
+    return next((kind for kind in _TIERS if kind in kinds), "trade")
 
 
 def _common_calendar(universe: Universe, chosen: list[str]) -> str:
@@ -265,7 +282,7 @@ def _feed(
             remedy=f"choose auto, trade, quote or one of {', '.join(INTERVALS)}",
         )
     wants_bars = cls.on_bar is not Strategy.on_bar or cls.on_bars is not Strategy.on_bars
-    kinds = {kind for instrument_id in ids for kind in _kinds(inputs, instrument_id)}
+    kinds = {kind for instrument_id in ids for kind in kinds_of(inputs, instrument_id)}
     finest = min(data.intervals, key=INTERVALS.index) if data.intervals else "1m"
     if wants_bars:
         return finest

@@ -35,9 +35,15 @@ def open_whole(
             remedy=f"mend the file ({quality.rows_rejected:,} of {quality.rows_read:,} rows cannot"
             " be used), or `millrace import` it, which leaves such rows out and lists them",
         )
-    for warning in quality.warnings():
+    for warning in notes_on(data):
         _log.warning("%s: %s", spec, warning)
     return data
+
+
+def notes_on(data: DataSet) -> list[str]:
+    """Return what is odd about a file; what an import found is told when it is made."""
+    quality = getattr(data, "quality", None)
+    return quality.warnings() if isinstance(quality, QualityReport) else []
 
 
 def symbols_of(text: str) -> tuple[str, ...]:

@@ -22,7 +22,8 @@ from web.result_files import ResultRows, read_rows
 from web.runs import RunInfo
 
 _RESULTS = frozenset(
-    {"manifest.json", "metrics.json", "equity.csv", "orders.csv", "fills.csv", "trades.csv"}
+    {f"{name}.json" for name in ("manifest", "metrics", "warnings")}
+    | {f"{name}.csv" for name in ("equity", "orders", "fills", "trades")}
 )
 _PIECE_BYTES = 1_048_576
 _COUNTS_MAX = 256

@@ -64,6 +64,9 @@ def show_backtest(console: Console, run: Backtest, seconds: float) -> None:
             f"{code} {count:,}" for code, count in sorted(run.result.denials.items())
         )
         console.print(f"orders denied: {denials}")
+    # What is odd about the data was told when they were opened.
+    for note in run.order_notes:
+        console.print(f"warning: {note}", markup=False, soft_wrap=True)
     rate = run.result.events / seconds if seconds > 0 else 0.0
     console.print(f"{run.result.events:,} events in {seconds:.2f} s ({rate:,.0f} events/s)")
     console.print(f"output hash {run.manifest.output_hash}")

@@ -126,7 +126,7 @@ class BacktestResult(Record, gc=False, omit_defaults=True, tag="backtest_result"
     """A finished backtest: its metrics by name, its manifest's output hash, or why it failed.
 
     ``finished_ns`` is by the wall clock, which goes on between runs and while the market's stands;
-    0 in records of before it was noted.
+    0 in records of before it was noted. ``warnings``: what is odd about data or orders of the run.
     """
 
     task_id: str
@@ -136,6 +136,7 @@ class BacktestResult(Record, gc=False, omit_defaults=True, tag="backtest_result"
     output_hash: str = ""
     detail: str = ""
     finished_ns: int = 0
+    warnings: list[str] = []
 
 
 class InputRange(msgspec.Struct, gc=False, omit_defaults=True, kw_only=True):

@@ -17,7 +17,7 @@ import msgspec
 from agents.domain.metrics import Metrics
 from agents.runners.engine import Engine, EngineConfig, Outputs
 from agents.runners.recorder import Recorder
-from agents.runners.results import Files, Results
+from agents.runners.results import Files, OrderTally, Results
 from agents.strategy.api import Strategy
 from schemas.columns import Ints, MarketBatch
 from schemas.control import InputRange, RunManifest
@@ -41,6 +41,7 @@ class ReplayResult(NamedTuple):
     events: int
     denials: dict[str, int]
     digests: dict[str, str]
+    orders: OrderTally
 
 
 class Identity(NamedTuple):
@@ -143,7 +144,12 @@ def replay(
             writer.append_mark(MANIFEST, msgspec.json.encode(done))
             writer.flush()
         return ReplayResult(
-            done, results.metrics(), engine.events, results.denials, recorder.hasher.topic_digests()
+            done,
+            results.metrics(),
+            engine.events,
+            results.denials,
+            recorder.hasher.topic_digests(),
+            results.orders,
         )
     finally:
         results.close()

@@ -10,7 +10,7 @@ import csv
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from agents.domain.metrics import ClosedTrade, EquityFold, Metrics, TradeFold, compute
 from agents.runners.engine import Outputs
@@ -18,7 +18,15 @@ from schemas.columns import EquityColumns, Ints, MarketBatch
 from schemas.commands import SubmitOrder
 from schemas.envelope import Header
 from schemas.instruments import Universe
-from schemas.order_events import Fill, OrderDenied, OrderInitialized, OrderSubmitted
+from schemas.order_events import (
+    Fill,
+    OrderCanceled,
+    OrderDenied,
+    OrderExpired,
+    OrderInitialized,
+    OrderRejected,
+    OrderSubmitted,
+)
 from schemas.portfolio import AccountSnapshot, PositionChanged
 from schemas.topics import (
     ACCOUNT_INPUTS,
@@ -103,6 +111,18 @@ class Files:
             file.close()
 
 
+class OrderTally(NamedTuple):
+    """What became of the orders that went to the venue.
+
+    ``sent`` and ``filled`` count orders and fills by instrument, ``ends`` by its code how orders
+    ended otherwise.
+    """
+
+    sent: dict[str, int]
+    filled: dict[str, int]
+    ends: dict[str, int]
+
+
 class Results:
     """Folds the outputs of a run for one account."""
 
@@ -126,6 +146,7 @@ class Results:
         self._asked: dict[tuple[str, str], SubmitOrder | OrderInitialized] = {}
         self.dividends = ZERO
         self.denials: dict[str, int] = {}
+        self.orders = OrderTally({}, {}, {})
         self.counts: dict[str, int] = {}
         self.open_positions: dict[str, Decimal] = {}
 
@@ -157,11 +178,18 @@ class Results:
             key = (record.account_id, record.client_order_id)
             asked = self._asked.pop(key, None)
             if isinstance(record, OrderDenied):
-                self.denials[record.code] = self.denials.get(record.code, 0) + 1
+                _count(self.denials, record.code)
                 if asked is not None:
                     self._write_order(asked, record.ts_event_ns, "DENIED", record.code)
             else:
+                _count(self.orders.sent, record.instrument_id)
                 self._write_order(record, record.ts_event_ns, "APPROVED", "")
+        elif isinstance(record, OrderRejected):
+            _count(self.orders.ends, record.code)
+        elif isinstance(record, OrderCanceled):
+            _count(self.orders.ends, record.reason or "CANCELED")
+        elif isinstance(record, OrderExpired):
+            _count(self.orders.ends, "EXPIRED")
 
     def _write_order(
         self,
@@ -210,6 +238,7 @@ class Results:
         index = self._universe.index(fill.instrument_id)
         assert index is not None  # an order of an unknown instrument is denied
         self._trades.apply(fill, self._universe.instruments[index].multiplier)
+        _count(self.orders.filled, fill.instrument_id)
         if self._files is not None:
             self._files.write(
                 "fills",
@@ -260,3 +289,7 @@ class Results:
         """Finish the files."""
         if self._files is not None:
             self._files.close()
+
+
+def _count(counts: dict[str, int], name: str) -> None:
+    counts[name] = counts.get(name, 0) + 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,12 +28,16 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 class Told(NamedTuple):
-    """What a run told of itself; ``parameters`` are all of its strategy's, with defaults."""
+    """What a run told of itself.
+
+    ``parameters`` are all of its strategy's, with defaults; ``warnings`` come first on the page.
+    """
 
     manifest: RunManifest
     metrics: Metrics
     denials: Mapping[str, int] = {}
     parameters: Mapping[str, object] = {}
+    warnings: Sequence[str] = ()
 
 
 def write_report(folder: Path, told: Told) -> Path:
@@ -54,6 +58,7 @@ def page(told: Told, history: EquityHistory, trades: Extremes) -> str:
     """Return the page; it is well-formed XML too."""
     header = header_of(told.manifest, told.parameters)
     parts = [
+        _warnings(told.warnings),
         _card("Run", "", facts_list(header)),
         tiles(told.metrics),
         *_curves(told.metrics, history, header.currency),
@@ -85,6 +90,11 @@ def _card(title: str, note: str, body: str, name: str = "") -> str:
     more = f'<span class="note">{escaped(note)}</span>' if note else ""
     kind = f" {name}" if name else ""
     return f'<section class="card{kind}"><h2>{escaped(title)}{more}</h2>{body}</section>'
+
+
+def _warnings(warnings: Sequence[str]) -> str:
+    items = "".join(f"<li>{escaped(text)}</li>" for text in warnings)
+    return _card("Warnings", "", f"<ul>{items}</ul>", "warnings") if warnings else ""
 
 
 def _curves(m: Metrics, history: EquityHistory, currency: str) -> list[str]:

@@ -246,10 +246,13 @@ def test_json_is_exactly_one_object_on_standard_output(folder: Path, tmp_path: P
     report = json.loads(done.stdout)
     assert report["manifest"]["output_hash"]
     assert report["folder"] == "out"
-    files = {"equity.csv", "fills.csv", "manifest.json", "metrics.json", "orders.csv", "trades.csv"}
+    files = {f"{name}.csv" for name in ("equity", "fills", "orders", "trades")}
+    files |= {f"{name}.json" for name in ("manifest", "metrics", "warnings")}
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {*files, "journal", "report.html"}
     assert json.loads((tmp_path / "out" / "metrics.json").read_bytes()) == report["metrics"]
+    assert json.loads((tmp_path / "out" / "warnings.json").read_bytes()) == {"warnings": []}
+    assert report["warnings"] == []
 
 
 def test_second_backtest_into_one_folder_replaces_the_first(folder: Path, tmp_path: Path) -> None:

@@ -92,7 +92,8 @@ if "parity" in sys.argv:
     sys.exit(1)
 manifest = {"output_hash": "hash", "run_id": "backtest-1"}
 print(json.dumps(
-    {"metrics": {"sharpe_ratio": 1.5}, "events": 10, "manifest": manifest, "folder": "runs/x"}
+    {"metrics": {"sharpe_ratio": 1.5}, "events": 10, "manifest": manifest, "folder": "runs/x",
+     "warnings": ["1 gaps"]}
 ))
 """
 FAILS = """
@@ -158,6 +159,7 @@ async def test_request_ends_in_a_result_with_the_run_that_it_made() -> None:
     assert isinstance(result, BacktestResult)
     assert result.status is RunStatus.COMPLETED
     assert result.metrics == {"sharpe_ratio": 1.5, "events": 10, "run_id": "backtest-1"}
+    assert result.warnings == ["1 gaps"]
     assert [(p.status, p.events_done, p.events_total) for p in progress] == [
         ("QUEUED", 0, 0),
         ("RUNNING", 0, 0),

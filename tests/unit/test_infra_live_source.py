@@ -6,8 +6,8 @@ import pytest
 
 from infra.composition import compose
 from infra.feeds import LiveSource
-from infra.settings import Settings
-from schemas.errors import NotFoundError
+from infra.settings import Settings, VenueSettings
+from schemas.errors import ConfigError, NotFoundError
 from tests.generated import START_NS, universe
 
 
@@ -37,6 +37,23 @@ def test_instrument_of_which_no_quotes_come_is_filled_by_its_trades() -> None:
     assert [(i.instrument_id, i.kind) for i in some.inputs() if i.kind == "quote"] == [
         ("AA.XXXX", "quote")
     ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kinds"), [("bar", {}), ("quote", {"AA": ("trade",), "BB": ("trade",)})]
+)
+def test_data_that_do_not_come_cannot_fill_orders(
+    wanted: str, kinds: dict[str, tuple[str, ...]]
+) -> None:
+    settings = Settings(venue=VenueSettings(execution_data=wanted))
+
+    with pytest.raises(ConfigError, match="no order would be filled") as caught:
+        compose(settings, source(**kinds))
+
+    assert (caught.value.field, caught.value.value) == ("venue.execution_data", wanted)
+    assert caught.value.remedy.startswith("choose auto or ")
+    assert "trade" in caught.value.remedy
+    assert wanted not in caught.value.remedy
 
 
 def test_symbol_that_is_none_is_refused() -> None:

@@ -372,6 +372,20 @@ def test_page_does_not_say_where_the_data_lay(empty: Path) -> None:
     assert "someone" not in text
 
 
+def test_warnings_stand_first_and_where_there_are_none_there_is_no_card(empty: Path) -> None:
+    told = told_of(no_metrics())
+    _, root = page_of(empty, told._replace(warnings=["1 gaps", EVIL]))
+    card = next(root.iter("section"))
+    assert card.get("class") == "card warnings"
+    assert [item.text for item in card.iter("li")] == [
+        "1 gaps",
+        EVIL.translate({0: 0xFFFD, 0x202E: 0xFFFD}),
+    ]
+
+    text, _ = page_of(empty, told)
+    assert 'class="card warnings"' not in text
+
+
 def test_denials_are_counted_by_code(empty: Path) -> None:
     denials = {"max_position": 1234, "buying_power": 2}
     _, root = page_of(empty, told_of(no_metrics())._replace(denials=denials))

@@ -46,6 +46,7 @@ def result(task_id: str, run_id: str, status: RunStatus = RunStatus.COMPLETED) -
         status,
         metrics,
         "hash",
+        warnings=["2 orders reached the venue and none was filled"],
     )
 
 
@@ -166,7 +167,12 @@ def test_progress_is_told_without_the_figures(run: Run, client: TestClient) -> N
 
     assert (answer["status"], answer["events_done"], answer["events_total"]) == ("RUNNING", 3, 9)
     assert client.get("/api/backtest/task-1/progress").json()["result"] is None
-    assert client.get("/api/backtest/task-1").json()["run_id"] == "backtest-1"
+    finished = client.get("/api/backtest/task-1").json()
+    assert finished["run_id"] == "backtest-1"
+    told = ["2 orders reached the venue and none was filled"]
+    assert finished["result"]["warnings"] == told
+    history = client.get("/api/backtest/history").json()["backtests"]
+    assert history[-1]["result"]["warnings"] == told
 
 
 def test_running_backtest_is_given_up(run: Run, client: TestClient) -> None:
@@ -348,6 +354,7 @@ def test_report_says_what_was_run_and_what_came_out(client: TestClient, name: st
     assert answer["metrics"] == {"sharpe_ratio": 1.5, "total_trades": 1, "cagr_pct": None}
     assert answer["denied_by_code"] == {"MAX_POSITION": 1}
     assert answer["data"] == {"spec": "daily", "symbols": ["SPY"]}
+    assert answer["warnings"] == ["1 gaps"]
 
 
 def test_series_are_columns_in_pages(client: TestClient) -> None:

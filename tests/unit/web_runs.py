@@ -78,6 +78,7 @@ class FakeRuns:
         self.files |= {
             (run_id, "manifest.json"): json.dumps(manifest).encode(),
             (run_id, "metrics.json"): json.dumps(metrics).encode(),
+            (run_id, "warnings.json"): json.dumps({"warnings": ["1 gaps"]}).encode(),
             (run_id, "equity.csv"): equity.encode(),
             (run_id, "trades.csv"): trades.encode(),
         }

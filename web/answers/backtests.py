@@ -17,7 +17,8 @@ class BacktestStarted(msgspec.Struct):
 class BacktestMetrics(msgspec.Struct):
     """A finished backtest; percentages as numbers (-8.5 is -8.5 %), null without a meaning.
 
-    ``metrics`` holds all figures by name.
+    ``metrics`` holds all figures by name. ``warnings`` says what is odd about the data, and why
+    orders that reached the venue were not filled.
     """
 
     task_id: str
@@ -32,6 +33,7 @@ class BacktestMetrics(msgspec.Struct):
     metrics: dict[str, float | int | str | None]
     finished_at: str
     finished_ns: int
+    warnings: list[str]
 
 
 class BacktestState(msgspec.Struct):
@@ -86,6 +88,7 @@ class BacktestReport(msgspec.Struct):
     metrics: dict[str, Any]
     counts: dict[str, int]
     denied_by_code: dict[str, int]
+    warnings: list[str]
 
 
 class Columns(msgspec.Struct):

@@ -111,6 +111,7 @@ async def get_report(context: Context, call: Call[NoQuery, None]) -> answers.Bac
         metrics,
         manifest.get("counts", {}),
         scene.views.risk.denied_by_code(),
+        await _warnings(context, run_id),
     )
 
 
@@ -268,6 +269,16 @@ async def _json(context: Context, run_id: str, name: str) -> dict[str, Any]:
         content = await context.results.whole(run_id, f"{name}.json")
     values: dict[str, Any] = msgspec.json.decode(content, type=dict[str, Any])
     return values
+
+
+async def _warnings(context: Context, run_id: str) -> list[str]:
+    """Return what a run warns of; one of an earlier version kept none."""
+    try:
+        return list((await _json(context, run_id, "warnings"))["warnings"])
+    except ProblemError as problem:
+        if problem.status != 404:
+            raise
+        return []
 
 
 async def _table(context: Context, call: Call[TableQuery, None], name: str) -> answers.Columns:

@@ -391,6 +391,7 @@ def _metrics(result: BacktestResult) -> answers.BacktestMetrics:
         values,
         format_time(_finished_ns(result)),
         _finished_ns(result),
+        result.warnings,
     )
 
 

@@ -14,6 +14,18 @@ import msgspec
 from schemas.values import ZERO, on_share_count
 
 
+def settled(
+    quantity: Decimal, increment: Decimal, price: Decimal, multiplier: Decimal
+) -> tuple[Decimal, Decimal]:
+    """Return the whole increments of a quantity after a split, and the cash in lieu of the rest.
+
+    The rest is sold at ``price``, the one after the split; of a short position it is bought back,
+    and the cash is negative.
+    """
+    whole = (quantity // increment) * increment
+    return whole, (quantity - whole) * price * multiplier
+
+
 class Position(msgspec.Struct, gc=True):
     """State of one position.
 
@@ -99,13 +111,12 @@ class Position(msgspec.Struct, gc=True):
             return ZERO
         self.quantity = on_share_count(self.quantity, ratio, increment)
         self._scale_lots(ratio, increment)
-        whole = (self.quantity // increment) * increment
-        fraction = self.quantity - whole
-        if not fraction:
+        whole, in_lieu = settled(self.quantity, increment, price, self.multiplier)
+        if whole == self.quantity:
             self.quantity = whole
             return ZERO
-        self.apply_fill(-fraction, price, ZERO)
-        return fraction * price * self.multiplier
+        self.apply_fill(whole - self.quantity, price, ZERO)
+        return in_lieu
 
     def _scale_lots(self, ratio: Decimal, increment: Decimal) -> None:
         """Scale the lots so that they sum to the quantity and each keeps its cost."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from agents.domain.position import settled
 from agents.processor import Outbox
 from agents.strategy import attributes
 from agents.strategy.api import Series, Strategy, View, Wish
@@ -409,13 +410,14 @@ class Instance:
         view = self.view
         if instrument_id not in view.positions:
             return
-        grid = self._quantity_grids[instrument_id]
-        scaled = on_share_count(view.positions[instrument_id], ratio, grid.increment)
-        whole = grid.floor(scaled)
+        increment = self._quantity_grids[instrument_id].increment
+        scaled = on_share_count(view.positions[instrument_id], ratio, increment)
+        price = ZERO
         if instrument_id in view.prices:
-            view.prices[instrument_id] /= ratio
-            view.cash += (scaled - whole) * view.prices[instrument_id]
-        view.positions[instrument_id] = whole
+            price = view.prices[instrument_id] = view.prices[instrument_id] / ratio
+        multiplier = view.instruments[instrument_id].multiplier
+        view.positions[instrument_id], in_lieu = settled(scaled, increment, price, multiplier)
+        view.cash += in_lieu
         self.call(self.strategy.on_split, instrument_id, ratio)
 
     def on_dividend(self, instrument_id: str, amount: Decimal) -> None:

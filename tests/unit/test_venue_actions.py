@@ -26,8 +26,10 @@ def acted(kind: str, **fields: Any) -> CorporateAction:
     )
 
 
-def twins(price_increment: str = "0.01", quantity_increment: str = "1") -> Universe:
-    """Return A in cents and whole shares, and B with these grids."""
+def twins(
+    price_increment: str = "0.01", quantity_increment: str = "1", multiplier: str = "1"
+) -> Universe:
+    """Return A in cents and whole shares, and B with these grids; ``multiplier`` is of both."""
     grids = {A: ("0.01", "1"), B: (price_increment, quantity_increment)}
     universe = Universe(
         [
@@ -38,6 +40,7 @@ def twins(price_increment: str = "0.01", quantity_increment: str = "1") -> Unive
                 ts_event_ns=0,
                 price_increment=Decimal(price),
                 quantity_increment=Decimal(quantity),
+                multiplier=Decimal(multiplier),
             )
             for name, (price, quantity) in grids.items()
         ]

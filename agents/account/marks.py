@@ -32,6 +32,7 @@ from agents.account.state import Account, Holding
 from agents.domain.position import Position
 from agents.processor import Outbox
 from schemas.columns import EquityColumns, Floats, Ints, MarketBatch, PriceColumns
+from schemas.errors import InvariantError
 from schemas.sessions import SessionTable, days_of
 
 NS = 1_000_000_000
@@ -82,7 +83,7 @@ class Marks:
         self._at_bounds_listed: dict[int, list[float]] = {}
         self._rows_of: dict[int, Ints] = {}
         self._carried: dict[str, float] = {}
-        self._changes: dict[int, list[tuple[int, float, float | None]]] = {}
+        self._changes: dict[int, list[tuple[int, float]]] = {}
         self._snapshot_bounds: list[int] = []
 
     def resume(self, price_ns: int, is_marked: bool, period: int) -> None:
@@ -126,14 +127,16 @@ class Marks:
         """Make the mark behind the last price if it stands before ``now_ns``, prices or not.
 
         For what happens between two prices and must not show in that mark, such as a dividend of
-        the next day.
+        the next day. Such a thing stands in a batch without prices, see ``AccountStage.load``.
         """
-        if self._row < self._n_rows:
-            bound = self._bound
-            is_next = bound < len(self._bounds) and self._bounds[bound] == self._row
-            if is_next and self._times[bound] < now_ns:
-                self._pass(bound + 1, out)
-        elif self.price_ns and not self.is_marked:
+        if self._n_rows:
+            raise InvariantError(
+                "prices stand in one batch with a corporate action",
+                field="prices",
+                value=self._n_rows,
+                remedy="cut batches in front of each corporate action and behind it",
+            )
+        if self.price_ns and not self.is_marked:
             time_ns = self._next_mark_ns()
             if time_ns < now_ns:
                 self.is_marked = True
@@ -168,21 +171,11 @@ class Marks:
         self._pass(bound + 1, out)
 
     def split(self, instrument_id: str, ratio: float) -> None:
-        """Bring the last price of an instrument onto its new share count, from this place on."""
-        index = self._book.universe.index(instrument_id)
-        price = self._book.prices.get(instrument_id)
-        if index is None or price is None:
-            return
-        for account in self._accounts.values():
-            self.settle(account)
-        self._book.prices[instrument_id] = price / ratio
-        self._change(index, ratio, None)
-
-    def _change(self, index: int, ratio: float, price: float | None) -> None:
-        """Note that the last price of an instrument was split, or set, at this place."""
-        self._changes.setdefault(index, []).append((self._row, ratio, price))
-        self._at_bounds.pop(index, None)
-        self._at_bounds_listed.pop(index, None)
+        """Bring the last price of an instrument onto its new share count, from this batch on."""
+        if instrument_id in self._book.prices:
+            for account in self._accounts.values():
+                self.settle(account)
+            self._book.prices[instrument_id] /= ratio
 
     def set_price(self, instrument_id: str, price: float, ts_ns: int) -> None:
         """Take over one price that came as a record."""
@@ -190,7 +183,9 @@ class Marks:
             self.settle(account)
         index = self._book.universe.index(instrument_id)
         if index is not None:
-            self._change(index, 1.0, price)
+            self._changes.setdefault(index, []).append((self._row, price))
+            self._at_bounds.pop(index, None)
+            self._at_bounds_listed.pop(index, None)
         self._book.prices[instrument_id] = price
         self._book.price_times[instrument_id] = ts_ns
 
@@ -271,7 +266,7 @@ class Marks:
             book.prices[instrument_id] = float(prices.price[row - 1])
             book.price_times[instrument_id] = int(prices.ts[row - 1])
             return
-        # What was split or set at an earlier place stands until a row behind that place: this one.
+        # What was set at an earlier place stands until a row behind that place: this one.
         codes = prices.instrument[first:row]
         if row - first > len(universe):
             _, latest = np.unique(codes[::-1], return_index=True)
@@ -310,11 +305,10 @@ class Marks:
             values = np.concatenate(([carried], self._prices.price[rows]))
             places = rows.searchsorted(self._bound_rows)
             known = values[places]
-            for at, ratio, value in self._changes.get(index, ()):
-                # A price from before the change stands until the first one after it, on the new
-                # share count or at the value that was set.
+            for at, value in self._changes.get(index, ()):
+                # The value that was set stands until the first price behind it.
                 is_old = (self._bound_rows >= at) & (np.concatenate(([-1], rows))[places] < at)
-                known = np.where(is_old, known / ratio if value is None else value, known)
+                known = np.where(is_old, value, known)
             self._at_bounds[index] = known
         return known
 

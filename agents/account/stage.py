@@ -147,7 +147,12 @@ class AccountStage:
             out.append((RISK_LIMITS, command))
 
     def load(self, batch: MarketBatch, prices: PriceColumns) -> None:
-        """Take the reference prices of a batch."""
+        """Take the reference prices of a batch.
+
+        One that holds a corporate action has none: marks take the prices of a batch by columns, and
+        those before the action are on another share count, or under another name, than those after.
+        Runners cut their batches there; where one does not, the action raises InvariantError.
+        """
         self.marks.load(batch, prices)
 
     def on_record(self, record: Header, pos: int, now_ns: int, out: Outbox) -> None:

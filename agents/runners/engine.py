@@ -48,7 +48,7 @@ _BARRIERS = (CorporateAction, StrategyCommand, Instrument)
 """Records after which signals computed beforehand would be wrong.
 
 A batch is cut in front of them and behind them: what time brought before (a bar of the old share
-count, a timer) is decided on first.
+count, a timer) is decided on first. The account stage holds runners to it (``AccountStage.load``).
 """
 
 

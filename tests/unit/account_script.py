@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal, localcontext
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from agents.processor import Outbox
 from schemas.codec import encode
 from schemas.columns import MarketBatch, PriceColumns
 from schemas.envelope import Header
-from schemas.instruments import Instrument, Universe
+from schemas.instruments import CorporateAction, Instrument, Universe
 from schemas.portfolio import AccountSnapshot, EquityMark
 from schemas.risk import LimitSet
 from schemas.rows import records_from_table
@@ -101,10 +102,18 @@ class Driver:
         return AccountStage(self.config, self.universe, sessions())
 
     def play(self, *steps: Step) -> list[Header]:
-        """Play steps as one batch; return the records that came out."""
-        if not steps:
-            return []
+        """Play steps as one batch, cut at corporate actions; return the records that came out."""
         first = len(self.out)
+        edges = {0, len(steps)}
+        for pos, step in enumerate(steps):
+            if isinstance(step, CorporateAction):
+                edges |= {pos, pos + 1}
+        for start, stop in pairwise(sorted(edges)):
+            self.play_whole(*steps[start:stop])
+        return [record for _, record in self.out[first:]]
+
+    def play_whole(self, *steps: Step) -> None:
+        """Play steps as one batch."""
         times = np.array([self.clock_ns, *map(time_of, steps)], np.int64)
         clock = np.maximum.accumulate(times)[1:]
         with localcontext(MONEY_CONTEXT):
@@ -116,7 +125,6 @@ class Driver:
         self.clock_ns = int(clock[-1])
         self.played += len(steps)
         self.marks += of(records_from_table(self.universe, rows, slice(None)), EquityMark)
-        return [record for _, record in self.out[first:]]
 
     def _columns(self, steps: Sequence[Step]) -> PriceColumns:
         rows = [(pos, step) for pos, step in enumerate(steps) if isinstance(step, Price)]

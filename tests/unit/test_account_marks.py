@@ -8,6 +8,7 @@ import pytest
 
 from schemas.enums import AccountKind
 from schemas.envelope import Header
+from schemas.errors import InvariantError
 from schemas.portfolio import AccountSnapshot, EquityMark, PositionChanged
 from schemas.risk import LimitSet, RiskDecision
 from tests.unit.account_records import (
@@ -30,6 +31,7 @@ from tests.unit.account_script import (
     of,
     only,
     stage_config,
+    time_of,
 )
 
 
@@ -304,6 +306,32 @@ def test_dividend_of_the_next_day_is_not_in_the_mark_of_the_last(
 
     equities = [mark.equity for mark in marks_of(driver)]
     assert equities == [100100.0, *[100100.0] * has_next, 100100.0]
+
+
+@pytest.mark.parametrize(
+    "found", [action("SPLIT", ratio=dec("2"), at=20), action("SYMBOL_CHANGE", new_symbol=B, at=20)]
+)
+@pytest.mark.parametrize("at", [10, 30])
+def test_price_beside_a_corporate_action_in_a_batch_breaks_a_promise(found: Step, at: int) -> None:
+    driver = playing()
+    driver.play(*traded("b", "BUY", "100", "10"))
+
+    with pytest.raises(InvariantError, match="cut batches in front of each corporate action"):
+        driver.play_whole(*sorted([Price(at, 10.0), found], key=time_of))
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_split_changes_a_price_once_whatever_follows_it_in_the_batch(is_cut: bool) -> None:
+    driver = playing()
+    driver.play(Price(0, 10.0), *traded("b", "BUY", "100", "10"), Price(30, 12.0))
+    steps = [action("SPLIT", ratio=dec("2"), at=40), action("DIVIDEND", amount=dec("1"), at=100)]
+
+    for batch in [[step] for step in steps] if is_cut else [steps]:
+        driver.play_whole(*batch)
+    driver.play(Price(200, 6.0), Price(300, 6.0))
+
+    found = [(mark.ts_event_ns, mark.equity) for mark in marks_of(driver)]
+    assert found[-2:] == [(at_ns(60), 100200.0), (at_ns(240), 100400.0)]
 
 
 def test_end_of_a_run_marks_what_the_last_price_left() -> None:

@@ -275,7 +275,9 @@ def _pieces(records: list[Header]) -> Iterator[list[Header] | Instrument]:
     """Yield definitions of instruments alone, what stands between them in stretches.
 
     Corporate actions stand alone in their stretch: signals computed beforehand over one would be
-    wrong. Definitions have no event time, so they may not become part of a batch.
+    wrong, and the account stage takes no prices beside one (``AccountStage.load``).
+
+    Definitions have no event time, so they may not become part of a batch.
     """
     held: list[Header] = []
     if _ALONE.isdisjoint(map(type, records)):

@@ -24,6 +24,15 @@ _LONGEST_CLOSURE_NS = 4 * _DAY_NS
 _FEWEST_STEPS = 3
 """So many equal steps of a symbol that make up most of them are its interval, not chance."""
 
+_NEAR = 0.15
+"""Months are not all of one length: steps of days count as one up to so far from their median."""
+
+_TOO_LONG = (
+    "bars of more than a day cannot be used, filed as daily ones they tell the future: give daily"
+    " bars; if these are, and only leave out days on which nothing traded, say so with"
+    " --interval 1d"
+)
+
 _STRETCH_STEPS = 4
 """Fewest equal steps in a row that may be a stretch of bars of a longer interval."""
 
@@ -83,11 +92,12 @@ def interval_of(
         return "1d"
     if common in INTERVAL_NS:
         return INTERVALS[INTERVAL_NS.index(common)]
+    known = f"say which it is with --interval: one of {', '.join(INTERVALS)}"
     raise DataError(
         f"{file}: the interval of the bars cannot be told from their spacing",
         field="interval",
         value=f"{common / 1e9:g} s" if common else "one bar only",
-        remedy=f"say which it is with --interval: one of {', '.join(INTERVALS)}",
+        remedy=_TOO_LONG if common > _LONGEST_CLOSURE_NS else known,
     )
 
 
@@ -134,6 +144,9 @@ class Spacing:
         for length, count in zip(lengths.tolist(), counts.tolist(), strict=True):
             if length in self._steps or len(self._steps) < _DISTINCT_MAX:
                 self._steps[length] += count
+        if self._interval == "1d":
+            # What is further apart than any closure may be weeks or months, which vary.
+            steps = np.where(steps > self._longest_ns, self._longest_ns + 1, steps)
         self._look_at_runs(steps)
 
     def _look_at_runs(self, steps: Ints) -> None:
@@ -151,7 +164,7 @@ class Spacing:
         self._run_step, self._run = int(values[-1]), int(lengths[-1])
 
     def _end_runs(self, values: Ints, lengths: Ints) -> None:
-        longer = [length for length in INTERVAL_NS if length > self._longest_ns]
+        longer = [n for n in (*INTERVAL_NS, _LONGEST_CLOSURE_NS + 1) if n > self._longest_ns]
         is_stretch = (lengths >= _STRETCH_STEPS) & np.isin(values, longer)
         found = zip(values[is_stretch].tolist(), lengths[is_stretch].tolist(), strict=True)
         for step, run in found:
@@ -168,9 +181,9 @@ class Spacing:
         self._run_step = self._run = 0
         if not self._count:
             return ""
-        step, times = min(self._steps.items(), key=lambda item: (-item[1], item[0]))
+        step, times, about = self._typical()
         file_bars = f"in a file of {self._interval} bars"
-        stand = f"bars of {symbol} stand {length_text(step)} apart {file_bars}"
+        stand = f"bars of {symbol} stand {about}{length_text(step)} apart {file_bars}"
         is_most = times * 2 > self._count
         if self._shorter * 2 > self._count:
             raise DataError(
@@ -185,7 +198,9 @@ class Spacing:
                     f"{file}: {stand}",
                     field="interval",
                     value=self._interval,
-                    remedy="split the file by interval; if it only leaves out bars in which nothing"
+                    remedy=_TOO_LONG
+                    if self._interval == "1d"
+                    else "split the file by interval; if it only leaves out bars in which nothing"
                     f" traded, say so with --interval {self._interval}",
                 )
             return stand
@@ -193,13 +208,30 @@ class Spacing:
             return f"most bars of {symbol} stand over {self._interval} apart {file_bars}"
         return self._stretch(symbol, file_bars)
 
+    def _typical(self) -> tuple[int, int, str]:
+        """Return the commonest step, how many there are, and a word if they are not all equal.
+
+        Steps of days count as one with those near their median, if that is no closure.
+        """
+        step, times = min(self._steps.items(), key=lambda item: (-item[1], item[0]))
+        if self._interval != "1d":
+            return step, times, ""
+        lengths = np.array(sorted(self._steps))
+        counts = np.array([self._steps[length] for length in lengths.tolist()])
+        middle = int(lengths[np.searchsorted(counts.cumsum(), counts.sum() / 2)])
+        near = int(counts[np.abs(lengths - middle) <= _NEAR * middle].sum())
+        if middle <= self._longest_ns or near == self._steps[middle]:
+            return step, times, ""
+        return middle, near, "about "
+
     def _stretch(self, symbol: str, file_bars: str) -> str:
         """Return which bars stand further apart for a while, or nothing."""
         found = sum(self._stretch_steps.values())
         if self._longest_run < _SURE_STEPS and found < max(_STRETCH_SHARE * self._count, 1):
             return ""
         step, times = min(self._stretch_steps.items(), key=lambda item: (-item[1], item[0]))
-        return f"{times + 1:,} bars of {symbol} stand {length_text(step)} apart {file_bars}"
+        apart = length_text(step) if step in INTERVAL_NS else "over 4d"
+        return f"{times + 1:,} bars of {symbol} stand {apart} apart {file_bars}"
 
 
 def _whole_days(steps: Ints) -> Ints:

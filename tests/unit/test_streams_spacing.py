@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 import pytest
@@ -91,6 +92,85 @@ def test_weeks_are_no_days(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="bars of IBM stand 7d apart in a file of 1d bars"):
         open_data(str(path))
+
+
+def days(dates: pd.DatetimeIndex) -> str:
+    """Return bars of XYZ on these days."""
+    return BARS + "".join(f"{day:%Y-%m-%d},XYZ,10,11,9,10,5\n" for day in dates)
+
+
+@pytest.mark.parametrize(
+    ("frequency", "count", "length"),
+    [
+        ("MS", 36, "about 31d"),
+        ("ME", 12, "about 31d"),
+        ("BME", 36, "about 30d"),
+        ("BMS", 5, "about 31d"),
+        ("QE", 12, "about 92d"),
+        ("W-FRI", 60, "7d"),
+        ("YS", 8, "about 365d"),
+    ],
+)
+@pytest.mark.parametrize("is_backward", [False, True])
+def test_bars_of_more_than_a_day_are_no_days(
+    tmp_path: Path, frequency: str, count: int, length: str, is_backward: bool
+) -> None:
+    dates = pd.date_range("2010-01-01", periods=count, freq=frequency)
+    path = write(tmp_path / "t.csv", days(dates[::-1] if is_backward else dates))
+
+    for run in (open_data, lambda p: import_files("csv", Path(p), tmp_path / "set")):
+        with pytest.raises(DataError, match=f"bars of XYZ stand {length} apart") as caught:
+            run(str(path))
+        assert (caught.value.field, caught.value.value) == ("interval", "1d")
+        assert caught.value.remedy.startswith("bars of more than a day cannot be used")
+        assert caught.value.remedy.endswith("--interval 1d")
+
+    told = import_files("csv", path, tmp_path / "set", interval="1d").quality
+    assert told.first_uneven == f"bars of XYZ stand {length} apart in a file of 1d bars"
+
+
+def test_weeks_with_a_holiday_now_and_then_are_no_days(tmp_path: Path) -> None:
+    dates = pd.date_range("2010-01-01", periods=60, freq="W-FRI").to_series()
+    dates.iloc[::7] -= pd.Timedelta(days=1)
+    path = write(tmp_path / "t.csv", days(pd.DatetimeIndex(dates)))
+
+    with pytest.raises(DataError, match="bars of XYZ stand about 7d apart in a file of 1d bars"):
+        open_data(str(path))
+
+
+def test_instants_a_month_apart_are_refused_with_a_remedy(tmp_path: Path) -> None:
+    dates = pd.date_range("2010-01-01", periods=24, freq="BME")
+    rows = "".join(f"{day:%Y-%m-%d}T21:00:00Z,XYZ,10,11,9,10,5\n" for day in dates)
+
+    with pytest.raises(DataError, match="cannot be told from their spacing") as caught:
+        open_data(str(write(tmp_path / "t.csv", BARS + rows)))
+
+    assert caught.value.remedy.startswith("bars of more than a day cannot be used")
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.2, 0.5])
+@pytest.mark.parametrize("seed", range(5))
+def test_share_that_trades_once_in_a_while_has_daily_bars(
+    tmp_path: Path, share: float, seed: int
+) -> None:
+    business = pd.bdate_range("2010-01-01", periods=1500)
+    is_traded = np.random.default_rng(seed).random(len(business)) < share
+    path = write(tmp_path / "t.csv", days(business[is_traded]))
+
+    assert open_data(str(path)).intervals == {"1d"}
+
+
+def test_gap_of_daily_bars_is_no_interval_but_months_before_days_are_told(tmp_path: Path) -> None:
+    business = pd.bdate_range("2010-01-01", periods=400)
+    gapped = write(tmp_path / "gap.csv", days(business.delete(slice(100, 250))))
+    months = pd.date_range("2005-01-01", periods=48, freq="BMS")
+    mixed = write(tmp_path / "mixed.csv", days(months.append(business)))
+
+    plain = import_files("csv", gapped, tmp_path / "a").quality
+    told = import_files("csv", mixed, tmp_path / "b").quality
+
+    assert plain.first_uneven == ""
+    assert told.first_uneven == "49 bars of XYZ stand over 4d apart in a file of 1d bars"
 
 
 def test_thin_trading_daily_bars_and_nights_are_nothing_odd(tmp_path: Path) -> None:

@@ -118,7 +118,10 @@ class Run:
 
 
 async def define(connection: Connection, instrument: Instrument) -> None:
-    """Define an instrument while workers run; return when all market partitions have it."""
+    """Define an instrument while workers run; return when all market partitions have it.
+
+    Those that the session began with may be there long before, and say nothing of this one.
+    """
     async with Publisher(connection) as publisher:
         await publisher.publish([outgoing(REFERENCE_INSTRUMENTS, instrument)])
         partitions = (await publisher.counts([MARKET_EVENTS]))[MARKET_EVENTS]
@@ -126,7 +129,11 @@ async def define(connection: Connection, instrument: Instrument) -> None:
         while True:
             have = set()
             async for item in read_to_end(connection, MARKET_EVENTS):
-                if isinstance(decode(MARKET_EVENTS, item.value), Instrument):
+                record = decode(MARKET_EVENTS, item.value)
+                if (
+                    isinstance(record, Instrument)
+                    and record.instrument_id == instrument.instrument_id
+                ):
                     have.add(item.partition)
             if len(have) == partitions:
                 return

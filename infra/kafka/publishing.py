@@ -2,15 +2,18 @@
 
 Definitions first, then the events in their order at a multiple of real time, each with the source
 id that it always had, and watermarks for every partition, so that time goes on where nothing
-trades. Records are numbered for each partition, so publishing the same selection of a recording
-again, after an interruption or by mistake, adds nothing to any state.
+trades. The definitions stand among the events too: a session that runs gets them from its reference
+stage only a moment later, and would refuse what comes before.
+
+Records are numbered for each partition, so publishing the same selection of a recording again,
+after an interruption or by mistake, adds nothing to any state.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 
 import msgspec
@@ -19,7 +22,8 @@ from agents.runners.feeds import RecordingFeed, check_speed
 from infra.data import open_whole
 from schemas.columns import MarketBatch
 from schemas.envelope import Header
-from schemas.instruments import Universe
+from schemas.identifiers import content_hash
+from schemas.instruments import Instrument, Universe
 from schemas.market_data import Watermark
 from schemas.rows import records_from_table
 from schemas.topics import MARKET_EVENTS, REFERENCE_INSTRUMENTS, key_of
@@ -100,18 +104,23 @@ def _span(start_ns: int | None, end_ns: int | None) -> list[str]:
 
 async def publish_definitions(
     connection: Connection, spec: str, *, symbols: tuple[str, ...] = ()
-) -> None:
-    """Write the definitions of a recording's instruments."""
+) -> list[Instrument]:
+    """Write the definitions of a recording's instruments, and return them."""
     data = open_whole(spec, symbols=symbols or None)
     ids = {item.instrument_id for item in data.inputs(symbols=list(symbols) or None)}
+    definitions = [item for item in data.universe.instruments if item.instrument_id in ids]
     async with Publisher(connection) as publisher:
-        await publisher.publish(
-            [
-                outgoing(REFERENCE_INSTRUMENTS, item)
-                for item in data.universe.instruments
-                if item.instrument_id in ids
-            ]
-        )
+        await publisher.publish([outgoing(REFERENCE_INSTRUMENTS, item) for item in definitions])
+    return definitions
+
+
+def _among_events(definitions: Sequence[Instrument], counts: Mapping[str, int]) -> list[Outgoing]:
+    """Return definitions for every partition of market events.
+
+    They are numbered under what they say: only another definition counts as a new one.
+    """
+    numbering = Numbering(f"define/{content_hash(msgspec.json.encode(definitions))}", counts)
+    return [out for item in definitions for out in numbering.everywhere(MARKET_EVENTS, item)]
 
 
 async def publish_recording(
@@ -140,9 +149,10 @@ async def publish_recording(
     batches = data.batches(start_ns=start_ns, end_ns=end_ns, symbols=chosen)
     feed = RecordingFeed(batches, speed=speed, first_ns=first_ns)
     stop = stop or asyncio.Event()
-    await publish_definitions(connection, spec, symbols=symbols)
+    definitions = await publish_definitions(connection, spec, symbols=symbols)
     async with Publisher(connection) as publisher:
         counts = await publisher.counts([MARKET_EVENTS])
+        await publisher.publish(_among_events(definitions, counts))
         source = "/".join(["publish", spec, *symbols, *_span(start_ns, end_ns)])
         numbering = Numbering(source, counts)
         marks = Marks(source, numbering)

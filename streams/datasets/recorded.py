@@ -13,7 +13,7 @@ import numpy as np
 from schemas.columns import Columns, MarketBatch
 from schemas.control import InputRange
 from schemas.errors import DataError
-from schemas.instruments import CorporateAction
+from schemas.instruments import CorporateAction, Instrument
 from schemas.market_data import INTERVALS, Watermark
 from schemas.topics import REFERENCE_ACTIONS
 from streams.datasets.base import BATCH_EVENTS, bounds, empty_range, select_ids
@@ -24,6 +24,8 @@ from streams.journal import JournalReader
 from streams.journal.batches import Piece, event_times, recut
 
 _TOPICS = frozenset({REFERENCE_ACTIONS})
+_IN_FRONT = (Instrument, Watermark)
+"""What says nothing where it stands in front of all data."""
 
 
 class RecordedDataSet:
@@ -133,8 +135,9 @@ class RecordedDataSet:
     def _pieces(self, low: int, high: int, chosen: frozenset[str]) -> Iterator[Piece]:
         """Yield the selected events, in pieces of a bounded size.
 
-        Of topics they begin with data: a watermark in front only tells that there was none, and a
-        backtest would begin at another time than with the data set that was published.
+        Of topics they begin with data: a watermark in front only tells that there was none, a
+        definition has no instant and is known, and a backtest would begin at another time than with
+        the data set that was published.
         """
         pieces = self._all_pieces(low, high, chosen)
         return _from_data(pieces) if self._is_topics else pieces
@@ -165,10 +168,10 @@ class RecordedDataSet:
 
 
 def _from_data(pieces: Iterator[Piece]) -> Iterator[Piece]:
-    """Yield pieces without the watermarks in front of everything else."""
+    """Yield pieces without the watermarks and definitions in front of everything else."""
     for piece in pieces:
-        marks = {pos for pos, _, record in piece.records if isinstance(record, Watermark)}
-        start = next((pos for pos in range(piece.size) if pos not in marks), piece.size)
+        passed = {pos for pos, _, record in piece.records if isinstance(record, _IN_FRONT)}
+        start = next((pos for pos in range(piece.size) if pos not in passed), piece.size)
         if start < piece.size:
             yield piece.cut(start, piece.size)
             break

@@ -83,10 +83,13 @@ def test_producer_of_the_kafka_page_writes_what_stages_can_use(
     assert spec is not None
     assert spec.loader is not None
     spec.loader.exec_module(module_from_spec(spec))
-    (defined, traded, *marks) = sent
+    partitions = list(range(TOPIC_BY_NAME[MARKET_EVENTS].partitions))
+    (defined, *again), (traded, *marks) = sent[: 1 + len(partitions)], sent[1 + len(partitions) :]
     assert isinstance(defined[3], Instrument)
     assert Universe([defined[3]]).index(traded[1]) == 0
-    assert [item[2] for item in marks] == list(range(TOPIC_BY_NAME[MARKET_EVENTS].partitions))
+    for items in (again, marks):
+        assert [(item[0], item[2]) for item in items] == [(MARKET_EVENTS, p) for p in partitions]
+    assert all(item[3] == defined[3] for item in again)
     assert all(key in ("", key_of(topic, record)) for topic, key, _, record in sent)
 
 

@@ -11,8 +11,9 @@ from agents.runners.kafka.parts.part import partition_of
 from agents.runners.kafka.recording import Recorder
 from schemas.codec import encode
 from schemas.envelope import Header
-from schemas.market_data import Trade
+from schemas.market_data import Trade, Watermark
 from schemas.topics import CATALOGUE, MARKET_EVENTS, REFERENCE_INSTRUMENTS
+from streams.datasets.recorded import RecordedDataSet
 from streams.datasets.topics_folder import TopicsFolder
 from tests.generated import START_NS, universe
 
@@ -47,14 +48,14 @@ def stranger() -> str:
     return next(name for name in names if partition_of(name, COUNTS[MARKET_EVENTS]) == home)
 
 
-def record(folder: Path, *trades: Trade, is_history: bool) -> Recorder:
-    """Record a definition and trades of one partition."""
+def record(folder: Path, *events: Header, is_history: bool) -> Recorder:
+    """Record a definition and market events of one partition."""
     (instrument,) = universe(("AA",)).instruments
     defined = REFERENCE_INSTRUMENTS, partition_of(SHARE, COUNTS[REFERENCE_INSTRUMENTS])
     traded = MARKET_EVENTS, partition_of(SHARE, COUNTS[MARKET_EVENTS])
     places = [(topic, p) for topic in (defined[0], traded[0]) for p in range(COUNTS[topic])]
     recorder = Recorder(folder, places, COUNTS, is_history=is_history)
-    for place, records in ((defined, [instrument]), (traded, trades)):
+    for place, records in ((defined, [instrument]), (traded, events)):
         items: list[Header] = list(records)
         recorder.write(place, [Given(n, encode(item)) for n, item in enumerate(items)])
     recorder.close()
@@ -89,3 +90,12 @@ def test_a_recording_keeps_everything_and_a_replay_passes_over_strangers(
     assert [record.source_seq for record in kept] == [1, 2, 3]
     assert prices(tmp_path) == [10.0, 10.0]
     assert "its definition is not recorded" in caplog.text
+
+
+def test_a_replay_begins_with_data_whatever_definitions_stand_in_front(tmp_path: Path) -> None:
+    """They have no instant; with one in front a run would begin in 1970."""
+    (instrument,) = universe(("AA",)).instruments
+    mark = Watermark(source="s", source_seq=0, ts_event_ns=START_NS)
+    record(tmp_path, instrument, mark, instrument, trade(1), trade(2), is_history=False)
+    (batch,) = RecordedDataSet("recorded", tmp_path).batches()
+    assert batch.clock.tolist() == [START_NS + 1, START_NS + 2]

@@ -18,6 +18,7 @@ portfolio        fills, splits, dividends and symbol changes into positions and 
 valuation        what an account is worth at an instant, exactly
 lines            an account's equity as cash and weighted prices
 mark_rows        marks as columns: instants and order
+mark_prices      last prices at marks
 marks            reference prices, equity marks, drawdown and daily loss
 dead_letters     records that could not be used
 stage            the processor that dispatches its input to all of these

@@ -26,6 +26,7 @@ import numpy as np
 
 from agents.account.config import AccountStageConfig
 from agents.account.lines import Line, Part, Span, Weight
+from agents.account.mark_prices import PricesAtMarks
 from agents.account.mark_rows import MarkRows, in_order, instants, opens_of, periods
 from agents.account.slots import Book
 from agents.account.state import Account, Holding
@@ -74,17 +75,18 @@ class Marks:
         self._n_rows = self._row = self._bound = 0
         self._pos = -2
         self._bounds: list[int] = []
-        self._bound_rows: Ints = np.empty(0, np.int64)
         self._times: Ints = np.empty(0, np.int64)
         self._clock: Ints = np.empty(0, np.int64)
         self._seen_ns = self.price_ns
         self._days: dict[str, list[int]] = {}
-        self._at_bounds: dict[int, Floats] = {}
-        self._at_bounds_listed: dict[int, list[float]] = {}
-        self._rows_of: dict[int, Ints] = {}
-        self._carried: dict[str, float] = {}
-        self._changes: dict[int, list[tuple[int, float]]] = {}
         self._snapshot_bounds: list[int] = []
+        nowhere = np.empty(0, np.int64)
+        self._at = PricesAtMarks(self._book.universe, self._prices, {}, nowhere)
+
+    def _take_bounds(self) -> None:
+        """Look at prices anew: there are other boundaries, or prices."""
+        bound_rows = np.array(self._bounds, np.int64)
+        self._at = PricesAtMarks(self._book.universe, self._prices, self._book.prices, bound_rows)
 
     def resume(self, price_ns: int, is_marked: bool, period: int) -> None:
         """Go on behind the last price, mark and snapshot of a run."""
@@ -99,7 +101,6 @@ class Marks:
         self._seen_ns = self.price_ns
         if not self._n_rows:
             return
-        self._carried = dict(self._book.prices)
         self._clock = clock = batch.clock[prices.pos]
         previous = np.empty_like(clock)
         previous[0] = self.price_ns or clock[0]
@@ -107,9 +108,10 @@ class Marks:
         times = instants(previous, self._interval_ns, self._open_ns)
         is_passed = times < clock
         is_passed[0] &= not self.is_marked
-        self._bound_rows = np.flatnonzero(is_passed)
-        self._bounds = self._bound_rows.tolist()
-        self._times = times[self._bound_rows]
+        bound_rows = np.flatnonzero(is_passed)
+        self._bounds = bound_rows.tolist()
+        self._times = times[bound_rows]
+        self._take_bounds()
         self.price_ns, self.is_marked = int(clock[-1]), False
         self._snapshot_bounds = self._bounds_of_snapshots()
 
@@ -155,14 +157,11 @@ class Marks:
         return int(instants(np.array([self.price_ns]), self._interval_ns, self._open_ns)[0])
 
     def _mark_behind(self, time_ns: int, out: Outbox) -> None:
-        """Make a mark behind the last price of the batch, which may have none."""
-        if not self._n_rows:
-            self._carried = dict(self._book.prices)
+        """Make a mark behind the last price; no batch is loaded, or one without prices."""
         self._bounds.append(self._n_rows)
-        self._bound_rows = np.append(self._bound_rows, self._n_rows)
         self._times = np.append(self._times, time_ns)
-        for known in (self._at_bounds, self._at_bounds_listed, self._days):
-            known.clear()
+        self._days.clear()
+        self._take_bounds()
         bound = len(self._bounds) - 1
         period = int(periods(self._times[-1:], self._snapshot_ns, self._open_ns)[0])
         if period > self.period:
@@ -183,9 +182,7 @@ class Marks:
             self.settle(account)
         index = self._book.universe.index(instrument_id)
         if index is not None:
-            self._changes.setdefault(index, []).append((self._row, price))
-            self._at_bounds.pop(index, None)
-            self._at_bounds_listed.pop(index, None)
+            self._at.set(index, self._row, price)
         self._book.prices[instrument_id] = price
         self._book.price_times[instrument_id] = ts_ns
 
@@ -283,35 +280,6 @@ class Marks:
             book.prices[instrument_id] = price
             book.price_times[instrument_id] = ts
 
-    def _by_instrument(self) -> dict[int, Ints]:
-        """Return the rows of each instrument of the batch."""
-        if not self._rows_of and self._n_rows:
-            order = np.argsort(self._prices.instrument, kind="stable")
-            codes = self._prices.instrument[order]
-            starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
-            for start, stop in zip(starts, np.r_[starts[1:], len(codes)], strict=True):
-                self._rows_of[int(codes[start])] = order[start:stop]
-        return self._rows_of
-
-    def _prices_at_bounds(self, index: int) -> Floats:
-        """Return the last price of an instrument before each boundary of the batch."""
-        known = self._at_bounds.get(index)
-        if known is None:
-            rows = self._by_instrument().get(index, np.empty(0, np.int64))
-            instrument_id = self._book.universe.instruments[index].instrument_id
-            carried = self._carried.get(instrument_id)
-            if carried is None:
-                carried = np.nan
-            values = np.concatenate(([carried], self._prices.price[rows]))
-            places = rows.searchsorted(self._bound_rows)
-            known = values[places]
-            for at, value in self._changes.get(index, ()):
-                # The value that was set stands until the first price behind it.
-                is_old = (self._bound_rows >= at) & (np.concatenate(([-1], rows))[places] < at)
-                known = np.where(is_old, value, known)
-            self._at_bounds[index] = known
-        return known
-
     def _lines_of(self, account: Account) -> list[Line]:
         """Return the lines of an account, made anew when what it holds has new parts."""
         account_id = account.config.account_id
@@ -381,11 +349,7 @@ class Marks:
         self, line: Line, first: int, last: int, cash: float, weights: list[Weight]
     ) -> None:
         account = line.account
-        listed = self._at_bounds_listed
-        prices = [
-            (listed[index] if index in listed else self._listed_prices(index), weight, cost)
-            for index, weight, cost, _ in weights
-        ]
+        prices = [(self._at.listed(index), weight, cost) for index, weight, cost, _ in weights]
         days = None if line.strategy_id else self._bound_days(account)
         points, source = self._points, line.source
         for bound in range(first, last):
@@ -419,13 +383,6 @@ class Marks:
             columns = [np.array(column) for column in values]
             self._rows.append((self._times[list(bounds)], np.array(sources, np.int32), *columns))  # type: ignore[arg-type]
 
-    def _listed_prices(self, index: int) -> list[float]:
-        """Return ``_prices_at_bounds`` as a list, which is quicker to read one by one."""
-        known = self._at_bounds_listed.get(index)
-        if known is None:
-            known = self._at_bounds_listed[index] = self._prices_at_bounds(index).tolist()
-        return known
-
     def _mark_rows(self, line: Line, spans: list[Span]) -> None:
         account = line.account
         lengths = [last - first for first, last, _, _ in spans]
@@ -436,7 +393,7 @@ class Marks:
         for index in sorted({index for held in weights for index in held}):
             parts = [held.get(index, _NOTHING) for held in weights]
             weight = np.repeat([part[1] for part in parts], lengths)
-            price = self._prices_at_bounds(index)[first:last]
+            price = self._at.column(index)[first:last]
             is_missing = np.isnan(price)
             if is_missing.any():
                 price = np.where(is_missing, np.repeat([p[2] for p in parts], lengths), price)

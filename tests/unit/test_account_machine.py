@@ -63,6 +63,7 @@ CONFIG = stage_config(
     account("other", str(CASH), calendar="XNYS"),
     limits=LimitSet(max_position=dec(str(POSITION_MAX)), max_open_orders=OPEN_ORDERS_MAX),
     snapshot_interval_s=300.0,
+    closed_order_retention_s=1e7,  # longer than any run of the machine
 )
 REPORTS: dict[str, Callable[..., VenueReport]] = {
     "accepted": accepted,

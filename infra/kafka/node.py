@@ -25,6 +25,8 @@ from infra.kafka.java import find_java
 from schemas.errors import ConfigError, StorageError
 
 _START_TIMEOUT_S = 120.0
+_STARTS_MAX = 3
+_PORT_TAKEN = b"Address already in use"
 _STOP_TIMEOUT_S = 30.0
 _POLL_S = 0.05
 _LOGGING = Path(__file__).with_name("log4j2.properties")
@@ -148,6 +150,19 @@ class Node:
                 value=str(self.folder),
                 remedy="choose a folder that this user can write to",
             ) from error
+        starts = 0
+        while True:
+            starts += 1
+            seen_bytes = self.log_file.stat().st_size
+            try:
+                return self._start_once(java, jars)
+            except StorageError:
+                # A port that was free may be taken before Java listens: there are others.
+                is_taken = _PORT_TAKEN in self.log_file.read_bytes()[seen_bytes:]
+                if starts == _STARTS_MAX or not is_taken:
+                    raise
+
+    def _start_once(self, java: Path, jars: Path) -> Running:
         port = self._port or _kept_port(self.folder) or free_port()
         _check_free(port)
         properties = self._write_properties(port)
@@ -168,6 +183,7 @@ class Node:
         found = Running(process.pid, f"127.0.0.1:{port}")
         (self.folder / "running.json").write_bytes(msgspec.json.encode(found))
         self._wait_until_it_answers(process, port)
+        (self.folder / "port").write_text(str(port))
         return found
 
     def stop(self) -> bool:
@@ -209,7 +225,6 @@ class Node:
         }
         path = self.folder / "server.properties"
         path.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
-        (self.folder / "port").write_text(str(port))
         return path
 
     def _format(self, base: list[str], properties: Path) -> None:

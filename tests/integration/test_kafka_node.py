@@ -85,6 +85,24 @@ def test_port_in_use_is_told_before_anything_is_started(tmp_path: Path) -> None:
     assert node.running() is None
 
 
+def test_port_that_is_taken_while_java_starts_is_given_up_for_another(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        # The first start finds the controller's port taken.
+        ports = [free_port(), taken.getsockname()[1]]
+        monkeypatch.setattr(
+            "infra.kafka.node.free_port", lambda: ports.pop(0) if ports else free_port()
+        )
+        found = node.start()
+
+    assert node.running() == found
+    assert ports == []
+    assert b"Address already in use" in node.log_file.read_bytes()
+
+
 @pytest.mark.parametrize("heap", ["", "1k", "-5", "1x", "64m", "0g"])
 def test_heap_that_java_cannot_live_with_is_told(tmp_path: Path, heap: str) -> None:
     with pytest.raises(ConfigError) as caught:

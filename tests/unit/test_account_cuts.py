@@ -94,7 +94,7 @@ def test_session_is_what_the_cuts_are_tried_on() -> None:
     assert OrderStatus.FILLED in {e.status for e in of(driver.on_topic(ORDER_EVENTS), OrderEvent)}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     cuts=st.sets(st.integers(1, LENGTH - 1), max_size=12),
     restarts=st.sets(st.integers(1, LENGTH - 1), max_size=4),

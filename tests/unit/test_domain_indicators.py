@@ -36,7 +36,7 @@ from schemas.errors import ConfigError, DataError
 from tests.unit import indicator_reference as reference
 from tests.unit.indicator_reference import Outcome, over_windows
 
-some = settings(max_examples=40, deadline=None, derandomize=True, database=None)
+some = settings(max_examples=40, derandomize=True, database=None)
 
 
 class Bars(NamedTuple):

@@ -193,7 +193,7 @@ LATE_OVER_MIDNIGHT: list[Event] = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(events=streams(), cuts=st.lists(st.tuples(st.integers(0, 60), st.booleans()), max_size=8))
 @example(events=LATE_OVER_MIDNIGHT, cuts=[])
 def test_stage_for_any_stream_and_any_cut_equals_the_event_by_event_reference(

@@ -78,7 +78,7 @@ def test_every_account_partition_hears_of_prices() -> None:
     assert {o.partition for o in WHOLE if o.topic == ACCOUNT_INPUTS} == {0, 1, 2, 3}
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.sets(st.integers(1, len(EVENTS) - 1), max_size=12), st.data())
 def test_cuts_restarts_and_repetitions_never_show(cuts: set[int], data: st.DataObject) -> None:
     stage, out = partition(), []

@@ -75,7 +75,7 @@ def test_in_lockstep_everything_is_as_in_one_process(run: Run) -> None:
     assert not any(c.part.duplicates or c.part.gaps for c in everyone)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(seed=st.integers(0, 2**32), most=st.sampled_from([1, 7, 200, 5000]))
 def test_any_order_and_any_cut_give_the_same_bars_and_signals(
     run: Run, seed: int, most: int

@@ -21,7 +21,7 @@ from tests.unit.strategy_run import StrategyRun, config_of
 
 BOTH = ("GEN.XXXX", "TWO.XXXX")
 MINUTE_NS = 60_000_000_000
-few = settings(max_examples=6, deadline=None, derandomize=True, database=None)
+few = settings(max_examples=6, derandomize=True, database=None)
 cuts = st.lists(st.integers(1, 500), min_size=1, max_size=12)
 
 

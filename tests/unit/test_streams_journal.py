@@ -29,7 +29,7 @@ TOPICS = (MARKET_EVENTS, MARKET_BARS, MARKET_INDICATORS, ACCOUNT_INPUTS)
 
 
 @given(made=samples.writes(UNIVERSE), segment_bytes=st.sampled_from((700, 3_000, 1 << 28)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_journal_reads_back_what_was_written_in_rows_and_sealed(
     made: list[samples.Write], segment_bytes: int
 ) -> None:
@@ -53,7 +53,7 @@ def test_journal_reads_back_what_was_written_in_rows_and_sealed(
 
 
 @given(made=samples.writes(UNIVERSE), segment_bytes=st.sampled_from((700, 1 << 28)))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_read_gives_each_topic_in_order_of_its_offsets(
     made: list[samples.Write], segment_bytes: int
 ) -> None:
@@ -77,7 +77,7 @@ def test_read_gives_each_topic_in_order_of_its_offsets(
 
 
 @given(made=samples.writes(UNIVERSE), size=st.integers(1, 40))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_market_batches_say_the_same_for_every_size(made: list[samples.Write], size: int) -> None:
     topics = frozenset((ACCOUNT_INPUTS,))
     with tempfile.TemporaryDirectory() as name:

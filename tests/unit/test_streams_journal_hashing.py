@@ -35,7 +35,7 @@ def hash_all(
 
 
 @given(item_cuts=cuts_of(60), bar_cuts=cuts_of(5_000), pause=st.integers(0, 60))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_digest_is_the_same_for_every_cut_and_through_a_snapshot(
     item_cuts: list[int], bar_cuts: list[int], pause: int
 ) -> None:
@@ -55,7 +55,7 @@ def test_digest_is_the_same_for_every_cut_and_through_a_snapshot(
 
 
 @given(cuts=cuts_of(3 * BLOCK_BYTES + 5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_chain_hash_is_the_same_for_every_cut(cuts: list[int]) -> None:
     data = bytes(range(251)) * (3 * BLOCK_BYTES // 251 + 1)
     data = data[: 3 * BLOCK_BYTES + 5]

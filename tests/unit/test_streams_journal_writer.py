@@ -92,7 +92,7 @@ def test_flipped_byte_before_the_last_entry_is_damage_wherever_it_is(tmp_path: P
 
 
 @given(made=samples.writes(UNIVERSE), cut=st.integers(0, 8), is_sealed=st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_writer_that_goes_on_leaves_the_journal_of_one_that_never_stopped(
     made: list[samples.Write], cut: int, is_sealed: bool
 ) -> None:

@@ -28,10 +28,38 @@ class Denial(NamedTuple):
 
     def in_words(self) -> str:
         """Return the denial as people read it."""
-        text = f"{self.measured} against {self.limit}"
+        noun = _MEASURED.get(self.code)
+        text = f"{noun} {self.measured}" if noun else self.measured
+        text += f" against {self.limit}"
         if self.scope:
             text += f" ({self.scope})"
         return f"{text}; {self.detail}" if self.detail else text
+
+
+_MEASURED = {
+    "PRICE_OFF_GRID": "price",
+    "QUANTITY_OFF_GRID": "quantity",
+    "QUANTITY_BELOW_MIN": "quantity",
+    "QUANTITY_ABOVE_MAX": "quantity",
+    "PRICE_STALE": "age of the price",
+    "PRICE_COLLAR": "distance from the price",
+    "NOTIONAL_BELOW_MIN": "worth",
+    "NOTIONAL_ABOVE_MAX": "worth",
+    "REDUCE_ONLY": "order for",
+    "LONG_ONLY": "position could become",
+    "NOT_SHORTABLE": "position could become",
+    "OPEN_ORDERS": "open orders",
+    "ORDER_RATE": "orders",
+    "DUPLICATE_INTENT": "age of the same order",
+    "MAX_POSITION": "position could become",
+    "MAX_POSITION_NOTIONAL": "position could be worth",
+    "DAILY_LOSS": "loss of the day",
+    "DRAWDOWN": "fall from the peak",
+    "GROSS_EXPOSURE": "gross exposure could become",
+    "NET_EXPOSURE": "net exposure could become",
+    "BUYING_POWER": "worth",
+}
+"""What was measured, for the denials whose two values are numbers."""
 
 
 class Working(NamedTuple):

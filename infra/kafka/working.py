@@ -79,7 +79,7 @@ async def work(
     connection = connection_of(settings.kafka)
     await wait_for_topics(connection, settings, wait_s)
     # Instruments come with the first data.
-    session = await _patiently(lambda: join_session(connection, settings, time.time_ns), wait_s)
+    session = await patiently(lambda: join_session(connection, settings, time.time_ns), wait_s)
     on_join(session.run_id)
     # Until now there is nothing to save, and a signal ends the process at once.
     stop = asyncio.Event()
@@ -184,17 +184,24 @@ async def watch_partitions(connection: Connection, every_s: float = _PARTITIONS_
 
 async def wait_for_topics(connection: Connection, settings: Settings, wait_s: float) -> None:
     """Check the topics, again and again for ``wait_s`` if they are not there yet."""
-    await _patiently(lambda: check_topics(connection, settings), wait_s)
+    await patiently(lambda: check_topics(connection, settings), wait_s)
 
 
-async def _patiently(attempt: Callable[[], Awaitable[_T]], wait_s: float) -> _T:
-    """Return what an attempt gives, trying again for ``wait_s`` while the cluster is not ready."""
-    loop = asyncio.get_running_loop()
+async def patiently(attempt: Callable[[], Awaitable[_T]], wait_s: float) -> _T:
+    """Return what an attempt gives, trying again for ``wait_s`` while the cluster is not ready.
+
+    Ctrl-C counts even if it was lost in the attempt, as the client's ``asyncio.wait_for`` of Python
+    3.11 loses it where a connection is made at that very moment.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None  # a coroutine runs in one
     until_s, pause_s = loop.time() + wait_s, _FIRST_PAUSE_S
     while True:
         try:
             return await attempt()
         except (ConfigError, StorageError) as error:
+            if task.cancelling():
+                raise asyncio.CancelledError from error
             # Settings that the cluster refuses it will refuse again, and count as attacks.
             is_refused = isinstance(error, ConfigError) and error.field.startswith("kafka.")
             if is_refused or loop.time() + pause_s > until_s:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple, Protocol
 
@@ -55,7 +55,7 @@ class Setup(NamedTuple):
 
     config: EngineConfig
     universe: Universe
-    sessions: dict[str, SessionTable]
+    sessions: Mapping[str, SessionTable]
     classes: dict[str, type[Strategy]]
     day_of: Callable[[Ints], Ints]
     inputs: list[InputRange]
@@ -80,7 +80,7 @@ def compose(
     first_ns = min(item.first_ts_ns for item in inputs)
     last_ns = max(item.last_ts_ns for item in inputs)
     sessions = session_tables(universe, first_ns, last_ns)
-    accounts = _accounts(settings)
+    accounts = _accounts(settings, sessions)
     classes: dict[str, type[Strategy]] = {}
     strategies = _strategies(settings, data, inputs, chosen, universe, classes, trade_from_ns)
     kinds = {instrument_id: kinds_of(inputs, instrument_id) for instrument_id in chosen}
@@ -130,10 +130,19 @@ def compose(
     return Setup(config, universe, sessions, classes, day_function(sessions.get(calendar)), inputs)
 
 
-def _accounts(settings: Settings) -> dict[str, AccountSettings]:
-    """Return the accounts by id; raises ConfigError for an id that stands twice."""
+def _accounts(
+    settings: Settings, sessions: Mapping[str, SessionTable]
+) -> dict[str, AccountSettings]:
+    """Return the accounts by id; raises ConfigError for an id twice, or an unknown calendar."""
     found: dict[str, AccountSettings] = {}
     for account in (settings.account, *settings.accounts):
+        if account.calendar and account.calendar not in sessions:
+            raise ConfigError(
+                "no such calendar is known, by which days are counted",
+                field="account.calendar",
+                value=account.calendar,
+                remedy="give an exchange's code such as XNYS, XLON or 24/7, or leave it out",
+            )
         if account.account_id in found:
             raise ConfigError(
                 "two accounts have one id",
@@ -210,7 +219,7 @@ def _strategies(
     trade_from_ns: int,
 ) -> list[StrategyConfig]:
     configs = []
-    accounts = _accounts(settings)
+    accounts = {account.account_id: account for account in (settings.account, *settings.accounts)}
     owners = [item.account or settings.account.account_id for item in settings.strategies]
     for item, owner in zip(settings.strategies, owners, strict=True):
         _choice("strategies.account", owner, tuple(accounts))

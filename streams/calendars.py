@@ -43,25 +43,26 @@ def sessions(calendar: str, first_day: date | str, last_day: date | str) -> Sess
     return SessionTable(table.open_ns[low:high], table.close_ns[low:high], table.day[low:high])
 
 
-def session_tables(universe: Universe, start_ns: int, end_ns: int) -> dict[str, SessionTable]:
-    """Return the sessions of each calendar and the days of each time zone of ``universe``, by name.
+def session_tables(universe: Universe, start_ns: int, end_ns: int) -> SessionTables:
+    """Return sessions and days of time zones, those of the instruments of ``universe`` among them.
 
     They reach from ``start_ns`` to ``end_ns`` (ns UTC), padded by some days on both sides, so that
-    the session before and after an instant is there. UTC needs no table.
+    the session before and after an instant is there. Raises NotFoundError for an instrument whose
+    calendar or time zone does not exist, DataError for a span that a calendar does not cover.
     """
-    first = day_of_ns(start_ns) - timedelta(days=_PADDING_DAYS)
-    last = day_of_ns(end_ns) + timedelta(days=_PADDING_DAYS)
-    names = {instrument.calendar for instrument in universe.instruments if instrument.calendar}
-    zones = {instrument.time_zone for instrument in universe.instruments} - {"UTC"}
-    tables = {name: sessions(name, first, last) for name in sorted(names)}
-    return tables | {zone: zone_days(zone, first, last) for zone in sorted(zones)}
+    tables = SessionTables(start_ns, end_ns)
+    named = {(item.calendar, item.time_zone): item for item in universe.instruments}
+    for names, instrument in named.items():
+        check_calendar(instrument)
+        for name in names:
+            # What is wrong with a table is told before the run; UTC needs none.
+            if name not in ("", "UTC"):
+                tables.get(name)
+    return tables
 
 
 class SessionTables(Mapping[str, SessionTable]):
-    """Sessions of every calendar and days of every time zone, made when they are first asked for.
-
-    What ``session_tables`` gives for the same span, for instruments that are not known yet.
-    """
+    """Sessions of every calendar and days of every time zone, each made when it is first needed."""
 
     def __init__(self, start_ns: int, end_ns: int) -> None:
         self._first = day_of_ns(start_ns) - timedelta(days=_PADDING_DAYS)

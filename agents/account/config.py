@@ -28,8 +28,8 @@ class AccountStageConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The account stage's settings.
 
     ``mark_interval_s``: equity is marked once in each such interval of event time.
-    ``snapshot_interval_s``: a full AccountSnapshot once in each such interval, besides those at the
-    first mark of a day and at the first behind a change.
+    ``snapshot_interval_s``: a full AccountSnapshot once in each such interval, and at the first
+    mark of a day.
     ``closed_order_retention_s``: how long closed orders and their ids are remembered, which is the
     time in which a repeated client order id is recognised.
     """

@@ -4,7 +4,7 @@ A mark stands behind each reference price, at the next boundary of ``mark_interv
 (or at the price itself, if it stands on one), as soon as a later price has passed that boundary. It
 values positions and cash as they are at that place of the stage's input, at the last prices up to
 the boundary: a bar that closes on it counts. Where a day ends before that, at midnight UTC or at
-an open of an account's calendar, the mark stands a nanosecond before its end and belongs to it, so
+an open of any account's calendar, the mark stands a nanosecond before its end and belongs to it, so
 that a day begins with what the last price before it left. Marks are made lazily, before anything
 else at a later place is handled, so the order of effects is the order of the input.
 
@@ -27,7 +27,7 @@ import numpy as np
 from agents.account.config import AccountStageConfig
 from agents.account.lines import Line, Part, Span, Weight
 from agents.account.mark_prices import PricesAtMarks
-from agents.account.mark_rows import MarkRows, in_order, instants, opens_of, periods
+from agents.account.mark_rows import MarkRows, in_order, instants, periods
 from agents.account.slots import Book
 from agents.account.state import Account, Holding
 from agents.domain.position import Position
@@ -42,20 +42,24 @@ _NOTHING: Weight = (0, 0.0, 0.0, "")
 
 
 class Marks:
-    """Reference prices of the loaded batch and the equity marks they bring about."""
+    """Reference prices of the loaded batch and the equity marks they bring about.
+
+    ``open_ns``: opens of the sessions of all accounts, ascending (``opens_of``).
+    """
 
     def __init__(
         self,
         config: AccountStageConfig,
         book: Book,
         sessions: Mapping[str, SessionTable],
+        open_ns: Ints,
         accounts: Mapping[str, Account],
-        on_snapshot: Callable[[int, bool, Outbox], None],
+        on_snapshot: Callable[[int, Outbox], None],
     ) -> None:
         self._interval_ns = int(config.mark_interval_s * NS)
         self._book = book
         self._sessions = sessions
-        self._open_ns = opens_of({sessions.get(a.calendar) for a in config.accounts})
+        self.open_ns = open_ns
         self._accounts = accounts
         self._lines: dict[str, list[Line]] = {}
         self._shapes: dict[str, tuple[int, int]] = {}
@@ -105,7 +109,7 @@ class Marks:
         previous = np.empty_like(clock)
         previous[0] = self.price_ns or clock[0]
         previous[1:] = clock[:-1]
-        times = instants(previous, self._interval_ns, self._open_ns)
+        times = instants(previous, self._interval_ns, self.open_ns)
         is_passed = times < clock
         is_passed[0] &= not self.is_marked
         bound_rows = np.flatnonzero(is_passed)
@@ -119,7 +123,7 @@ class Marks:
         """Return the first boundary of each snapshot interval and day of this batch."""
         if not len(self._times):
             return []
-        numbers = periods(self._times, self._snapshot_ns, self._open_ns)
+        numbers = periods(self._times, self._snapshot_ns, self.open_ns)
         previous = np.concatenate(([self.period], numbers[:-1]))
         self.period = int(numbers[-1])
         found: list[int] = np.flatnonzero(numbers > previous).tolist()
@@ -154,7 +158,7 @@ class Marks:
 
     def _next_mark_ns(self) -> int:
         """Return the instant of the mark behind the last price."""
-        return int(instants(np.array([self.price_ns]), self._interval_ns, self._open_ns)[0])
+        return int(instants(np.array([self.price_ns]), self._interval_ns, self.open_ns)[0])
 
     def _mark_behind(self, time_ns: int, out: Outbox) -> None:
         """Make a mark behind the last price; no batch is loaded, or one without prices."""
@@ -163,7 +167,7 @@ class Marks:
         self._days.clear()
         self._take_bounds()
         bound = len(self._bounds) - 1
-        period = int(periods(self._times[-1:], self._snapshot_ns, self._open_ns)[0])
+        period = int(periods(self._times[-1:], self._snapshot_ns, self.open_ns)[0])
         if period > self.period:
             self.period = period
             self._snapshot_bounds.append(bound)
@@ -221,24 +225,15 @@ class Marks:
         self._take_prices(row)
 
     def _pass(self, last: int, out: Outbox) -> None:
-        """Note the marks up to ``last``, and publish accounts at them.
-
-        That is all of them where it is due, and those that changed at the first mark behind it.
-        """
-        first, due = self._bound, self._snapshot_bounds
-        is_changed = any(account.is_changed for account in self._accounts.values())
-        if first < last and is_changed and due[:1] != [first]:
-            self._publish(first, False, out)
-        while due and due[0] < last:
-            self._publish(due.pop(0), True, out)
+        """Note the marks up to ``last``, and take the snapshots that are due at them."""
+        while self._snapshot_bounds and self._snapshot_bounds[0] < last:
+            bound = self._snapshot_bounds.pop(0)
+            self._note(bound + 1)
+            self._take_prices(self._bounds[bound])
+            for account in self._accounts.values():
+                self.settle(account)
+            self._on_snapshot(int(self._times[bound]), out)
         self._note(last)
-
-    def _publish(self, bound: int, is_due: bool, out: Outbox) -> None:
-        self._note(bound + 1)
-        self._take_prices(self._bounds[bound])
-        for account in self._accounts.values():
-            self.settle(account)
-        self._on_snapshot(int(self._times[bound]), is_due, out)
 
     def _note(self, last: int) -> None:
         """Note the marks from the current boundary up to ``last`` as one span of each line."""

@@ -65,7 +65,6 @@ _DENY = TRANSITIONS[Step.DENY]
 def add_working(slot: Slot, side: Side, quantity: Decimal) -> None:
     """Change the working quantity of a side; a negative ``quantity`` releases."""
     slot.exposure.changed[slot.instrument_id] = None
-    slot.account.is_changed = True
     if side is Side.BUY:
         slot.holding.working_buy += quantity
     else:

@@ -7,7 +7,7 @@ of the loaded batch and are consumed lazily, always before a record at the same 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,6 +17,7 @@ from agents.account.breaker import Breakers
 from agents.account.config import AccountStageConfig
 from agents.account.dead_letters import DeadLetters
 from agents.account.gate import Gate
+from agents.account.mark_rows import opens_of
 from agents.account.marks import NS, Marks
 from agents.account.orders import OrderManager, add_working
 from agents.account.saved import StageState
@@ -67,9 +68,19 @@ class AccountStage:
     """Risk gate, order manager and portfolio of all accounts."""
 
     def __init__(
-        self, config: AccountStageConfig, universe: Universe, sessions: Mapping[str, SessionTable]
+        self,
+        config: AccountStageConfig,
+        universe: Universe,
+        sessions: Mapping[str, SessionTable],
+        calendars: Collection[str] = (),
     ) -> None:
+        """Take settings, instruments and sessions; ``calendars`` are those of accounts elsewhere.
+
+        All accounts of a run are marked at the same instants, wherever they are.
+        """
         self.config = config
+        names = {*calendars, *(account.calendar for account in config.accounts)}
+        self._open_ns = opens_of(sessions.get(name) for name in names)
         self.accounts = {c.account_id: new_account(c) for c in config.accounts}
         self.book = Book(universe, sessions, config.limits)
         self.now_ns = 0
@@ -81,7 +92,9 @@ class AccountStage:
 
     def _assemble(self, breakers: Breakers) -> None:
         """Make everything that works on the state; the state is whole."""
-        self.marks = Marks(self.config, self.book, self._sessions, self.accounts, self._on_snapshot)
+        self.marks = Marks(
+            self.config, self.book, self._sessions, self._open_ns, self.accounts, self._on_snapshot
+        )
         self.gate = gate = Gate(
             self.config,
             self.accounts,
@@ -180,7 +193,7 @@ class AccountStage:
         self.now_ns = max(self.now_ns, now_ns)
         self.marks.end(now_ns, out)
         # A snapshot may be due at this very instant: this is another record.
-        self._on_snapshot(now_ns, True, out, "final")
+        self._on_snapshot(now_ns, out, "final")
         return self.marks.take_rows()
 
     # ---- venue reports
@@ -327,7 +340,6 @@ class AccountStage:
         if is_split:
             self.marks.split(action.instrument_id, float(action.ratio))
         for account in self.accounts.values():
-            account.is_changed = True
             base = derived_base(f"account:{account.config.account_id}", action.event_id)
             portfolio.apply_action(account, self.book, action, instrument, base, out)
             if is_split:
@@ -343,12 +355,8 @@ class AccountStage:
         self.gate.forget()
         self.marks.rebuild()
 
-    def _on_snapshot(self, ts_ns: int, is_due: bool, out: Outbox, name: str = "snapshot") -> None:
-        """Publish the accounts as they stand; where it is not due, those that changed."""
+    def _on_snapshot(self, ts_ns: int, out: Outbox, name: str = "snapshot") -> None:
         for account in self.accounts.values():
-            if not is_due and not account.is_changed:
-                continue
-            account.is_changed = False
             account_id = account.config.account_id
             cause = timer_id(f"{name}:{account_id}", ts_ns)
             event_id = derived_id(f"account:{account_id}", cause, 0)

@@ -68,9 +68,8 @@ class Account(msgspec.Struct, gc=True):
 
     ``positions`` is keyed by strategy and instrument (``strategy|instrument``), ``holdings`` by
     instrument: their sums agree at all times. ``day_start_equity`` belongs to trading day ``day``,
-    ``marked_equity`` is that of the last mark; ``is_changed``: cash, a position or what works is
-    no longer as the last AccountSnapshot told it; ``sent`` are the instants of recent orders (ns),
-    for the order rate.
+    ``marked_equity`` is that of the last mark; ``sent`` are the instants of recent orders (ns), for
+    the order rate.
     """
 
     config: AccountConfig
@@ -91,7 +90,6 @@ class Account(msgspec.Struct, gc=True):
     strategy_peaks: dict[str, float] = {}
     strategies: dict[str, None] = {}
     denials: int = 0
-    is_changed: bool = False
 
 
 def new_account(config: AccountConfig) -> Account:

@@ -393,25 +393,6 @@ def test_snapshot_is_published_once_in_each_interval() -> None:
     assert len({snapshot.event_id for snapshot in found}) == 4
 
 
-def test_snapshot_follows_at_the_first_mark_behind_a_change_of_the_account() -> None:
-    driver = Driver(stage_config(account(), account("other")))
-    driver.play(price(10.0), Price(30, 10.0), Price(90, 10.0))
-
-    driver.play(Price(170, 10.0))
-    traded_ = driver.play(*traded("b", "BUY", "100", "10", at=175), Price(181, 11.0))
-    working = driver.play(submit("w", limit="9", at=200), Price(230, 11.0), Price(250, 12.0))
-    quiet = driver.play(Price(320, 10.0), Price(400, 10.0))
-
-    (after,) = of(traded_, AccountSnapshot)
-    assert (after.account_id, after.ts_event_ns) == ("paper", at_ns(180))
-    assert (after.cash, after.equity) == ({"USD": dec("99000")}, dec("100000"))
-    (held,) = of(working, AccountSnapshot)
-    assert (held.ts_event_ns, held.equity) == (at_ns(240), dec("100100"))
-    # A share at 11 works, besides the hundred that are held.
-    assert held.buying_power == 2 * held.equity - 101 * 11
-    assert of(quiet, AccountSnapshot) == []
-
-
 @pytest.mark.parametrize("calendar", ["", "XNYS"])
 def test_snapshot_follows_at_the_first_mark_of_a_day(calendar: str) -> None:
     driver = playing(calendar=calendar, snapshot_interval_s=10 * DAY_S)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from infra.composition import compose
+from infra.composition import Setup, compose
 from infra.feeds import LiveSource
-from infra.settings import Settings, VenueSettings
+from infra.settings import AccountSettings, Settings, VenueSettings
 from schemas.errors import ConfigError, NotFoundError
 from tests.generated import START_NS, universe
 
@@ -59,3 +59,19 @@ def test_data_that_do_not_come_cannot_fill_orders(
 def test_symbol_that_is_none_is_refused() -> None:
     with pytest.raises(NotFoundError, match="CC"):
         source(CC=("trade",))
+
+
+@pytest.mark.parametrize("place", ["account", "accounts"])
+def test_calendar_of_an_account_is_any_exchange_s_and_an_unknown_one_is_refused(place: str) -> None:
+    def setup(calendar: str) -> Setup:
+        account = AccountSettings(account_id="days", calendar=calendar)
+        settings = Settings(account=account)
+        if place == "accounts":
+            settings = Settings(accounts=(account,))
+        return compose(settings, source(AA=("trade",)))
+
+    for calendar in ("XNYS", "NYSE", "XLON"):
+        assert len(setup(calendar).sessions[calendar].open_ns) > 5
+    with pytest.raises(ConfigError) as caught:
+        setup("NOPE")
+    assert (caught.value.field, caught.value.value) == ("account.calendar", "NOPE")

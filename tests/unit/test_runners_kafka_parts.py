@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from agents.account.stage import AccountStage
 from agents.runners.kafka.parts.account import AccountPart
 from agents.strategy.builtin import BUILTIN
 from schemas.codec import decode, encode
 from schemas.control import DeadLetter
 from schemas.enums import BreakerState, Scope
 from schemas.risk import LimitSet, SetBreaker, SetLimits
+from schemas.sessions import SessionTable
 from schemas.topics import (
     ACCOUNT_INPUTS,
     CATALOGUE,
@@ -161,6 +164,30 @@ def test_what_every_part_is_told_one_part_confirms(run: Run) -> None:
     ]
     letter = next(item.record for item in said[0] if isinstance(item.record, DeadLetter))
     assert (letter.partition, letter.offset) == (0, 8)
+
+
+def test_accounts_are_marked_at_the_same_instants_whichever_part_has_them(run: Run) -> None:
+    opens = {"XNYS": 14, "XLON": 8}
+    sessions = {
+        name: SessionTable(np.array([hour]), np.array([hour + 8]), np.array([20_131_007]))
+        for name, hour in opens.items()
+    }
+    accounts = [
+        structs.replace(account, calendar=calendar)
+        for account, calendar in zip(CONFIG.accounts.accounts, opens, strict=True)
+    ]
+    config = structs.replace(CONFIG.accounts, accounts=tuple(accounts))
+    counts = {topic.name: topic.partitions for topic in CATALOGUE}
+    parts = [
+        AccountPart(partition, run.universe, counts, config, sessions)
+        for partition in range(counts[ACCOUNT_INPUTS])
+    ]
+
+    one_process = AccountStage(config, run.universe, sessions)
+    expected = one_process.marks.open_ns.tolist()
+    assert sorted(opens.values()) == expected[:2]
+    assert [part._stage.marks.open_ns.tolist() for part in parts] == [expected] * len(parts)
+    assert {len(part._stage.accounts) for part in parts} >= {0, 1}
 
 
 def test_a_command_for_one_account_goes_to_its_partition() -> None:

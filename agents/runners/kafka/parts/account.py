@@ -57,8 +57,9 @@ class AccountPart(Part):
         super().__init__(partition, universe, counts)
         count = counts[ACCOUNT_INPUTS]
         mine = tuple(a for a in config.accounts if partition_of(a.account_id, count) == partition)
+        calendars = {account.calendar for account in config.accounts}
         config = msgspec.structs.replace(config, accounts=mine)
-        self._stage = AccountStage(config, universe, sessions)
+        self._stage = AccountStage(config, universe, sessions, calendars)
 
     @property
     def breaker_states(self) -> Mapping[str, BreakerState]:

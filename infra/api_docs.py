@@ -28,11 +28,10 @@ OpenAPI 3.1 document. The examples need nothing but curl; put the address of the
   the point.
 - **Accounts are the sum of their positions**, closed ones included, at the last prices: `equity` is
   `initial_equity` + `realized_pnl` + `dividends` + `unrealized_pnl` - `fees`, and `as_of` is the
-  newest change, price or mark in it. `buying_power` and the start of `daily_pnl` are of the
-  account's last snapshot, `snapshot_at`: it stands at the first mark (a minute at most in event
-  time) behind a fill, an order that began or ended, or the begin of a day, and else once an hour.
-  A strategy's equity counts from 0; its `drawdown_pct` is measured
-  by its capital (its account's initial equity without one) plus its peak, and null without either.
+  newest change, price or mark in it. `buying_power` is of that instant too (of the account's last
+  snapshot, `snapshot_at`, where a price or the orders are not at hand), and `daily_pnl` counts from
+  the last mark before its day. A strategy's equity counts from 0; its `drawdown_pct` is measured by
+  its capital (its account's initial equity without one) plus its peak, and null without either.
 - **Times** are RFC 3339 with nanoseconds, UTC; beside each stands the integer with `_ns`. In a
   request a plain date is allowed, and as an end it is included. `after` of a list is excluded, so
   that the time of the newest row asks for what came behind it; `after` of a series (bars, quotes,

@@ -40,8 +40,9 @@ class Account(msgspec.Struct):
 
     ``drawdown_pct`` is how far the equity is below ``peak_equity``, in percent of it; for a
     strategy in percent of its capital plus its peak, its account's initial equity where it has no
-    capital, and null where neither is known. ``buying_power`` is of ``snapshot_at``, and
-    ``daily_pnl`` counts from the start of that snapshot's day. What is not known is null.
+    capital, and null where neither is known. ``daily_pnl`` counts from the last mark before the
+    day of ``as_of``. ``buying_power`` is of the same instant; where a price or the orders are not
+    at hand it is that of the account's last snapshot, ``snapshot_at``. What is not known is null.
     """
 
     account_id: str
@@ -157,8 +158,8 @@ class Exposure(msgspec.Struct):
 class Balances(msgspec.Struct):
     """The money of an account by currency, and what it may still buy.
 
-    Cash and equity are of ``as_of``, buying power is of ``snapshot_at``, the account's last
-    snapshot.
+    All are of ``as_of``; where a price or the orders are not at hand, buying power is that of the
+    account's last snapshot, ``snapshot_at``.
     """
 
     account_id: str

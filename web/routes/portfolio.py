@@ -22,7 +22,13 @@ from web.routes.pages import instant
 from web.routes.resolving import known_account
 from web.routes.scope_names import check_filter
 from web.routes.stored_results import Days, end_of, equity_before, stored_gains
-from web.routes.valuing import account_answer, initial_cash, position_answer, share_base
+from web.routes.valuing import (
+    account_answer,
+    initial_cash,
+    position_answer,
+    share_answer,
+    share_base,
+)
 from web.scopes import READ
 from web.times import day_text, format_time
 from web.views.models import Views
@@ -77,8 +83,8 @@ class PnlQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 async def get_portfolio(context: Context, call: Call[NoQuery, None]) -> answers.PortfolioAnswer:
     """Return all accounts with their positions."""
-    views = context.views
-    return answers.PortfolioAnswer([_detail(views, name) for name in views.portfolio.account_ids()])
+    names = context.views.portfolio.account_ids()
+    return answers.PortfolioAnswer([await _detail(context, name) for name in names])
 
 
 async def get_current(context: Context, call: Call[NoQuery, None]) -> answers.PortfolioAnswer:
@@ -88,17 +94,17 @@ async def get_current(context: Context, call: Call[NoQuery, None]) -> answers.Po
 
 async def get_account_by_id(context: Context, call: Call[NoQuery, None]) -> answers.AccountDetail:
     """Return one account with its positions."""
-    return _detail(context.views, known_account(context.views, call.path["account_id"]))
+    return await _detail(context, known_account(context.views, call.path["account_id"]))
 
 
 async def get_account(context: Context, call: Call[AccountQuery, None]) -> answers.Account:
     """Return an account's figures without its positions."""
-    return account_answer(context.views, _account_id(context, call.query.account_id), "")
+    return await account_answer(context, _account_id(context, call.query.account_id))
 
 
 async def get_balances(context: Context, call: Call[AccountQuery, None]) -> answers.Balances:
     """Return an account's cash by currency, its equity, and what it may still buy."""
-    a = account_answer(context.views, _account_id(context, call.query.account_id), "")
+    a = await account_answer(context, _account_id(context, call.query.account_id))
     return answers.Balances(
         a.account_id,
         a.base_currency,
@@ -115,7 +121,7 @@ async def get_balances(context: Context, call: Call[AccountQuery, None]) -> answ
 async def get_exposure(context: Context, call: Call[AccountQuery, None]) -> answers.Exposure:
     """Return what an account has at risk, by instrument and as a whole."""
     views = context.views
-    a = account_answer(views, _account_id(context, call.query.account_id), "")
+    a = await account_answer(context, _account_id(context, call.query.account_id))
     rows: dict[str, answers.InstrumentExposure] = {}
     for item in views.portfolio.positions_of(a.account_id):
         p = position_answer(views, item)
@@ -334,15 +340,16 @@ def _account_id(context: Context, account_id: str) -> str:
     return known_account(context.views, account_id or context.settings.default_account_id)
 
 
-def _detail(views: Views, account_id: str) -> answers.AccountDetail:
+async def _detail(context: Context, account_id: str) -> answers.AccountDetail:
+    views = context.views
     portfolio = views.portfolio
     shares = {*portfolio.snapshots, *portfolio.marks, *(key[:2] for key in portfolio.positions)}
     strategies = sorted(share[1] for share in shares if share[0] == account_id and share[1])
     return answers.AccountDetail(
-        account=account_answer(views, account_id, ""),
+        account=await account_answer(context, account_id),
         positions=[position_answer(views, p) for p in views.portfolio.positions_of(account_id)],
         net_positions=views.portfolio.net_of(account_id),
-        strategies=[account_answer(views, account_id, name) for name in strategies],
+        strategies=[share_answer(views, account_id, name) for name in strategies],
     )
 
 

@@ -1,8 +1,7 @@
 """Positions and accounts of the read models as answers, marked at the last price.
 
 An account's figures are the sums over the very positions that are answered, closed ones included,
-at the same prices: a snapshot beside positions of this moment would contradict them. Only
-what the sums cannot say (buying power, the start of the day) is the account stage's last word.
+at the same prices: a snapshot beside positions of this moment would contradict them.
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ from typing import NamedTuple
 from schemas.portfolio import EquityMark, PositionChanged
 from schemas.values import ONE, ZERO, from_float, money, rounded, tidy
 from web.answers import portfolio as answers
+from web.context import Context
+from web.routes.standing import buying_power, daily_pnl, standing_of
 from web.times import format_time
 from web.views.configured import configured
 from web.views.models import Views
@@ -99,8 +100,34 @@ class _Sums:
         return self.booked + self.unrealized
 
 
-def account_answer(views: Views, account_id: str, strategy_id: str) -> answers.Account:
-    """Return an account, or a strategy's share of it, summed over its positions."""
+async def account_answer(context: Context, account_id: str) -> answers.Account:
+    """Return an account, summed over its positions, as it stands.
+
+    Raises ProblemError (503) for a stored run while the database is away.
+    """
+    views = context.views
+    answer, is_summed = _summed(views, account_id, "")
+    standing = await standing_of(context, account_id, answer.as_of_ns)
+    answer.daily_pnl = daily_pnl(views, answer, standing)
+    snapshot = views.portfolio.snapshots.get((account_id, ""))
+    if snapshot is not None:
+        answer.snapshot_ns = snapshot.ts_event_ns
+        answer.snapshot_at = format_time(snapshot.ts_event_ns)
+    power = buying_power(views, answer, standing) if is_summed else None
+    if power is not None:
+        answer.buying_power = rounded(power)
+    elif snapshot is not None:
+        answer.buying_power = snapshot.buying_power
+    return answer
+
+
+def share_answer(views: Views, account_id: str, strategy_id: str) -> answers.Account:
+    """Return a strategy's share of an account, summed over its positions."""
+    return _summed(views, account_id, strategy_id)[0]
+
+
+def _summed(views: Views, account_id: str, strategy_id: str) -> tuple[answers.Account, bool]:
+    """Return the sums over positions, and whether equity and exposures are of them, not a mark."""
     portfolio = views.portfolio
     base = _base_currency(views, account_id)
     of_account = portfolio.positions_of(account_id)
@@ -110,7 +137,7 @@ def account_answer(views: Views, account_id: str, strategy_id: str) -> answers.A
     answer = answers.Account(account_id, strategy_id, base)
     answer.as_of_ns, answer.as_of = as_of_ns, format_time(as_of_ns) if as_of_ns else None
     if base is None:
-        return answer
+        return answer, False
     sums = _Sums(views, items, base)
     answer.realized_pnl, answer.fees, answer.dividends = sums.realized, sums.fees, sums.dividends
     answer.missing_prices = list(sums.missing)
@@ -124,10 +151,12 @@ def account_answer(views: Views, account_id: str, strategy_id: str) -> answers.A
     if not is_paid_known:
         # Without what was paid the sums say too little.
         answer.dividends = answer.equity = None
+    is_summed = answer.equity is not None
     if mark is not None and _is_newer(mark, items):
         is_explained = portfolio.dividends.is_whole or start is None or sums.explains(mark, start)
         if start is not None and not (is_paid_known and is_explained):
             _as_marked(answer, mark)
+            is_summed = False
             answer.dividends = None
             if sums.missing:
                 answer.unrealized_pnl = None
@@ -136,6 +165,7 @@ def account_answer(views: Views, account_id: str, strategy_id: str) -> answers.A
             # The stage had prices that are not at hand here, as in a run whose market data was left
             # out of its log. Its mark is of these very positions.
             _as_marked(answer, mark)
+            is_summed = False
             if start is not None:
                 answer.unrealized_pnl = money(mark.equity) - start - sums.booked
             answer.missing_prices = []
@@ -144,8 +174,7 @@ def account_answer(views: Views, account_id: str, strategy_id: str) -> answers.A
         answer.cash = {name: amount for name, amount in sums.cash.items() if amount or name == base}
         answer.initial_equity = initial
     _add_peak(views, answer, mark, initial)
-    _add_snapshot(views, answer)
-    return answer
+    return answer, is_summed
 
 
 def _as_of(views: Views, account_id: str, items: list[PositionChanged]) -> int | None:
@@ -202,19 +231,6 @@ def _add_peak(
     answer.peak_equity = peak = max(peaks)
     if base is not None and base + peak > 0:
         answer.drawdown_pct = float(100 * (answer.equity - peak) / (base + peak))
-
-
-def _add_snapshot(views: Views, answer: answers.Account) -> None:
-    """Add what only the account stage knows, as its last snapshot says."""
-    snapshot = views.portfolio.snapshots.get((answer.account_id, answer.strategy_id))
-    if snapshot is None:
-        return
-    answer.buying_power = snapshot.buying_power
-    answer.snapshot_ns = snapshot.ts_event_ns
-    answer.snapshot_at = format_time(snapshot.ts_event_ns)
-    if answer.equity is not None and not answer.strategy_id:
-        day_start = money(float(snapshot.equity - snapshot.daily_pnl))
-        answer.daily_pnl = answer.equity - day_start
 
 
 def share_base(views: Views, account_id: str, strategy_id: str) -> Decimal | None:

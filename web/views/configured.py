@@ -7,7 +7,7 @@ from decimal import Decimal
 import msgspec
 
 from schemas.control import RunManifest
-from schemas.enums import AutonomyMode
+from schemas.enums import AccountKind, AutonomyMode
 
 
 class ConfiguredAccount(msgspec.Struct, frozen=True):
@@ -17,6 +17,7 @@ class ConfiguredAccount(msgspec.Struct, frozen=True):
     cash: Decimal
     calendar: str = ""
     base_currency: str = "USD"
+    kind: AccountKind = AccountKind.REG_T
 
 
 class ConfiguredStrategy(msgspec.Struct, frozen=True):
@@ -31,6 +32,7 @@ class _Accounts(msgspec.Struct, frozen=True):
     accounts: tuple[ConfiguredAccount, ...] = ()
     autonomy: AutonomyMode | None = None
     approval_timeout_s: float = 300.0
+    initial_margin: Decimal = Decimal("0.5")
 
 
 class Configured(msgspec.Struct, frozen=True):

@@ -27,6 +27,9 @@ _FEWEST_STEPS = 3
 _NEAR = 0.15
 """Months are not all of one length: steps of days count as one up to so far from their median."""
 
+_FEWEST_NEAR = 12
+"""So many nearly equal steps are no chance; of fewer, a share that trades seldom has them too."""
+
 _TOO_LONG = (
     "bars of more than a day cannot be used, filed as daily ones they tell the future: give daily"
     " bars; if these are, and only leave out days on which nothing traded, say so with"
@@ -171,11 +174,17 @@ class Spacing:
             self._stretch_steps[step] += run
             self._longest_run = max(self._longest_run, run)
 
-    def oddity(self, file: str, symbol: str, *, is_asked: bool) -> str:
+    def is_daily(self) -> bool:
+        """Return whether the symbol shows by itself that the bars of its file are daily ones."""
+        is_dense = self._count >= _SURE_STEPS and self._longer * 2 <= self._count
+        return is_dense and self._interval == "1d"
+
+    def oddity(self, file: str, symbol: str, *, is_asked: bool, is_daily: bool = False) -> str:
         """Return what does not fit the interval, or nothing.
 
         Raises DataError for bars that overlap, and, unless the interval ``is_asked`` for, for those
-        that are plainly of a longer one.
+        that are plainly of a longer one: it takes more of them where another symbol of the file
+        ``is_daily``.
         """
         self._end_runs(np.array([self._run_step]), np.array([self._run]))
         self._run_step = self._run = 0
@@ -193,7 +202,7 @@ class Spacing:
                 remedy="split the file by interval; if all bars are of one, say it with --interval",
             )
         if is_most and step > self._longest_ns:
-            if not is_asked and times >= _FEWEST_STEPS:
+            if not is_asked and times >= (_FEWEST_NEAR if about or is_daily else _FEWEST_STEPS):
                 raise DataError(
                     f"{file}: {stand}",
                     field="interval",
@@ -211,7 +220,8 @@ class Spacing:
     def _typical(self) -> tuple[int, int, str]:
         """Return the commonest step, how many there are, and a word if they are not all equal.
 
-        Steps of days count as one with those near their median, if that is no closure.
+        Steps of days count as one with those near their median, if that is no closure and a few
+        equal ones do not settle it.
         """
         step, times = min(self._steps.items(), key=lambda item: (-item[1], item[0]))
         if self._interval != "1d":
@@ -220,7 +230,8 @@ class Spacing:
         counts = np.array([self._steps[length] for length in lengths.tolist()])
         middle = int(lengths[np.searchsorted(counts.cumsum(), counts.sum() / 2)])
         near = int(counts[np.abs(lengths - middle) <= _NEAR * middle].sum())
-        if middle <= self._longest_ns or near == self._steps[middle]:
+        is_settled = near < _FEWEST_NEAR and times >= _FEWEST_STEPS and times * 2 > self._count
+        if middle <= self._longest_ns or near == self._steps[middle] or is_settled:
             return step, times, ""
         return middle, near, "about "
 

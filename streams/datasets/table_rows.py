@@ -80,8 +80,10 @@ class TableRows:
             self._settle_interval(block.turned() for block in reversed(self._waiting))
         while self._waiting:
             self._take(self._waiting.pop().turned())
+        is_asked = self._asked is not None
+        is_daily = any(spacing.is_daily() for spacing in self._spacing.values())
         for symbol, spacing in sorted(self._spacing.items()):
-            oddity = spacing.oddity(self._file, symbol, is_asked=self._asked is not None)
+            oddity = spacing.oddity(self._file, symbol, is_asked=is_asked, is_daily=is_daily)
             self._ingest.quality.note_spacing(oddity)
 
     def _begin(self) -> None:

@@ -103,12 +103,14 @@ def days(dates: pd.DatetimeIndex) -> str:
     ("frequency", "count", "length"),
     [
         ("MS", 36, "about 31d"),
-        ("ME", 12, "about 31d"),
-        ("BME", 36, "about 30d"),
-        ("BMS", 5, "about 31d"),
-        ("QE", 12, "about 92d"),
+        ("ME", 13, "about 31d"),
+        ("MS", 12, "31d"),
+        ("BME", 13, "about 30d"),
+        ("BMS", 13, "about 30d"),
+        ("QE", 13, "about 91d"),
         ("W-FRI", 60, "7d"),
-        ("YS", 8, "about 365d"),
+        ("W-FRI", 4, "7d"),
+        ("YS", 8, "365d"),
     ],
 )
 @pytest.mark.parametrize("is_backward", [False, True])
@@ -146,6 +148,49 @@ def test_instants_a_month_apart_are_refused_with_a_remedy(tmp_path: Path) -> Non
         open_data(str(write(tmp_path / "t.csv", BARS + rows)))
 
     assert caught.value.remedy.startswith("bars of more than a day cannot be used")
+
+
+@pytest.mark.parametrize(("frequency", "count"), [("BMS", 5), ("BME", 12), ("QE", 4)])
+def test_few_bars_that_may_be_of_more_than_a_day_are_told(
+    tmp_path: Path, frequency: str, count: int
+) -> None:
+    dates = pd.date_range("2010-01-01", periods=count, freq=frequency)
+    path = write(tmp_path / "t.csv", days(dates))
+
+    told = import_files("csv", path, tmp_path / "set").quality
+
+    assert told.first_uneven.startswith("bars of XYZ stand about ")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shares_with_a_few_bars_on_any_days_are_daily_beside_a_dense_one(
+    tmp_path: Path, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    business = pd.bdate_range("2020-01-01", periods=int(random.integers(40, 600)))
+    rows = [f"{day:%Y-%m-%d},DENSE,10,11,9,10,5\n" for day in business]
+    for name in range(100):
+        some = random.choice(len(business), int(random.integers(4, 30)), replace=False)
+        rows += [f"{day:%Y-%m-%d},T{name},10,11,9,10,5\n" for day in business[np.sort(some)]]
+    path = write(tmp_path / "t.csv", BARS + "".join(sorted(rows)))
+
+    assert open_data(str(path)).intervals == {"1d"}
+
+
+@pytest.mark.parametrize(("weeks", "is_refused"), [(4, False), (12, False), (13, True)])
+def test_weeks_beside_daily_bars_are_refused_if_they_are_no_chance(
+    tmp_path: Path, weeks: int, is_refused: bool
+) -> None:
+    text = days(pd.bdate_range("2010-01-01", periods=60)).replace("XYZ", "DAILY")
+    weekly = pd.date_range("2010-01-01", periods=weeks, freq="W-FRI")
+    path = write(tmp_path / "t.csv", text + days(weekly).removeprefix(BARS))
+
+    if is_refused:
+        with pytest.raises(DataError, match="bars of XYZ stand 7d apart in a file of 1d bars"):
+            open_data(str(path))
+        return
+    told = import_files("csv", path, tmp_path / "set").quality
+    assert told.first_uneven == "bars of XYZ stand 7d apart in a file of 1d bars"
 
 
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.2, 0.5])

@@ -115,12 +115,13 @@ class OrderTally(NamedTuple):
     """What became of the orders that went to the venue.
 
     ``sent`` and ``filled`` count orders and fills by instrument, ``ends`` by its code how orders
-    ended otherwise.
+    ended otherwise; ``first_ns`` is when the first order of an instrument went.
     """
 
     sent: dict[str, int]
     filled: dict[str, int]
     ends: dict[str, int]
+    first_ns: dict[str, int]
 
 
 class Results:
@@ -146,7 +147,7 @@ class Results:
         self._asked: dict[tuple[str, str], SubmitOrder | OrderInitialized] = {}
         self.dividends = ZERO
         self.denials: dict[str, int] = {}
-        self.orders = OrderTally({}, {}, {})
+        self.orders = OrderTally({}, {}, {}, {})
         self.counts: dict[str, int] = {}
         self.open_positions: dict[str, Decimal] = {}
 
@@ -183,6 +184,7 @@ class Results:
                     self._write_order(asked, record.ts_event_ns, "DENIED", record.code)
             else:
                 _count(self.orders.sent, record.instrument_id)
+                self.orders.first_ns.setdefault(record.instrument_id, record.ts_event_ns)
                 self._write_order(record, record.ts_event_ns, "APPROVED", "")
         elif isinstance(record, OrderRejected):
             _count(self.orders.ends, record.code)

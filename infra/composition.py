@@ -26,6 +26,9 @@ from streams.calendars import session_tables
 _TIERS = ("quote", "trade", "bar")
 """Which data fill orders, the best first."""
 
+_ACCOUNT_ID_MAX = 64
+"""Longest id of an account: keys of the API are bound to none that is longer."""
+
 
 class Source(Protocol):
     """What a run reads: a data set, or a live feed that has yet to bring anything."""
@@ -133,13 +136,18 @@ def compose(
 def _accounts(
     settings: Settings, sessions: Mapping[str, SessionTable]
 ) -> dict[str, AccountSettings]:
-    """Return the accounts by id; raises ConfigError for an id twice, or an unknown calendar."""
+    """Return the accounts by id.
+
+    Raises ConfigError for an id that is none or stands twice, and for an unknown calendar.
+    """
     found: dict[str, AccountSettings] = {}
     for account in (settings.account, *settings.accounts):
+        table = "accounts" if found else "account"
+        _check_account_id(account.account_id, table)
         if account.calendar and account.calendar not in sessions:
             raise ConfigError(
                 "no such calendar is known, by which days are counted",
-                field="account.calendar",
+                field=f"{table}.calendar",
                 value=account.calendar,
                 remedy="give an exchange's code such as XNYS, XLON or 24/7, or leave it out",
             )
@@ -152,6 +160,18 @@ def _accounts(
             )
         found[account.account_id] = account
     return found
+
+
+def _check_account_id(account_id: str, table: str) -> None:
+    """Refuse ids that keys of orders or lists of accounts, joined by | and commas, would cut."""
+    is_odd = any(not char.isprintable() or char in " ,|" for char in account_id)
+    if is_odd or not 0 < len(account_id) <= _ACCOUNT_ID_MAX:
+        raise ConfigError(
+            "this can be no account's id",
+            field=f"{table}.account_id",
+            value=account_id[: _ACCOUNT_ID_MAX + 1],
+            remedy=f"give up to {_ACCOUNT_ID_MAX} printable characters, no space, comma or |",
+        )
 
 
 def day_function(table: SessionTable | None) -> Callable[[Ints], Ints]:

@@ -75,7 +75,7 @@ class Resting(msgspec.Struct):
 
     def venue_order_id(self) -> str:
         """Return the venue's name of the order."""
-        return f"paper-{self.account_id}-{self.client_order_id}"
+        return f"paper-{self.key()}"
 
     def position_key(self) -> str:
         """Return the key of the position that the order's fills change."""
@@ -92,7 +92,10 @@ class Resting(msgspec.Struct):
 
 
 def order_key(account_id: str, client_order_id: str) -> str:
-    """Return the key of an order: each account chooses the ids of its own."""
+    """Return the key of an order: each account chooses the ids of its own.
+
+    The id of no account has a "|", those of orders may.
+    """
     return f"{account_id}|{client_order_id}"
 
 

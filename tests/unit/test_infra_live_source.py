@@ -74,4 +74,4 @@ def test_calendar_of_an_account_is_any_exchange_s_and_an_unknown_one_is_refused(
         assert len(setup(calendar).sessions[calendar].open_ns) > 5
     with pytest.raises(ConfigError) as caught:
         setup("NOPE")
-    assert (caught.value.field, caught.value.value) == ("account.calendar", "NOPE")
+    assert (caught.value.field, caught.value.value) == (f"{place}.calendar", "NOPE")

@@ -9,7 +9,7 @@ import pytest
 
 from agents.venue.config import Latency, VenueConfig
 from schemas.envelope import Header
-from schemas.order_events import VenueCanceled, VenueRejected, VenueReport
+from schemas.order_events import VenueAccepted, VenueCanceled, VenueRejected, VenueReport
 from tests.unit.venue_script import (
     HOUR,
     A,
@@ -106,6 +106,15 @@ def test_second_order_of_an_id_is_refused_to_the_account_that_had_it() -> None:
 
     refused = [record for record in records if isinstance(record, VenueRejected)]
     assert [(r.account_id, r.code) for r in refused] == [("paper", "DUPLICATE_ORDER_ID")]
+
+
+def test_names_of_orders_at_the_venue_are_told_apart_whatever_hyphens_they_have() -> None:
+    orders = [of_account(submit("b-x"), "a"), of_account(submit("x"), "a-b")]
+
+    records = Player().play([Trade(10, 1000), *orders])
+
+    names = {r.venue_order_id for r in records if isinstance(r, VenueAccepted)}
+    assert names == {"paper-a|b-x", "paper-a-b|x"}
 
 
 def test_cancel_takes_out_the_order_of_its_own_account_alone() -> None:

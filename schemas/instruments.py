@@ -17,7 +17,8 @@ class Instrument(Incoming, gc=False, omit_defaults=True, tag="instrument", kw_on
     """Define one tradable thing at one venue; ``instrument_id`` is SYMBOL.VENUE, venue as its MIC.
 
     ``price_increment`` and ``quantity_increment`` are the grids; ``calendar`` is a session
-    calendar's name (empty: trades around the clock). ``max_*`` of None mean no bound by the venue.
+    calendar's name (empty: trades around the clock). ``max_*`` of None mean no bound by the venue,
+    and so does a ``min_quantity`` of 0: the least is one increment then.
     """
 
     instrument_id: str
@@ -28,7 +29,7 @@ class Instrument(Incoming, gc=False, omit_defaults=True, tag="instrument", kw_on
     price_increment: Decimal = Decimal("0.01")
     quantity_increment: Decimal = Decimal(1)
     multiplier: Decimal = Decimal(1)
-    min_quantity: Decimal = Decimal(1)
+    min_quantity: Decimal = Decimal(0)
     max_quantity: Decimal | None = None
     min_notional: Decimal | None = None
     max_notional: Decimal | None = None
@@ -41,6 +42,10 @@ class Instrument(Incoming, gc=False, omit_defaults=True, tag="instrument", kw_on
     def price_grid(self) -> Grid:
         """Return the grid of prices."""
         return Grid(self.price_increment)
+
+    def least_quantity(self) -> Decimal:
+        """Return the smallest quantity that an order may have."""
+        return max(self.min_quantity, self.quantity_increment)
 
     def quantity_grid(self) -> Grid:
         """Return the grid of quantities."""

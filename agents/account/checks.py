@@ -137,11 +137,15 @@ def _price_denial(name: str, price: Decimal | None, kind: OrderType, slot: Slot)
 
 
 def check_quantity(intent: Intent) -> Denial | None:
-    """Deny quantities outside the bounds of the instrument and of the limits."""
+    """Deny quantities outside the bounds of the instrument and of the limits.
+
+    What is left of a position may be less than an order must be: all of it can be closed.
+    """
     quantity, slot = intent.command.quantity, intent.slot
     instrument, limits = slot.instrument, slot.limits
-    low, high = instrument.min_quantity, instrument.max_quantity
-    if quantity < low:
+    low, high = instrument.least_quantity(), instrument.max_quantity
+    is_rest = intent.is_exit and quantity == abs(slot.position.quantity)
+    if quantity < low and not is_rest:
         return _bounds("QUANTITY_BELOW_MIN", quantity, low, "instrument")
     if high is not None and quantity > high:
         return _bounds("QUANTITY_ABOVE_MAX", quantity, high, "instrument")

@@ -28,38 +28,53 @@ class Denial(NamedTuple):
 
     def in_words(self) -> str:
         """Return the denial as people read it."""
-        noun = _MEASURED.get(self.code)
-        text = f"{noun} {self.measured}" if noun else self.measured
-        text += f" against {self.limit}"
+        text = _WORDS.get(self.code, _AGAINST).format(self.measured, self.limit)
         if self.scope:
             text += f" ({self.scope})"
         return f"{text}; {self.detail}" if self.detail else text
 
 
-_MEASURED = {
-    "PRICE_OFF_GRID": "price",
-    "QUANTITY_OFF_GRID": "quantity",
-    "QUANTITY_BELOW_MIN": "quantity",
-    "QUANTITY_ABOVE_MAX": "quantity",
-    "PRICE_STALE": "age of the price",
-    "PRICE_COLLAR": "distance from the price",
-    "NOTIONAL_BELOW_MIN": "worth",
-    "NOTIONAL_ABOVE_MAX": "worth",
-    "REDUCE_ONLY": "order for",
-    "LONG_ONLY": "position could become",
-    "NOT_SHORTABLE": "position could become",
-    "OPEN_ORDERS": "open orders",
-    "ORDER_RATE": "orders",
-    "DUPLICATE_INTENT": "age of the same order",
-    "MAX_POSITION": "position could become",
-    "MAX_POSITION_NOTIONAL": "position could be worth",
-    "DAILY_LOSS": "loss of the day",
-    "DRAWDOWN": "fall from the peak",
-    "GROSS_EXPOSURE": "gross exposure could become",
-    "NET_EXPOSURE": "net exposure could become",
-    "BUYING_POWER": "worth",
+_AGAINST = "{} against {}"
+_WORDS = {
+    "ORDER_INVALID": "{} where it needs {}",
+    "INSTRUMENT_UNKNOWN": "{} is not {}",
+    "INSTRUMENT_NOT_TRADABLE": "the instrument is {}",
+    "NOT_ALLOWED": "{} is not on the {}",
+    "DENY_LISTED": "{} is on the {}",
+    "INSTRUMENT_HALTED": "the instrument is {}, not {}",
+    "BREAKER_HALTED": "the breaker lets no new orders pass",
+    "BREAKER_REDUCING": "it {}, and the breaker lets pass {}",
+    "OBSERVE_ONLY": "{1}",
+    "COMMAND_EXPIRED": "it is {}, and the command ended at {}",
+    "SESSION_CLOSED": "{} lies outside of the sessions of {}",
+    "PRICE_OFF_GRID": "price {} is no multiple of {}",
+    "QUANTITY_OFF_GRID": "quantity {} is no multiple of {}",
+    "QUANTITY_BELOW_MIN": f"quantity {_AGAINST}",
+    "QUANTITY_ABOVE_MAX": f"quantity {_AGAINST}",
+    "NO_RATE": "no exchange rate leads from {} to {}",
+    "NO_PRICE": "there is no price: it needs {1}",
+    "PRICE_STALE": f"age of the price {_AGAINST}",
+    "PRICE_COLLAR": f"distance from the price {_AGAINST}",
+    "NOTIONAL_BELOW_MIN": f"worth {_AGAINST}",
+    "NOTIONAL_ABOVE_MAX": f"worth {_AGAINST}",
+    "REDUCE_ONLY": "an order for {} needs {}",
+    "LONG_ONLY": f"position could become {_AGAINST}",
+    "NOT_SHORTABLE": f"position could become {_AGAINST}",
+    "OPEN_ORDERS": f"open orders {_AGAINST}",
+    "ORDER_RATE": f"orders {_AGAINST}",
+    "DUPLICATE_INTENT": f"age of the same order {_AGAINST}",
+    "SELF_MATCH": "it could trade with {} of the same account",
+    "MAX_POSITION": f"position could become {_AGAINST}",
+    "MAX_POSITION_NOTIONAL": f"position could be worth {_AGAINST}",
+    "DAILY_LOSS": f"loss of the day {_AGAINST}",
+    "DRAWDOWN": f"fall from the peak {_AGAINST}",
+    "GROSS_EXPOSURE": f"gross exposure could become {_AGAINST}",
+    "NET_EXPOSURE": f"net exposure could become {_AGAINST}",
+    "BUYING_POWER": f"worth {_AGAINST}",
+    "NOT_APPROVED": "refused by a person",
+    "CANCELED_BY_OWNER": "taken back while it waited for approval",
 }
-"""What was measured, for the denials whose two values are numbers."""
+"""Denials as people read them, of what was measured and the limit."""
 
 
 class Working(NamedTuple):

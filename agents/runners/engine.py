@@ -193,14 +193,12 @@ class Engine:
             end = len(out)
             for topic, record in waiting:
                 if topic is ACCOUNT_INPUTS:
-                    ts = record.ts_event_ns  # type: ignore[attr-defined]
-                    account.on_record(record, pos, max(now_ns, ts), out)
+                    account.on_record(record, pos, _time_of(record, now_ns), out)
                 elif topic is VENUE_COMMANDS:
-                    ts = record.ts_event_ns  # type: ignore[attr-defined]
-                    at_ns = max(now_ns, ts)
+                    at_ns = _time_of(record, now_ns)
                     venue.on_command(record, pos, at_ns, out)  # type: ignore[arg-type]
                 elif topic is STRATEGY_INPUTS:
-                    strategies.on_record(record, now_ns, out)
+                    strategies.on_record(record, _time_of(record, now_ns), out)
             waiting = out[end:]
 
     def snapshot(self) -> bytes:
@@ -233,6 +231,15 @@ class Engine:
 
 
 _ACCOUNT_COMMANDS = frozenset({"SetLimits", "SetBreaker", "Kill", "SetAutonomy"})
+
+
+def _time_of(record: Header, now_ns: int) -> int:
+    """Return when a record is handled that was made behind the event at ``now_ns``.
+
+    A bar that time closed ends behind that event, and what is decided on it stands at its end.
+    """
+    ts: int = record.ts_event_ns  # type: ignore[attr-defined]
+    return max(now_ns, ts)
 
 
 def _pieces(batch: MarketBatch) -> list[MarketBatch]:

@@ -42,7 +42,7 @@ class InstrumentOption(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     price_increment: Decimal = Decimal("0.01")
     quantity_increment: Decimal = Decimal(1)
     multiplier: Decimal = Decimal(1)
-    min_quantity: Decimal = Decimal(1)
+    min_quantity: Decimal = Decimal(0)
     max_quantity: Decimal | None = None
     min_notional: Decimal | None = None
     max_notional: Decimal | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from schemas.commands import SubmitOrder, VenueCancel, VenueReplace, VenueSubmit
@@ -20,6 +21,7 @@ from tests.unit.account_records import (
     approve,
     cancel,
     dec,
+    instruments,
     kill,
     price,
     rejected,
@@ -206,3 +208,31 @@ def test_replace_that_makes_an_exit_whole_leaves_the_stop() -> None:
 
     assert sent(records) == []
     assert "stop may fill after it" in only(records, RiskDecision).detail
+
+
+@pytest.mark.parametrize(("quantity", "passes"), [("3", True), ("2", False)])
+def test_rest_of_a_position_can_be_closed_though_an_order_must_be_larger(
+    quantity: str, passes: bool
+) -> None:
+    listed = [msgspec.structs.replace(item, min_quantity=dec("5")) for item in instruments()]
+    driver = Driver(stage_config(account()), listed)
+    driver.play(price(10.0), *traded("entry", "BUY", "8", "10"), *traded("part", "SELL", "5", "10"))
+
+    decision = only(driver.play(exit_of(quantity)), RiskDecision)
+
+    assert decision.code == ("" if passes else "QUANTITY_BELOW_MIN")
+
+
+def test_least_quantity_is_one_increment_where_nothing_else_is_said() -> None:
+    listed = [
+        msgspec.structs.replace(item, quantity_increment=dec("0.001")) for item in instruments()
+    ]
+    driver = Driver(stage_config(account()), listed)
+    driver.play(price(10.0))
+
+    codes = [
+        only(driver.play(submit(f"o{n}", quantity=text)), RiskDecision).code
+        for n, text in enumerate(("0.5", "0.001", "0", "-1"))
+    ]
+    assert codes[:2] == ["", ""]
+    assert "" not in codes[2:]

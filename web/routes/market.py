@@ -277,7 +277,7 @@ def _instrument(views: Views, instrument_id: str) -> answers.Instrument:
         i.price_increment,
         i.quantity_increment,
         i.multiplier,
-        i.min_quantity,
+        i.least_quantity(),
         i.max_quantity,
         i.calendar,
         i.time_zone,

@@ -26,6 +26,7 @@ from tests.simulation.kafka_session import (
 
 NOWHERE = "127.0.0.1:1"
 SLICE = ("demo", "--to", "2013-10-07T13:33:00Z")
+LONG_SLICE = ("demo", "--to", "2013-10-07T14:00:00Z")
 
 
 def commands_of(node: Node, folder: Path, config: str = CONFIG) -> Commands:
@@ -158,9 +159,11 @@ MOVED = (
 
 
 async def test_every_metric_moves(node: Node, tmp_path: Path) -> None:
-    commands = commands_of(node, tmp_path)
+    # States are saved often, and there is more to do than between two looks.
+    often = CONFIG.replace("snapshot_interval_s = 2", "snapshot_interval_s = 0.5")
+    commands = commands_of(node, tmp_path, often)
     await commands.apply_topics()
-    await commands.run("publish", *SLICE, "--speed", "0")
+    await commands.run("publish", *LONG_SLICE, "--speed", "0")
     worker = commands.start_worker()
     seen: set[str] = set()
     watching = asyncio.create_task(watch(worker, seen))
@@ -168,7 +171,7 @@ async def test_every_metric_moves(node: Node, tmp_path: Path) -> None:
         await worker.says("ready")
         await commands.publish(operator_commands()[:2])
         await worker.reaches("millrace_orders_total", 5)
-        await commands.run("publish", *SLICE, "--speed", "0")
+        await commands.run("publish", *LONG_SLICE, "--speed", "0")
         await write_poison(commands)
         await worker.reaches("millrace_dead_letters_total", 1)
         await worker.reaches("millrace_gaps_total", 1)

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from schemas.control import DeadLetter
+from schemas.envelope import Header
 
 Status = Literal["pass", "warn", "fail"]
 
@@ -78,6 +79,8 @@ class Operations:
     ``resend`` writes the record of a dead letter again, where that takes more than the log's port:
     it returns why the record still cannot be used, empty once it is written, and raises
     ConflictError where the record is kept no more, StorageError where nothing answers in time.
+    ``check_again`` looks at the record of a dead letter before it is written to its topic: it
+    raises RecordError for one that would be refused again.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Operations:
         settings: dict[str, Any] | None = None,
         version: Version | None = None,
         resend: Callable[[DeadLetter], Awaitable[str]] | None = None,
+        check_again: Callable[[str, Header], None] | None = None,
     ) -> None:
         self.components = list(components)
         self.jobs = jobs
@@ -100,3 +104,4 @@ class Operations:
         self.settings = settings or {}
         self.version = version or Version()
         self.resend = resend
+        self.check_again = check_again

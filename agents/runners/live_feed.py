@@ -37,8 +37,8 @@ _LETTERS_A_MINUTE = 1000
 _LETTER_BYTES = 4096
 LATENESS_S = 1.0
 _WATERMARK_INTERVAL_S = 1.0
-_AHEAD_S = 5.0
-_BEHIND_S = 86_400.0
+AHEAD_S = 5.0
+BEHIND_S = 86_400.0
 _REFUSED_IN_A_ROW = 3
 
 
@@ -67,8 +67,8 @@ class LiveFeed:
         unselected: frozenset[str] = frozenset(),
         lateness_s: float = LATENESS_S,
         watermark_interval_s: float = _WATERMARK_INTERVAL_S,
-        ahead_s: float = _AHEAD_S,
-        behind_s: float = _BEHIND_S,
+        ahead_s: float = AHEAD_S,
+        behind_s: float = BEHIND_S,
         queue_events: int = _QUEUE_EVENTS,
     ) -> None:
         if not 0 <= lateness_s < behind_s:
@@ -139,6 +139,10 @@ class LiveFeed:
         self._letters += 1
         letter = self._letter(value[:_LETTER_BYTES], reason, self._wall_ns())
         await self._put(SYSTEM_DEAD_LETTERS, letter)
+
+    def check(self, record: Header) -> None:
+        """Raise RecordError for a record that would be refused; nothing is taken or counted."""
+        self._admission.admit(record, self._wall_ns())
 
     def note(self, text: str) -> None:
         """Hand on what the adapter tells the operator."""

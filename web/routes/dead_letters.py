@@ -54,7 +54,8 @@ async def list_letters(context: Context, call: Call[LettersQuery, None]) -> answ
 async def retry_letter(context: Context, call: Call[NoQuery, RetryRequest]) -> answers.Retried:
     """Write the record of a letter to its topic again, if it can be used by now.
 
-    It stands behind all that has come since, and without the number that its producer gave it.
+    One that would be refused again is 422 `record_unusable` with the reason. It stands behind all
+    that has come since, and without the number that its producer gave it.
     """
     context.check_is_present()
     event_id = call.body.event_id
@@ -74,8 +75,13 @@ async def _write(context: Context, letter: DeadLetter) -> None:
         raise ProblemError(409, "record_not_kept", detail)
     try:
         record = decode(letter.topic, letter.value)
+        if context.operations.check_again is not None:
+            context.operations.check_again(letter.topic, record)
     except RecordError as error:
-        field = FieldError("/event_id", error.message, error.remedy)
+        reason = error.message
+        if error.field:
+            reason = f"{reason} ({error.field}={error.value!r})"
+        field = FieldError("/event_id", reason, error.remedy)
         raise invalid([field], code="record_unusable") from error
     if record.producer:
         # Its number has passed: under it the record would count as known.

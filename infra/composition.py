@@ -12,6 +12,7 @@ from agents.runners.engine import EngineConfig
 from agents.strategy.api import Strategy
 from agents.strategy.config import StrategyConfig
 from agents.venue.config import VenueConfig
+from infra.limits import usable_limits
 from infra.settings import AccountSettings, Settings, StrategySettings
 from infra.strategies import resolve_strategy
 from schemas.columns import Ints
@@ -102,7 +103,7 @@ def compose(
                 )
                 for account in accounts.values()
             ),
-            limits=settings.risk.limits,
+            limits=usable_limits(settings.risk.limits, universe),
             autonomy=settings.risk.autonomy,
             approval_timeout_s=settings.risk.approval_timeout_s,
             mark_interval_s=settings.market.mark_interval_s,

@@ -5,6 +5,7 @@ Every consumer of a price or quantity takes grid, multiplier, currency and calen
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 
 from schemas.enums import CorporateActionKind, InstrumentKind
@@ -178,4 +179,17 @@ class Universe:
         return index
 
 
-__all__ = ["CorporateAction", "ExchangeRate", "Instrument", "Universe"]
+def meant_by(symbol: str, instruments: Mapping[str, Instrument]) -> list[str]:
+    """Return the ids of the instruments, given by id, that ``symbol`` may mean.
+
+    The rule: an instrument id stands for itself; else every tradable instrument of that symbol, and
+    if none is tradable every one of it.
+    """
+    if symbol in instruments:
+        return [symbol]
+    same = [i for i in instruments.values() if i.symbol == symbol]
+    found = [i for i in same if i.is_tradable] or same
+    return sorted(instrument.instrument_id for instrument in found)
+
+
+__all__ = ["CorporateAction", "ExchangeRate", "Instrument", "Universe", "meant_by"]

@@ -131,6 +131,30 @@ def test_wrong_limits_are_refused(
     assert commands(run, SetLimits) == []
 
 
+def test_lists_of_limits_name_instruments_by_symbol_or_id(run: Run, client: TestClient) -> None:
+    lists = {"deny": ["SPY"], "allow": ["SPY.ARCX", "IBM"]}
+    response = client.put("/api/risk/limits", json={"limits": lists, "reason": "x"})
+
+    answer = exact(response)["limits"]
+    assert (answer["deny"], answer["allow"]) == (["SPY.ARCX"], ["SPY.ARCX", "IBM.XNYS"])
+    (command,) = commands(run, SetLimits)
+    assert command.limits.deny == ["SPY.ARCX"]
+
+
+@pytest.mark.parametrize("name", ["QQQ", "QQQ.XNAS"])
+def test_list_of_limits_with_an_unknown_instrument_is_refused(
+    run: Run, client: TestClient, name: str
+) -> None:
+    body = {"limits": {"deny": ["SPY", name]}, "reason": "x"}
+    content = problem(client.put("/api/risk/limits", json=body), 422)
+
+    assert (content["code"], content["errors"][0]["pointer"]) == (
+        "symbol_unknown",
+        "/limits/deny/1",
+    )
+    assert commands(run, SetLimits) == []
+
+
 def test_limits_name_the_breaker_that_they_do_not_reset(run: Run, client: TestClient) -> None:
     def warning() -> str:
         answer = client.put("/api/risk/limits", json={"limits": {}, "reason": "x"}).json()

@@ -31,6 +31,7 @@ from web.routes.risk_answers import (
     limits_answer,
     scope_of,
     state_of,
+    with_ids,
 )
 from web.routes.scope_names import check_filter
 from web.routes.stored_risk import check_limits, last_decisions
@@ -181,11 +182,13 @@ async def put_limits(
 ) -> answers.AppliedLimits | Reply:
     """Replace the limits of one scope; answers once the account stage holds by them.
 
-    They take the place of all that the scope had: ``warning`` names bounds that are gone.
+    They take the place of all that the scope had: ``warning`` names bounds that are gone. Lists
+    name instruments by symbol or id; the answer shows ids.
     """
     context.check_is_present()
     request = call.body
     check_bounds(request.limits)
+    limits = with_ids(context, request.limits)
     scope_id = scope_of(context, request.scope, request.scope_id, request.reason)
     before = context.views.risk.limits.get((request.scope, scope_id))
     event_id = f"web:{context.ids()}"
@@ -196,7 +199,7 @@ async def put_limits(
         "",
         request.scope,
         scope_id,
-        request.limits,
+        limits,
         call.named(request.operator),
         request.reason,
     )

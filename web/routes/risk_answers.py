@@ -123,6 +123,22 @@ def check_bounds(limits: LimitSet) -> None:
         raise invalid(errors)
 
 
+def with_ids(context: Context, limits: LimitSet) -> LimitSet:
+    """Return limits whose lists name instruments by their ids, as the gate compares them.
+
+    Raises ProblemError (422) for a name that means no instrument, or several.
+    """
+    lists = {
+        field: [
+            resolve_symbol(context.views, name, f"/limits/{field}/{at}")
+            for at, name in enumerate(names)
+        ]
+        for field in ("allow", "deny")
+        if (names := getattr(limits, field)) is not None
+    }
+    return msgspec.structs.replace(limits, **lists) if lists else limits
+
+
 def decision_answer(d: RiskDecision) -> answers.Decision:
     """Return a decision of the gate."""
     return answers.Decision(

@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from typing import Any
 
 from schemas.enums import InstrumentState
-from schemas.instruments import Instrument
+from schemas.instruments import Instrument, meant_by
 from schemas.market_data import Bar, BookDelta, BookSnapshot, InstrumentStatus, Quote, Trade
 
 _BOOK_LEVELS_MAX = 5_000
@@ -117,16 +117,8 @@ class Market:
         self._left_ns[key] = max(ts_ns, self._left_ns.get(key, ts_ns))
 
     def resolve(self, symbol: str) -> list[str]:
-        """Return the ids of the instruments that ``symbol`` may mean.
-
-        The rule: an instrument id stands for itself; else every tradable instrument of that symbol,
-        and if none is tradable every one of it.
-        """
-        if symbol in self.instruments:
-            return [symbol]
-        same = [i for i in self.instruments.values() if i.symbol == symbol]
-        found = [i for i in same if i.is_tradable] or same
-        return sorted(instrument.instrument_id for instrument in found)
+        """Return the ids of the instruments that ``symbol`` may mean."""
+        return meant_by(symbol, self.instruments)
 
     def symbol_of(self, instrument_id: str) -> str:
         """Return the symbol of an instrument; for an unknown one the part before the venue."""

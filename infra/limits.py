@@ -1,0 +1,50 @@
+"""The limits of the settings as a run holds to them: lists of instrument ids, resolved."""
+
+from __future__ import annotations
+
+import difflib
+
+import msgspec
+
+from schemas.errors import ConfigError
+from schemas.instruments import Universe, meant_by
+from schemas.risk import LimitSet
+
+_LISTS = ("allow", "deny")
+_SHOWN_MAX = 10
+
+
+def usable_limits(limits: LimitSet, universe: Universe) -> LimitSet:
+    """Return limits whose lists name instruments by their ids, as the gate compares them.
+
+    Raises ConfigError for a name that means no instrument of the run, or several.
+    """
+    lists = {
+        field: [_listed(universe, f"risk.limits.{field}", name) for name in names]
+        for field in _LISTS
+        if (names := getattr(limits, field)) is not None
+    }
+    return msgspec.structs.replace(limits, **lists) if lists else limits
+
+
+def _listed(universe: Universe, field: str, name: str) -> str:
+    known = {item.instrument_id: item for item in universe.instruments}
+    found = meant_by(name, known)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ConfigError(
+            "a symbol names several instruments",
+            field=field,
+            value=name,
+            remedy=f"give one of the ids {', '.join(found[:_SHOWN_MAX])}",
+        )
+    names = sorted({item.symbol for item in known.values()} | known.keys())
+    near = difflib.get_close_matches(name, names, 1)
+    there = ", ".join(sorted(known)[:_SHOWN_MAX])
+    raise ConfigError(
+        "a list names an instrument that this run does not have",
+        field=field,
+        value=name,
+        remedy=f"did you mean {near[0]}?" if near else f"leave it out; there is {there}",
+    )

@@ -1,4 +1,4 @@
-"""The limits of the settings as a run holds to them: lists of instrument ids, resolved."""
+"""The limits of the settings as a run holds to them: bounds that are some, lists of ids."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import difflib
 
 import msgspec
 
+from agents.domain.limits import faults
 from schemas.errors import ConfigError
 from schemas.instruments import Universe, meant_by
 from schemas.risk import LimitSet
@@ -17,8 +18,16 @@ _SHOWN_MAX = 10
 def usable_limits(limits: LimitSet, universe: Universe) -> LimitSet:
     """Return limits whose lists name instruments by their ids, as the gate compares them.
 
-    Raises ConfigError for a name that means no instrument of the run, or several.
+    Raises ConfigError for a bound that is none, and for a name that means no instrument of the run,
+    or several.
     """
+    for fault in faults(limits):
+        raise ConfigError(
+            f"a limit {fault.message}",
+            field=f"risk.limits.{fault.field}",
+            value=fault.value,
+            remedy=fault.remedy.removeprefix("or "),
+        )
     lists = {
         field: [_listed(universe, f"risk.limits.{field}", name) for name in names]
         for field in _LISTS

@@ -5,8 +5,10 @@ The strictest holds, and it is known whose it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import math
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -31,6 +33,30 @@ _MINIMUM = (
 _MAXIMUM = ("min_quantity", "min_notional", "duplicate_window_s")
 _ANY_TRUE = ("is_long_only", "require_session")
 _RATE_WINDOW_S = 1.0
+_VALUE_SHOWN = 40
+
+
+class Fault(NamedTuple):
+    """A bound that is none: its field, what was given, what is wrong with that, what to do."""
+
+    field: str
+    value: object
+    message: str
+    remedy: str
+
+
+def faults(limits: LimitSet) -> Iterator[Fault]:
+    """Yield what is wrong with single bounds: the rule for limits from wherever they come."""
+    for name in limits.__struct_fields__:
+        bound = getattr(limits, name)
+        if not isinstance(bound, Decimal | float | int) or (math.isfinite(bound) and bound >= 0):
+            continue
+        shown = bound if isinstance(bound, int) else str(bound)[:_VALUE_SHOWN]
+        yield Fault(name, shown, "must be a number from 0", "or leave it out")
+    fall = limits.max_drawdown
+    if fall is not None and fall.is_finite() and fall > 1:
+        remedy = "give a fraction: 0.2 is 20 %"
+        yield Fault("max_drawdown", str(fall)[:_VALUE_SHOWN], "is more than all", remedy)
 
 
 class EffectiveLimits(msgspec.Struct, frozen=True):

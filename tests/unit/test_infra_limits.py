@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -25,7 +26,7 @@ def composed(**limits: Any) -> LimitSet:
     source = LiveSource(
         "set", [AA, AMEX, NYSE], ("trade",), (), first_ns=START_NS, until_ns=START_NS + 1
     )
-    risk = RiskSettings(limits=msgspec.convert(limits, LimitSet))
+    risk = RiskSettings(limits=msgspec.convert(limits, LimitSet, strict=False))
     return compose(Settings(risk=risk), source).config.accounts.limits
 
 
@@ -57,3 +58,28 @@ def test_list_with_what_means_no_one_instrument_is_refused(
 
     assert (caught.value.field, caught.value.value) == (f"risk.limits.{field}", name)
     assert caught.value.remedy == remedy
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("max_drawdown", "20", "is more than all .* give a fraction: 0.2 is 20 %"),
+        ("max_drawdown", "1.01", "is more than all"),
+        ("max_drawdown", "-0.2", "must be a number from 0 .* leave it out"),
+        ("max_position", "-1", "must be a number from 0"),
+        ("stale_after_s", "-1.0", "must be a number from 0"),
+        ("max_order_rate", -1, "must be a number from 0"),
+    ],
+)
+def test_bound_that_is_none_is_refused(field: str, value: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        composed(**{field: value})
+
+    assert (caught.value.field, caught.value.value) == (f"risk.limits.{field}", value)
+
+
+def test_bounds_at_their_ends_are_taken() -> None:
+    found = composed(max_drawdown="1", max_position="0", max_order_rate=0)
+
+    assert (found.max_drawdown, found.max_position) == (Decimal(1), Decimal(0))
+    assert found.max_order_rate == 0

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from decimal import Decimal
-
 import msgspec
 
+from agents.domain.limits import faults
 from schemas.enums import BreakerState, Scope
 from schemas.risk import BreakerChanged, LimitSet, RiskDecision, SetLimits
 from web.answers import risk as answers
@@ -16,8 +14,6 @@ from web.routes.resolving import resolve_symbol
 from web.routes.scope_names import check_account, doubt
 from web.times import format_time
 from web.views.risk import Risk
-
-_NOT_NEGATIVE = "must be a number from 0"
 
 
 def breaker_answer(risk: Risk) -> answers.CircuitBreaker:
@@ -105,20 +101,10 @@ def _tripped(risk: Risk) -> str:
 
 def check_bounds(limits: LimitSet) -> None:
     """Raise ProblemError (422) for bounds that are no bounds."""
-    errors = []
-    for name in limits.__struct_fields__:
-        bound = getattr(limits, name)
-        if isinstance(bound, (Decimal, float)) and not (math.isfinite(bound) and bound >= 0):
-            field = FieldError(f"/limits/{name}", _NOT_NEGATIVE, "or leave it out", str(bound)[:40])
-            errors.append(field)
-        elif isinstance(bound, int) and bound < 0:
-            errors.append(FieldError(f"/limits/{name}", _NOT_NEGATIVE, "or leave it out", bound))
-    fall = limits.max_drawdown
-    if fall is not None and fall.is_finite() and fall > 1:
-        remedy = "give a fraction: 0.2 is 20 %"
-        errors.append(
-            FieldError("/limits/max_drawdown", "is more than all", remedy, str(fall)[:40])
-        )
+    errors = [
+        FieldError(f"/limits/{found.field}", found.message, found.remedy, found.value)
+        for found in faults(limits)
+    ]
     if errors:
         raise invalid(errors)
 

@@ -12,6 +12,7 @@ from agents.runners.engine import EngineConfig
 from agents.strategy.api import Strategy
 from agents.strategy.config import StrategyConfig
 from agents.venue.config import VenueConfig
+from infra.canonical import canonical_config
 from infra.limits import usable_limits
 from infra.settings import AccountSettings, Settings, StrategySettings
 from infra.strategies import resolve_strategy
@@ -131,6 +132,7 @@ def compose(
         ),
         seed=settings.seed,
     )
+    config = canonical_config(config)
     return Setup(config, universe, sessions, classes, day_function(sessions.get(calendar)), inputs)
 
 

@@ -187,6 +187,14 @@ def amount_text(value: Decimal) -> str:
     return text if value or not text.startswith("-") else text[1:]
 
 
+def canonical(value: Decimal) -> Decimal:
+    """Return the one form of a value: no exponent, no zeros at the end, no minus before a zero."""
+    if not value.is_finite():
+        return value
+    whole, point, places = format(value, "f").partition(".")
+    return Decimal(f"{whole}{point}{places.rstrip('0')}") if value else Decimal(0)
+
+
 def decimal_text(value: Decimal) -> str:
     """Return ``value`` without exponent: the exact text that answers and tables show."""
     return format(value, "f")

@@ -40,7 +40,7 @@ from schemas.control import (
     ParityResult,
 )
 from schemas.enums import RunStatus
-from schemas.errors import MillraceError
+from schemas.errors import ConfigError, MillraceError
 from schemas.identifiers import derived_id
 from schemas.topics import BACKTEST_PROGRESS, BACKTEST_REQUESTS, BACKTEST_RESULTS
 from streams.log import Published, SideLog
@@ -209,7 +209,7 @@ class BacktestAgent:
             MillraceError, OSError, ValueError, LookupError, TypeError, ArithmeticError
         ):
             # Its process meets the same, and says it.
-            failure = await asyncio.to_thread(unfit, request)
+            failure = await asyncio.to_thread(unfit, request, data_folder())
         del self._looks[request.task_id]
         if failure is not None and self._queue.pop(request.task_id, None) is not None:
             self._finish(request, failure)
@@ -269,7 +269,7 @@ class BacktestAgent:
             report = await self._run(request, ["parity", "--json", request.run])
             self._publish(BACKTEST_RESULTS, parity_result(request, report, self._runner.now_ns()))
             return
-        report = await self._run(request, arguments_of(request))
+        report = await self._run(request, _arguments(request))
         metrics = dict(report["metrics"])
         metrics["events"] = report["events"]
         metrics["run_id"] = report["manifest"]["run_id"]
@@ -410,6 +410,13 @@ class BacktestAgent:
         self, topic: str, record: BacktestProgress | BacktestResult | ParityResult
     ) -> None:
         self._runner.publish_side(topic, record)
+
+
+def _arguments(request: BacktestRequest) -> list[str]:
+    try:
+        return arguments_of(request, data_folder())
+    except ConfigError as error:
+        raise Failure(RunStatus.FAILED, "bad_request", str(error)) from error
 
 
 def _canceled(reason: str) -> Failure:

@@ -56,14 +56,14 @@ def refused(request: BacktestRequest, folder: Path) -> Failure | None:
     return None
 
 
-def unfit(request: BacktestRequest) -> Failure | None:
+def unfit(request: BacktestRequest, folder: Path) -> Failure | None:
     """Return how a request would end that its process would refuse, None if that is not known.
 
     Settles parameters of built-in strategies, symbols and dates of imported and bundled data, in
     some 20 ms. Strategies of others and files are left to the process: the ones may do anything,
-    and the others are read as a whole.
+    and the others are read as a whole. ``folder`` is the data folder.
     """
-    data = request.data or "daily"
+    data = data_of(request.data, folder)
     is_imported = data in BUNDLED or (Path(data) / INDEX_NAME).exists()
     if request.strategy_name not in BUILTIN or not is_imported:
         return None
@@ -102,20 +102,55 @@ def refusal_of(request: BacktestRequest, folder: Path) -> str:
     texts += [value for value in request.parameters.values() if isinstance(value, str)]
     if not all(text.isprintable() for text in texts):
         return "a text of the request has a character that is not printable; leave it out"
-    is_outside = not Path(data).resolve().is_relative_to(folder.resolve())
-    if data and data not in BUNDLED and is_outside:
-        return f"data {data!r} lies outside of the data folder {folder}; import it into there"
+    try:
+        data_of(data, folder)
+    except ConfigError as error:
+        return str(error)
     return ""
 
 
-def arguments_of(request: BacktestRequest) -> list[str]:
-    """Return the command line of a request; what it says can never become an option."""
+def data_of(data: str, folder: Path) -> str:
+    """Return what ``--data`` is for the ``data`` of a request: a bundled set, or a path.
+
+    A relative path is one within ``folder``, else within the present folder. Raises ConfigError for
+    one that leaves ``folder``, by dots or links as well, and for one that is not there; of what is
+    outside nothing is told, not even whether it is there.
+    """
+    if not data:
+        return "daily"
+    if data in BUNDLED:
+        return data
+    root = folder.resolve()
+    paths = [path for path in (folder / data, Path(data)) if path.resolve().is_relative_to(root)]
+    if not paths:
+        raise ConfigError(
+            "this lies outside of the data folder",
+            field="data",
+            value=data,
+            remedy=f"import it into {folder}, or give a path within it",
+        )
+    found = next((path for path in paths if path.exists()), None)
+    if found is None:
+        raise ConfigError(
+            "there is no such data set in the data folder",
+            field="data",
+            value=data,
+            remedy=f"give {' or '.join(BUNDLED)}, or a path within {folder}",
+        )
+    return str(found)
+
+
+def arguments_of(request: BacktestRequest, folder: Path) -> list[str]:
+    """Return the command line of a request; what it says can never become an option.
+
+    ``folder`` is the data folder. Raises ConfigError if the data are there no more.
+    """
     out = [
         "backtest",
         "--json",
         "--progress",
         f"--strategy={request.strategy_name}",
-        f"--data={request.data or 'daily'}",
+        f"--data={data_of(request.data, folder)}",
         f"--cash={request.initial_cash}",
         f"--seed={request.seed}",
     ]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from infra.backtest_agent import Asked, BacktestAgent
-from infra.backtest_process import refusal_of
+from infra.backtest_process import arguments_of, refusal_of
 from infra.backtests import failure_code
 from infra.operating import Operating, left_of
 from infra.settings import Settings
@@ -69,9 +69,59 @@ def test_request_for_foreign_code_or_data_is_refused(fields: dict[str, Any]) -> 
     assert refusal_of(request(**fields), Path("data"))
 
 
-@pytest.mark.parametrize("data", ["", "daily", "demo", "data/sets/mine"])
-def test_request_for_known_data_is_run(data: str) -> None:
-    assert refusal_of(request(data=data, parameters={"weight": 0.5}), Path("data")) == ""
+@pytest.mark.parametrize(
+    ("data", "meant"),
+    [
+        ("", "daily"),
+        ("daily", "daily"),
+        ("demo", "demo"),
+        ("sets/mine", "{folder}/sets/mine"),
+        ("{folder}/sets/mine", "{folder}/sets/mine"),
+        ("sets/../sets/mine", "{folder}/sets/../sets/mine"),
+    ],
+)
+def test_request_for_known_data_is_run(tmp_path: Path, data: str, meant: str) -> None:
+    for name in ("sets/mine", "demo"):
+        (tmp_path / name).mkdir(parents=True)
+    asked = request(data=data.format(folder=tmp_path), parameters={"weight": 0.5})
+
+    assert refusal_of(asked, tmp_path) == ""
+    assert f"--data={meant.format(folder=tmp_path)}" in arguments_of(asked, tmp_path)
+
+
+def test_relative_data_folder_may_stand_in_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data" / "sets").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+
+    assert refusal_of(request(data="data/sets"), Path("data")) == ""
+    assert refusal_of(request(data="sets"), Path("data")) == ""
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("sets/nix", "there is no such data set in the data folder"),
+        ("../outside", "lies outside of the data folder"),
+        ("../nix", "lies outside of the data folder"),
+        ("link", "lies outside of the data folder"),
+        ("link/inner", "lies outside of the data folder"),
+        ("/etc/passwd", "lies outside of the data folder"),
+    ],
+)
+def test_data_that_are_not_there_are_told_apart_from_those_outside(
+    tmp_path: Path, data: str, said: str
+) -> None:
+    folder, outside = tmp_path / "data", tmp_path / "outside"
+    folder.mkdir()
+    (outside / "inner").mkdir(parents=True)
+    (folder / "link").symlink_to(outside)
+
+    refusal = refusal_of(request(data=data), folder)
+
+    assert said in refusal
+    assert f"(data={data!r})" in refusal
 
 
 class Log(MemoryLog):

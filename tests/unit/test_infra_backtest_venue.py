@@ -72,13 +72,15 @@ def test_venue_that_cannot_be_used_is_refused_by_its_setting(
 
 def test_venue_without_anything_is_the_default() -> None:
     assert parse_venue({}) == VenueSettings()
-    assert "--venue" not in " ".join(arguments_of(request()))
+    assert "--venue" not in " ".join(arguments_of(request(), Path("data")))
     with pytest.raises(ConfigError, match="no JSON object"):
         with_venue(Settings(), "fee=1")
 
 
 def test_backtest_has_the_costs_of_its_request_and_its_manifest_shows_them(tmp_path: Path) -> None:
-    (text,) = (a for a in arguments_of(request(venue=VENUE)) if a.startswith("--venue="))
+    (text,) = (
+        a for a in arguments_of(request(venue=VENUE), Path("data")) if a.startswith("--venue=")
+    )
     settings = with_venue(Settings(), text.removeprefix("--venue="))
     spec = BacktestSpec(
         strategy="buy_and_hold",

@@ -59,8 +59,9 @@ Name = Annotated[str, Meta(min_length=1, max_length=100)]
 class RunRequest(msgspec.Struct, forbid_unknown_fields=True):
     """A backtest; dates are RFC 3339 times or plain dates, and a plain ``end_date`` is included.
 
-    ``strategy_name`` is built in or of an entry point; ``data`` is a bundled set or a path within
-    the data folder, without it the bundled daily bars; ``symbols`` chooses among its instruments.
+    ``strategy_name`` is built in or of an entry point. ``data`` is a bundled set (``daily``, which
+    is meant without it, or ``demo``) or a path within the data folder, such as ``sets/acme``: an
+    imported folder, the folder of a run, or a file. ``symbols`` chooses among its instruments.
     ``venue`` has the fields of the table ``[venue]`` of the settings: ``fee``, ``slippage``,
     ``latency``, ``participation``, ``limit_fill``, ``execution_data``.
     """
@@ -100,6 +101,8 @@ async def run_backtest(
     Fees, slippage and latency are those of ``venue``: without it there are none. The settings and
     limits of the running engine do not apply; the account is one of the kind ``REG_T``. 409 if it
     is given up meanwhile, 503 if too many wait or what runs it is stopped.
+
+    `data` is `daily`, `demo`, or a path within the data folder such as `sets/acme`.
     """
     request = _request(context, call.body, call.operator)
     with context.waiters.expect(BACKTEST_RESULTS, request.task_id) as answer:
@@ -354,7 +357,7 @@ def _errors(detail: str, request: RunRequest) -> list[FieldError]:
         value: Any = request.parameters[name]
         return [FieldError(f"/parameters/{name}", *parts_of(detail, name, value), value)]
     if name:
-        value = request.strategy_name if name == "strategy" else None
+        value = {"strategy": request.strategy_name, "data": request.data}.get(name)
         return [FieldError(_POINTERS[name], *parts_of(detail, name, value), value)]
     setting = _SETTING.search(detail)
     if setting is None:

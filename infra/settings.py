@@ -145,6 +145,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 _TAG_FIELD = "type"
 """The key by which a table of the venue chooses its model."""
 
+_VALUE_SHOWN = 200
+"""Longest value that an error repeats."""
+
 
 def data_folder() -> Path:
     """Return the folder under which runs are kept.
@@ -197,27 +200,50 @@ def parse_settings(raw: dict[str, Any], origin: str) -> Settings:
     return settings
 
 
-def parse_venue(table: dict[str, Any]) -> VenueSettings:
-    """Return the venue's settings from the table of a request, the defaults for an empty one.
+def parse_venue(table: dict[str, Any], origin: str = "the request") -> VenueSettings:
+    """Return the venue's settings from a table of ``origin``, the defaults for an empty one.
 
     Raises ConfigError that names the setting as ``venue.fee.rate``.
     """
-    _check_keys({"venue": table}, Settings, "the request", "")
+    _check_keys({"venue": table}, Settings, origin, "")
     try:
         venue = msgspec.convert(table, VenueSettings, strict=False)
     except msgspec.ValidationError as error:
         what, _, path = str(error).partition(" - at `$")
-        raise ConfigError(
-            f"a setting of the venue cannot be used: {what}",
-            field=f"venue{path.rstrip('`')}",
-            value=None,
-            remedy="docs/venue.md names the models and their settings",
-        ) from error
+        raise _unfit_venue(table, what, path.rstrip("`")) from error
     check_numbers(venue, "venue.")
     data = "trade" if venue.execution_data == "auto" else venue.execution_data
     # Its own checks are those that would end the run.
     VenueConfig(execution_data=data, limit_fill=venue.limit_fill, participation=venue.participation)
     return venue
+
+
+def _unfit_venue(table: dict[str, Any], what: str, path: str) -> ConfigError:
+    """Return the error of a setting at ``path``, such as ``.fee.type``, that does not fit."""
+    steps = path.split(".")[1:]
+    found: Any = table
+    for step in steps:
+        found = found.get(step) if isinstance(found, dict) else None
+    value = found if len(repr(found)) <= _VALUE_SHOWN else None
+    if steps[1:] == [_TAG_FIELD]:
+        return ConfigError(
+            f"the venue has no such model of {steps[0]}",
+            field=f"venue{path}",
+            value=value,
+            remedy=f"choose {', '.join(_models(steps[0]))}; docs/venue.md tells what they do",
+        )
+    return ConfigError(
+        f"a setting of the venue cannot be used: {what}",
+        field=f"venue{path}",
+        value=value,
+        remedy="docs/venue.md names the models and their settings",
+    )
+
+
+def _models(setting: str) -> list[str]:
+    """Return the names of the models that a setting of the venue chooses among."""
+    kinds = next(f.type for f in msgspec.structs.fields(VenueSettings) if f.name == setting)
+    return [str(kind.__struct_config__.tag) for kind in get_args(kinds)]
 
 
 def with_venue(settings: Settings, text: str) -> Settings:
@@ -233,7 +259,7 @@ def with_venue(settings: Settings, text: str) -> Settings:
             value=text[:100],
             remedy='write {"fee": {"type": "per_share", "rate": 0.005}}',
         ) from error
-    return msgspec.structs.replace(settings, venue=parse_venue(table))
+    return msgspec.structs.replace(settings, venue=parse_venue(table, "--venue"))
 
 
 def _check_keys(raw: dict[str, Any], cls: type[msgspec.Struct], origin: str, prefix: str) -> None:

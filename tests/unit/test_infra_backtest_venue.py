@@ -30,7 +30,17 @@ BODY = {"strategy_name": "buy_and_hold", "start_date": "2014-01-01", "end_date":
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"fee": {"type": "per_share", "rate": -1}}, "venue.fee.rate", "give 0 or more"),
     ({"fee": {"type": "per_share", "rate": "nan"}}, "venue.fee.rate", "give 0 or more"),
-    ({"fee": {"type": "per_sher"}}, "venue.fee.type", "docs/venue.md"),
+    (
+        {"fee": {"type": "nix"}},
+        "venue.fee.type",
+        "choose none, per_share, basis_points, maker_taker; docs/venue.md",
+    ),
+    (
+        {"slippage": {"type": "nix"}},
+        "venue.slippage.type",
+        "choose none, ticks, basis_points, spread_share; docs/venue.md",
+    ),
+    ({"fee": {"type": 5}}, "venue.fee.type", "choose none, per_share"),
     ({"fee": {"type": "per_share"}}, "venue.fee", "docs/venue.md"),
     ({"slippage": {"type": "ticks", "ticks": "one"}}, "venue.slippage.ticks", "docs/venue.md"),
     ({"fees": 1}, "venue.fees", "did you mean venue.fee?"),
@@ -68,6 +78,41 @@ def test_venue_that_cannot_be_used_is_refused_by_its_setting(
 
     assert caught.value.field == field
     assert caught.value.remedy.startswith(remedy)
+
+
+@pytest.mark.parametrize(
+    ("table", "value"),
+    [
+        ({"fee": {"type": "nix"}}, "nix"),
+        ({"slippage": {"type": "ticks", "ticks": "one"}}, "one"),
+        ({"fee": {"type": "per_share"}}, {"type": "per_share"}),
+        ({"fee": {"type": "x" * 1000}}, None),
+    ],
+)
+def test_value_that_cannot_be_used_is_named(table: dict[str, Any], value: object) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_venue(table)
+
+    assert caught.value.value == value
+
+
+@pytest.mark.parametrize("path", ["/api/backtest/run", "/api/backtest/run-async"])
+def test_model_that_there_is_not_is_named_over_http(path: str) -> None:
+    run = Run(has_stage=False)
+    Agent(run)
+    with run.client() as client:
+        body = {**BODY, "venue": {"fee": {"type": "nix"}}}
+        (error,) = problem(client.post(path, json=body), 422)["errors"]
+
+    assert (error["detail"], error["value"]) == ("the venue has no such model of fee", "nix")
+    assert error["remedy"].startswith("choose none, per_share")
+
+
+def test_unknown_setting_of_the_command_line_is_said_to_be_of_its_option() -> None:
+    with pytest.raises(ConfigError, match="--venue: unknown setting"):
+        with_venue(Settings(), '{"fees": 1}')
+    with pytest.raises(ConfigError, match="the request: unknown setting"):
+        parse_venue({"fees": 1})
 
 
 def test_venue_without_anything_is_the_default() -> None:

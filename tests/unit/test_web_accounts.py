@@ -42,11 +42,13 @@ def manifest_of(account_id: str) -> tuple[str, Header]:
     return t.SYSTEM_RUNS, RunManifest(ts_event_ns=START_NS, run_id="run-1", config=config)
 
 
-def manifest(*, cash: str = "10000", capital: str | None = None) -> tuple[str, Header]:
-    """Return the manifest of a run with one account and one strategy."""
+def manifest(
+    *, cash: str = "10000", capital: str | None = None, owner: str = "paper"
+) -> tuple[str, Header]:
+    """Return the manifest of a run with one account and one strategy, which ``owner`` has."""
     config: dict[str, object] = {
         "accounts": {"accounts": [{"account_id": "paper", "cash": cash}]},
-        "strategies": [{"strategy_id": "momentum", "account_id": "paper", "capital": capital}],
+        "strategies": [{"strategy_id": "momentum", "account_id": owner, "capital": capital}],
     }
     return t.SYSTEM_RUNS, RunManifest(ts_event_ns=START_NS, run_id="run-1", config=config)
 
@@ -277,13 +279,15 @@ def test_account_without_prices_at_hand_is_as_the_stage_marked_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("capital", "base"), [("5000", 5000), (None, 10_000)], ids=["capital", "account"]
+    ("capital", "owner", "base"),
+    [("5000", "paper", 5000), (None, "paper", 10_000), ("5000", "other", 10_000)],
+    ids=["capital", "account", "capital of another account"],
 )
 def test_drawdown_of_a_strategy_is_measured_by_the_money_it_has(
-    capital: str | None, base: int
+    capital: str | None, owner: str, base: int
 ) -> None:
     records = [
-        manifest(capital=capital),
+        manifest(capital=capital, owner=owner),
         share_mark(-365.12, -465.12),
         held("0", "0", "-363.87"),
     ]

@@ -236,10 +236,11 @@ def _add_peak(
 def share_base(views: Views, account_id: str, strategy_id: str) -> Decimal | None:
     """Return the money that a strategy's results are measured by; None if it is not known.
 
-    That is its capital, or without one what its account began with.
+    That is its capital, or without one what its account began with. Orders of another account may
+    bear the strategy's name: they have none of its capital.
     """
     strategy = configured(views.system.manifest).strategy(strategy_id)
-    if strategy is not None and strategy.capital:
+    if strategy is not None and strategy.account_id == account_id and strategy.capital:
         return strategy.capital
     return initial_cash(views, account_id)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 
 import msgspec
 
@@ -11,6 +12,7 @@ from schemas.errors import ConfigError
 from schemas.instruments import Universe, meant_by
 from schemas.risk import LimitSet
 
+_log = logging.getLogger(__name__)
 _LISTS = ("allow", "deny")
 _SHOWN_MAX = 10
 
@@ -18,8 +20,8 @@ _SHOWN_MAX = 10
 def usable_limits(limits: LimitSet, universe: Universe) -> LimitSet:
     """Return limits whose lists name instruments by their ids, as the gate compares them.
 
-    Raises ConfigError for a bound that is none, and for a name that means no instrument of the run,
-    or several.
+    A name that means no instrument of the run stays and is told: one settings file may serve many
+    selections. Raises ConfigError for a bound that is none and a symbol of several instruments.
     """
     for fault in faults(limits):
         raise ConfigError(
@@ -51,9 +53,6 @@ def _listed(universe: Universe, field: str, name: str) -> str:
     names = sorted({item.symbol for item in known.values()} | known.keys())
     near = difflib.get_close_matches(name, names, 1)
     there = ", ".join(sorted(known)[:_SHOWN_MAX])
-    raise ConfigError(
-        "a list names an instrument that this run does not have",
-        field=field,
-        value=name,
-        remedy=f"did you mean {near[0]}?" if near else f"leave it out; there is {there}",
-    )
+    hint = f"did you mean {near[0]}?" if near else f"there is {there}"
+    _log.warning("%s names %s, which is no instrument of this run; %s", field, name, hint)
+    return name

@@ -42,22 +42,31 @@ def test_empty_list_stays_what_it_is() -> None:
 
 
 @pytest.mark.parametrize("field", ["allow", "deny"])
+def test_symbol_of_several_instruments_is_refused(field: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        composed(**{field: ["AA", "BB"]})
+
+    assert (caught.value.field, caught.value.value) == (f"risk.limits.{field}", "BB")
+    assert caught.value.remedy == "give one of the ids BB.XASE, BB.XNYS"
+
+
+@pytest.mark.parametrize("field", ["allow", "deny"])
 @pytest.mark.parametrize(
-    ("name", "remedy"),
+    ("name", "hint"),
     [
         ("BB.XNYX", "did you mean BB.XNYS?"),
-        ("QQQ", f"leave it out; there is {AA.instrument_id}, BB.XASE, BB.XNYS"),
-        ("BB", "give one of the ids BB.XASE, BB.XNYS"),
+        ("QQQ", f"there is {AA.instrument_id}, BB.XASE, BB.XNYS"),
     ],
 )
-def test_list_with_what_means_no_one_instrument_is_refused(
-    field: str, name: str, remedy: str
+def test_name_of_no_instrument_of_the_run_stays_and_is_told(
+    field: str, name: str, hint: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(ConfigError) as caught:
-        composed(**{field: ["AA", name]})
+    # One settings file serves many selections of instruments.
+    found = composed(**{field: ["AA", name]})
 
-    assert (caught.value.field, caught.value.value) == (f"risk.limits.{field}", name)
-    assert caught.value.remedy == remedy
+    assert getattr(found, field) == [AA.instrument_id, name]
+    (line,) = caplog.messages
+    assert line == f"risk.limits.{field} names {name}, which is no instrument of this run; {hint}"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from agents.runners.parity import Rerun, input_span
 from infra.backtests import Backtest
+from infra.report.header import traded_span_ns
 from infra.times import format_day, format_time
 
 
@@ -20,7 +21,10 @@ def show_backtest(console: Console, run: Backtest, seconds: float) -> None:
     inputs = run.manifest.inputs
     names = ", ".join(sorted({item.instrument_id for item in inputs}))
     first, last = input_span(run.manifest)
-    title = f"{names}  {format_day(first)} to {format_day(last)}"
+    begin, end = traded_span_ns(run.manifest) or (first, last)
+    title = f"{names}  {format_day(begin)} to {format_day(end)}"
+    if first < begin:
+        title += f", warm-up from {format_day(first)}"
     table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
     for column in range(4):
         table.add_column(justify="left" if column % 2 == 0 else "right", overflow="fold")

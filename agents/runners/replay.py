@@ -97,7 +97,12 @@ def replay(
     engine = Engine(config, universe, sessions, classes)
     account = config.accounts.accounts[0]
     results = Results(
-        universe, account.account_id, account.cash, day_of, Files(out) if out is not None else None
+        universe,
+        account.account_id,
+        account.cash,
+        day_of,
+        Files(out) if out is not None else None,
+        trade_from_ns=min((item.trade_from_ns for item in config.strategies), default=0),
     )
     writer = (
         JournalWriter.open(journal, run_id=manifest.run_id, sync_interval_s=None, is_sealing=False)

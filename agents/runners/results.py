@@ -125,7 +125,10 @@ class OrderTally(NamedTuple):
 
 
 class Results:
-    """Folds the outputs of a run for one account."""
+    """Folds the outputs of a run for one account.
+
+    What lies before ``trade_from_ns`` is warm-up: the run begins with the first event from then on.
+    """
 
     def __init__(
         self,
@@ -134,12 +137,15 @@ class Results:
         initial: Decimal,
         day_of: Callable[[Ints], Ints],
         files: Files | None = None,
+        *,
+        trade_from_ns: int = 0,
     ) -> None:
         self._universe = universe
         self._account_id = account_id
         self._initial = float(initial)
         self._day_of = day_of
         self._files = files
+        self._trade_from_ns = trade_from_ns
         self._curve: EquityFold | None = None
         self._trades = TradeFold(self._on_trade)
         self._dividends: dict[tuple[str, str], Decimal] = {}
@@ -153,8 +159,10 @@ class Results:
 
     def see_input(self, batch: MarketBatch) -> None:
         """Note where the run begins."""
-        if self._curve is None and len(batch):
-            self._curve = EquityFold(self._initial, int(batch.clock[0]), self._day_of)
+        if self._curve is None:
+            first = int(batch.clock.searchsorted(self._trade_from_ns))
+            if first < len(batch):
+                self._curve = EquityFold(self._initial, int(batch.clock[first]), self._day_of)
 
     def apply(self, outputs: Outputs) -> None:
         """Fold what a batch brought about."""
@@ -229,6 +237,11 @@ class Results:
     def _apply_equity(self, table: EquityColumns) -> None:
         source = self._universe.source_index(self._account_id)
         rows = table.take(table.source == source)
+        if self._trade_from_ns:
+            # Not from trade_from_ns on: the mark of the last price before it may stand there.
+            if self._curve is None:
+                return
+            rows = rows.take(rows.ts >= self._curve.start_ns)
         if self._curve is not None:
             self._curve.apply(rows)
         if self._files is not None:

@@ -99,6 +99,16 @@ def span_ns(manifest: RunManifest) -> tuple[int, int] | None:
     return input_span(manifest) if manifest.inputs else None
 
 
+def traded_span_ns(manifest: RunManifest) -> tuple[int, int] | None:
+    """Return what the figures of a run are of: its span without the warm-up."""
+    span = span_ns(manifest)
+    if span is None:
+        return None
+    strategies = msgspec.convert(manifest.config, _Config).strategies
+    from_ns = min((item.trade_from_ns for item in strategies), default=0)
+    return max(span[0], from_ns), max(span[1], from_ns)
+
+
 def _parameters(parameters: Mapping[str, object], given: Mapping[str, object]) -> str:
     texts = [
         f"{name} {_value(value)}" + ("" if name in given else " (default)")

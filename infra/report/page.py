@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from agents.domain.metrics import Metrics
 from infra.report.curves import EquityHistory, read_equity
-from infra.report.header import Header, facts_list, header_of, span_ns
+from infra.report.header import Header, facts_list, header_of, traded_span_ns
 from infra.report.plots import is_drawable, plots
 from infra.report.tables import denials_table, months_table, tiles, trades_table
 from infra.report.texts import amount, escaped, percent, written
@@ -46,7 +46,7 @@ def write_report(folder: Path, told: Told) -> Path:
     Return its path. Raises OSError.
     """
     m = told.metrics
-    span = span_ns(told.manifest)
+    span = traded_span_ns(told.manifest)
     history = read_equity(folder / "equity.csv", m.initial_equity, m.final_equity, span)
     trades = read_extremes(folder / "trades.csv")
     path = folder / REPORT_NAME

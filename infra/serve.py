@@ -21,7 +21,7 @@ import uvloop
 from rich.console import Console
 
 from agents.runners.engine import Engine
-from agents.runners.feeds import RecordingFeed, check_speed
+from agents.runners.feeds import RecordingFeed, check_speed, with_closing
 from agents.runners.live_feed import LiveFeed
 from agents.runners.local import LocalRunner
 from agents.runners.parity import engine_config, read_manifest
@@ -98,12 +98,12 @@ def open_run(
     symbols = list(source.symbols) or None
     setup = compose(settings, data, symbols=symbols)
     first_ns = min(item.first_ts_ns for item in setup.inputs)
-    feed = RecordingFeed(
-        data.batches(_TURN_EVENTS, symbols=symbols), speed=source.speed, first_ns=first_ns
-    )
+    batches = with_closing(data.batches(_TURN_EVENTS, symbols=symbols))
+    feed = RecordingFeed(batches, speed=source.speed, first_ns=first_ns)
     manifest = _continued(folder, _manifest(setup, run_id), known)
     runner = _runner(settings, setup, feed, folder, manifest)
-    return LiveRun(runner, feed, sum(item.count for item in setup.inputs), manifest)
+    total = sum(item.count for item in setup.inputs) + 1  # the closing watermark
+    return LiveRun(runner, feed, total, manifest)
 
 
 def _open_live(

@@ -101,6 +101,10 @@ class Watermark(Incoming, gc=False, omit_defaults=True, tag="watermark", kw_only
     """A source's promise: nothing at or before ``ts_event_ns`` follows in this partition."""
 
 
+CLOSING_SOURCE = "closing"
+"""Source of the watermark with which a run over a recording ends: the run's own, not its data's."""
+
+
 class ReferencePrice(Record, gc=False, omit_defaults=True, tag="reference_price"):
     """The price at which the account stage marks an instrument."""
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
 
 from schemas.columns import MarketBatch
 from schemas.errors import ConfigError
+from schemas.identifiers import source_id
+from schemas.market_data import CLOSING_SOURCE, Watermark
+from schemas.topics import MARKET_EVENTS
 
 NS = 1_000_000_000
+CLOSING_NS = 60 * NS
+"""So long behind its last event a recording's time goes on: no bar of up to a minute stays open."""
 
 
 def check_speed(speed: float) -> None:
@@ -21,6 +28,34 @@ def check_speed(speed: float) -> None:
             value=speed,
             remedy="give a multiple of real time, or 0 for as fast as it goes",
         )
+
+
+def with_closing(batches: Iterable[MarketBatch]) -> Iterator[MarketBatch]:
+    """Yield ``batches`` and, behind their last event, the watermark that closes a recording.
+
+    Without it nothing would tell that time went on: the last bars stayed open, orders of the day
+    alive, and the last mark was missing.
+    """
+    last: MarketBatch | None = None
+    for batch in batches:
+        if len(batch):
+            last = batch
+        yield batch
+    if last is None:
+        return
+    events = last.first_offset + len(last)
+    mark = Watermark(
+        event_id=source_id(CLOSING_SOURCE, "", events),
+        source=CLOSING_SOURCE,
+        source_seq=events,
+        ts_event_ns=int(last.clock[-1]) + CLOSING_NS - 1,
+    )
+    yield MarketBatch(
+        last.universe,
+        np.array([mark.ts_event_ns], np.int64),
+        records=[(0, MARKET_EVENTS, mark)],
+        first_offset=events,
+    )
 
 
 class RecordingFeed:

@@ -18,7 +18,7 @@ from operator import itemgetter
 
 import msgspec
 
-from agents.runners.feeds import RecordingFeed, check_speed
+from agents.runners.feeds import CLOSING_NS, RecordingFeed, check_speed
 from infra.data import open_whole
 from schemas.columns import MarketBatch
 from schemas.envelope import Header
@@ -31,7 +31,6 @@ from streams.kafka.connection import Connection
 from streams.kafka.publisher import Outgoing, Publisher, outgoing, partition_of
 
 _MARK_INTERVAL_NS = 1_000_000_000
-_CLOSING_NS = 60_000_000_000
 _POLL_S = 0.02
 _SLICE_EVENTS = 4096
 
@@ -177,5 +176,5 @@ async def publish_recording(
                 await publisher.publish(out)
                 on_progress(len(piece))
         if not stop.is_set():
-            await publisher.publish(marks.before(clock_ns + _CLOSING_NS, is_due=True))
+            await publisher.publish(marks.before(clock_ns + CLOSING_NS, is_due=True))
         return feed.played_events

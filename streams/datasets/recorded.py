@@ -14,7 +14,7 @@ from schemas.columns import Columns, MarketBatch
 from schemas.control import InputRange
 from schemas.errors import DataError
 from schemas.instruments import CorporateAction, Instrument
-from schemas.market_data import INTERVALS, Watermark
+from schemas.market_data import CLOSING_SOURCE, INTERVALS, Watermark
 from schemas.topics import REFERENCE_ACTIONS
 from streams.datasets.base import BATCH_EVENTS, bounds, empty_range, select_ids
 from streams.datasets.hashing import ContentHasher
@@ -31,8 +31,9 @@ _IN_FRONT = (Instrument, Watermark)
 class RecordedDataSet:
     """Market events of a journal, or of a recording of Kafka topics.
 
-    A ``DataSet``. Books, status and watermarks of the recording come as records. Raises DataError
-    for a journal that ends in a torn entry, or holds no market data.
+    A ``DataSet``. Books, status and watermarks of the recording come as records, but for the one
+    that closed a run over a recording: it is no data, and whoever plays them ends by itself. Raises
+    DataError for a journal that ends in a torn entry, or holds no market data.
     """
 
     def __init__(self, name: str, folder: Path, *, symbols: Sequence[str] | None = None) -> None:
@@ -153,6 +154,9 @@ class RecordedDataSet:
             for pos, _, record in batch.records:
                 instrument_id = getattr(record, "instrument_id", None)
                 is_kept[pos] &= instrument_id is None or instrument_id in chosen
+                is_kept[pos] &= not (
+                    isinstance(record, Watermark) and record.source == CLOSING_SOURCE
+                )
             if is_kept.any():
                 yield _kept(batch, tables, is_kept)
 

@@ -20,7 +20,7 @@ import pytest
 from streams.journal import JournalReader, Kind
 
 COMMAND = Path(sys.executable).with_name("millrace")
-EVENTS = 373_608  # of the bundled recording
+EVENTS = 373_609  # of the bundled recording, and the watermark that closes it
 STOP_TIMEOUT_S = 20.0  # 2 s are promised; a loaded machine may need more
 
 

@@ -36,7 +36,9 @@ from infra.settings import (
 from infra.tables import show_rerun
 from schemas.risk import LimitSet
 from streams.calendars import session_tables
+from web.server import check_serving
 
+_HOST = "127.0.0.1"
 _FRAME_S = 0.1
 _STOP_TIMEOUT_S = 1.0
 
@@ -83,6 +85,7 @@ def _parameters(strategy: str) -> dict[str, bool | int | float | str]:
 def run_demo(*, is_exiting: bool, speed: float, port: int, strategy: str, console: Console) -> int:
     """Play the demo; return 0 if its replay had no difference."""
     check_port(port)
+    check_serving(_HOST, port)  # before the last session is put aside
     folder = data_folder() / "runs" / "demo"
     aside = put_aside(folder)
     with elsewhere():
@@ -110,7 +113,7 @@ def run_demo(*, is_exiting: bool, speed: float, port: int, strategy: str, consol
             console.print("still serving; Ctrl-C stops")
             await stop.wait()
 
-    uvloop.run(serve(live, "127.0.0.1", port, work, console))
+    uvloop.run(serve(live, _HOST, port, work, console))
     if not outcome:
         what = "comparison" if is_over.is_set() else "recording"
         console.print(f"stopped before the {what} was over")

@@ -52,7 +52,7 @@ from streams.history import Storage
 from streams.journal import JournalReader
 from streams.log import Published
 from web.app import WebSettings, create_app
-from web.server import WebServer
+from web.server import WebServer, check_serving
 
 _DEFAULTS = Settings()
 _STOP_TIMEOUT_S = 2.0
@@ -256,7 +256,10 @@ def run_engine(
     )
     listen = settings.run.port if port is None else port
     check_port(listen)
-    access_of(settings, settings.run.host)  # before anything is opened
+    # Whatever can be refused is, before the session's folder is begun: it holds to the settings of
+    # its first start, so that corrected ones would be refused.
+    check_serving(settings.run.host, listen, access_of(settings, settings.run.host).tls)
+    storage = storage_of(settings, target / "journal")
     live = open_run(settings, target, target.name)
 
     async def announce(stop: asyncio.Event) -> None:
@@ -287,7 +290,6 @@ def run_engine(
         live.feed.on_note = lambda text: console.print(
             f"feed: {text}", markup=False, soft_wrap=True
         )
-    storage = storage_of(settings, live.runner.folder)
     if storage is not None:
         storage.start()
     try:

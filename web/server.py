@@ -83,12 +83,7 @@ class WebServer:
         try:
             config.load()
         except (OSError, ssl.SSLError) as error:
-            raise ConfigError(
-                f"the certificate or its key cannot be used: {error}",
-                field="web.tls_certificate",
-                value=tls.certificate if tls is not None else "",
-                remedy="give PEM files that belong together and that this user can read",
-            ) from error
+            raise _unusable(tls, error) from error
         self._server = _Server(config)
         self._task: asyncio.Task[None] | None = None
 
@@ -97,7 +92,7 @@ class WebServer:
 
         Raises ConfigError if the address cannot be used, StorageError if the app does not start.
         """
-        listener = self._bind()
+        listener = _bound(self.host, self.port)
         self.port = int(listener.getsockname()[1])
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
         try:
@@ -131,20 +126,43 @@ class WebServer:
             await self._task
         self._task = None
 
-    def _bind(self) -> socket.socket:
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+def check_serving(host: str, port: int, tls: Tls | None = None) -> None:
+    """Raise ConfigError if nothing could be served there: for whoever writes something first.
+
+    The address is free again afterwards; another program may still take it.
+    """
+    if tls is not None:
         try:
-            listener.bind((self.host, self.port))
-            listener.listen(_BACKLOG)
-        except OSError as error:
-            listener.close()
-            raise ConfigError(
-                f"cannot listen: {error.strerror or error}",
-                field="address",
-                value=f"{self.host}:{self.port}",
-                remedy="stop the program that uses it, or choose another port",
-            ) from error
-        listener.setblocking(False)
-        return listener
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key)
+        except (OSError, ssl.SSLError) as error:
+            raise _unusable(tls, error) from error
+    _bound(host, port).close()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"cannot listen: {error.strerror or error}",
+            field="address",
+            value=f"{host}:{port}",
+            remedy="stop the program that uses it, or choose another port",
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _unusable(tls: Tls | None, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"the certificate or its key cannot be used: {error}",
+        field="web.tls_certificate",
+        value=tls.certificate if tls is not None else "",
+        remedy="give PEM files that belong together and that this user can read",
+    )

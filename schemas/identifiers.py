@@ -65,9 +65,18 @@ def bar_row_id(source: str, instrument_id: str, interval: str, seq: int, revisio
     return source_id(source, instrument_id, seq)
 
 
+APPROVAL_TIMER = "approval:"
+"""How the name of a timer begins that ends an order for which nobody spoke in time."""
+
+
 def timer_id(name: str, due_ns: int) -> str:
     """Return the id that stands as the cause of what a passing instant brings about."""
     return f"timer:{name}:{due_ns}"
+
+
+def is_approval_timer(causation_id: str) -> bool:
+    """Return whether a cause is the end of the time in which an order could be approved."""
+    return causation_id.startswith(f"timer:{APPROVAL_TIMER}")
 
 
 def content_hash(data: bytes) -> str:

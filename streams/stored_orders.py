@@ -9,11 +9,13 @@ from collections.abc import Sequence
 
 from schemas.commands import CommandReceipt, SubmitOrder
 from schemas.enums import OrderStatus, ReceiptOutcome
+from schemas.identifiers import is_approval_timer
 from schemas.order_events import (
     OrderAccepted,
     OrderCanceled,
     OrderDenied,
     OrderEvent,
+    OrderExpired,
     OrderFilled,
     OrderInitialized,
     OrderPartiallyFilled,
@@ -24,6 +26,9 @@ from schemas.order_events import (
 )
 from schemas.values import ZERO
 from streams.history import StoredOrder
+
+APPROVAL_LAPSED = "APPROVAL_LAPSED"
+"""Code of an order that expired because nobody approved it in time; its event has none."""
 
 
 def folded(
@@ -84,6 +89,8 @@ def reason_of(event: OrderEvent) -> tuple[str, str] | None:
         return event.code, event.detail
     if isinstance(event, OrderCanceled):
         return event.reason, ""
+    if isinstance(event, OrderExpired) and is_approval_timer(event.causation_id):
+        return APPROVAL_LAPSED, ""
     return ("", event.detail) if isinstance(event, OrderUnknown) else None
 
 

@@ -26,7 +26,7 @@ from agents.domain.order_state import TRANSITIONS, Step
 from agents.processor import Outbox
 from schemas.commands import ApproveOrder, CancelOrder, ReplaceOrder, SubmitOrder
 from schemas.enums import AutonomyMode, BreakerState, OrderStatus, ReceiptOutcome, Scope
-from schemas.identifiers import derived_base, derived_id, timer_id
+from schemas.identifiers import APPROVAL_TIMER, derived_base, derived_id, timer_id
 from schemas.order_events import OrderExpired
 from schemas.risk import BreakerChanged
 from schemas.topics import ORDER_EVENTS, RISK_BREAKER, STRATEGY_INPUTS
@@ -468,7 +468,7 @@ class Gate:
                 continue
             order.status = OrderStatus.EXPIRED
             self._manager.close(account, None, order, order.expires_ns)
-            cause = timer_id(f"approval:{order_id}", order.expires_ns)
+            cause = timer_id(f"{APPROVAL_TIMER}{order_id}", order.expires_ns)
             command = order.command
             event = OrderExpired(
                 derived_id(f"account:{command.account_id}", cause, 0),

@@ -10,6 +10,7 @@ from schemas.commands import CommandReceipt, VenueCancel, VenueSubmit
 from schemas.control import DeadLetter
 from schemas.enums import AutonomyMode, BreakerState, OrderStatus, OrderType
 from schemas.envelope import Header
+from schemas.identifiers import is_approval_timer
 from schemas.order_events import (
     OrderCanceled,
     OrderDenied,
@@ -366,6 +367,7 @@ def test_waiting_order_lapses_at_its_instant(is_restarted: bool) -> None:
     records = driver.play(approve(at=10))
 
     assert of(records, OrderExpired)[0].ts_event_ns == at_ns(10)
+    assert is_approval_timer(of(records, OrderExpired)[0].causation_id)
     only(records, DeadLetter)
     assert driver.on_topic(VENUE_COMMANDS) == []
     assert len(of(driver.on_topic(STRATEGY_INPUTS), OrderExpired)) == 1

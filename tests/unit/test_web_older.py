@@ -104,8 +104,9 @@ class Stored:
         return self._order(named[0]) if named else None
 
     def _order(self, command: Any) -> StoredOrder:
+        key = (command.account_id, command.client_order_id)
         events = self._of(t.ORDER_EVENTS)
-        return folded(command, [e for e in events if e.causation_id == command.event_id], [])
+        return folded(command, [e for e in events if (e.account_id, e.client_order_id) == key], [])
 
     async def runs(self, limit: int, cursor: str = "", run_id: str = "") -> Page[StoredRun]:
         """Return the stored runs."""

@@ -12,7 +12,7 @@ from schemas import topics as t
 from schemas.commands import SubmitOrder
 from schemas.enums import OrderStatus, Side
 from schemas.envelope import Header
-from schemas.order_events import OrderCanceled, OrderInitialized
+from schemas.order_events import OrderCanceled, OrderExpired, OrderInitialized
 from streams.memory_log import MemoryLog
 from tests.unit.test_web_older import Stored
 from tests.unit.web_run import START_NS, Run, about, filled, problem, snapshot, submit, submitted
@@ -155,3 +155,25 @@ def test_canceled_order_says_why(reason: str, is_stored: bool) -> None:
         found = client.get("/api/orders/old").json()
 
     assert (found["status"], found["code"], found["detail"]) == ("CANCELED", reason, "")
+
+
+@pytest.mark.parametrize(
+    ("cause", "code"), [(f"timer:approval:old:{START_NS}", "APPROVAL_LAPSED"), ("venue:1", "")]
+)
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_expired_order_says_whether_nobody_approved_it(
+    cause: str, code: str, is_stored: bool
+) -> None:
+    order = submit("old")
+    event = OrderExpired(*about(order, "end", 1), OrderStatus.EXPIRED)
+    records: list[tuple[str, Header]] = [
+        (t.ACCOUNT_INPUTS, order),
+        (t.ORDER_EVENTS, submitted(order)),
+        (t.ORDER_EVENTS, msgspec.structs.replace(event, causation_id=cause)),
+    ]
+    run = forgetful_run([] if is_stored else records)
+    run.context.history = Stored(records) if is_stored else None
+    with run.client() as client:
+        found = client.get("/api/orders/old").json()
+
+    assert (found["status"], found["code"], found["detail"]) == ("EXPIRED", code, "")

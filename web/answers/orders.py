@@ -11,8 +11,9 @@ import msgspec
 class Order(msgspec.Struct):
     """One order as it stands; ``code`` and ``detail`` say why it was denied, rejected, canceled.
 
-    The code of a canceled order is the venue's reason, such as IOC, REDUCE_ONLY or REQUESTED. What
-    no record has told of it yet is null.
+    The code of a canceled order is the venue's reason, such as IOC, REDUCE_ONLY or REQUESTED; that
+    of one which nobody approved in time is APPROVAL_LAPSED. What no record has told of it yet is
+    null.
     """
 
     client_order_id: str

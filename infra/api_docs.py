@@ -45,14 +45,14 @@ OpenAPI 3.1 document. The examples need nothing but curl; put the address of the
   where that is bound to accounts): any other is 422 `account_unknown` with the list `candidates`,
   as it is in a write. Where the figures of one account are asked for, it is 404.
 - **Other runs, other instants.** Routes marked *run* take `run_id` (a recorded run, or the task
-  of a backtest) and `as_of`: a time, or an offset written `orders.events.v1:41`
-  (in partition 2 `orders.events.v1/2:41`). The answer is
-  what the run's records up to there say; a time that the running run has not reached stands for the
-  present one. Nothing can be done in history. Routes marked
-  *run, stored* also answer for runs of which the database alone knows: there `as_of` is a time.
-  The others need the run's journal, and say so (404 `journal_needed`). Over Kafka a time of the
-  running run is answered from the database where memory lacks records, else from the topics, if
-  they still hold all of it (404 `history_needed` if not).
+  of a backtest) and `as_of`: a time, or an offset written `orders.events.v1:41` (in partition 2
+  `orders.events.v1/2:41`). The answer is what the run's records up to there say; a time that the
+  running run has not reached stands for the present one, and so does an offset beyond the end of
+  its topic. Nothing can be done in history. Routes marked *run, stored* also answer for runs of
+  which the database alone knows: there `as_of` is a time. The others need the run's journal, and
+  say so (404 `journal_needed`). Over Kafka a time of the running run is answered from the
+  database where memory lacks records, else from the topics, if they still hold all of it (404
+  `history_needed` if not).
 - **Memory and database.** Lists begin with what the process keeps in memory and go on in the
   database, with one cursor for both: a page of what is new needs no database. Where an answer
   needs it and it is away it is 503 `history_unavailable`; live state goes on. Without a database

@@ -228,7 +228,11 @@ async def get_progress(context: Context, call: Call[NoQuery, None]) -> answers.B
 
 
 async def get_log(context: Context, call: Call[NoQuery, None]) -> answers.BacktestLog:
-    """Return what was said about one backtest, in order."""
+    """Return what was said about one backtest, in order.
+
+    Times are those of the market of the run that answers, in a replay the replayed ones, not the
+    wall clock's.
+    """
     row = await _known(context, call)
     return answers.BacktestLog(row.task_id, [_line(said) for said in row.log])
 

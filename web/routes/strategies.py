@@ -104,7 +104,10 @@ def _refused(detail: str, parameters: dict[str, bool | int | float | str]) -> Fi
 async def start_strategy(
     context: Context, call: Call[NoQuery, ActionRequest]
 ) -> answers.Strategy | Reply:
-    """Start a strategy that was stopped."""
+    """Let a strategy go on that was stopped or paused; one that failed begins from scratch.
+
+    The same as ``resume``.
+    """
     return await _act(context, call, StrategyAction.START)
 
 
@@ -125,7 +128,10 @@ async def pause_strategy(
 async def resume_strategy(
     context: Context, call: Call[NoQuery, ActionRequest]
 ) -> answers.Strategy | Reply:
-    """Let a paused strategy go on."""
+    """Let a strategy go on that was paused or stopped; one that failed begins from scratch.
+
+    The same as ``start``.
+    """
     return await _act(context, call, StrategyAction.RESUME)
 
 

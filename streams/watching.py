@@ -35,6 +35,7 @@ _FRAME_MAX_BYTES = 64 * 1024 * 1024
 _REQUEST_ID = "watch"
 _GIVE_UP = frozenset({"epoch_changed", "cursor_expired", "bad_cursor"})
 _TRY_AGAIN = frozenset({"log_unavailable", "rate_limited"})
+_ABOUT_THE_KEY = frozenset({"unknown_secret", "not_authenticated", "auth_timeout"})
 
 
 class Update(NamedTuple):
@@ -276,12 +277,36 @@ class Stream:
         raise _Broken
 
     def _refused(self, code: str, detail: str) -> ConfigError:
+        if code in _ABOUT_THE_KEY:
+            what = "does not know the key" if self._secret else "asks for a key, and none was given"
+            return ConfigError(
+                f"the server {what}: {detail}" if self._secret else f"the server {what}",
+                field="secret",
+                value=code,
+                remedy="give a key of the server as secret=; `millrace keys make` makes one",
+            )
         return ConfigError(
             f"the server does not give the stream: {detail}",
             field="topics",
             value=code,
             remedy="check topics, filters and the key",
         )
+
+
+def _check_url(url: str) -> None:
+    """Raise ConfigError for what no WebSocket has; connecting would only be tried again."""
+    scheme, separator, rest = url.partition("://")
+    if separator and rest and scheme.lower() in ("ws", "wss"):
+        return
+    known = {"http": "ws", "https": "wss"}.get(scheme.lower() if separator else "")
+    raise ConfigError(
+        "the address is none of a WebSocket",
+        field="url",
+        value=url,
+        remedy=f"write {known}://{rest}"
+        if known and rest
+        else "write ws://host:port/ws, or wss:// where the server speaks TLS",
+    )
 
 
 def watch(
@@ -305,8 +330,10 @@ def watch(
     ("earliest"); ``snapshot`` gives first what the topics hold. ``mode`` "all" leaves nothing out
     even of conflated topics. ``secret`` is an API key. After a break the stream waits
     ``retry_first_s``, twice as long each time up to ``retry_most_s``, less up to a half by
-    ``jitter`` (0 to 1). Raises ConfigError for waiting times that make no sense.
+    ``jitter`` (0 to 1). Raises ConfigError for an address that is none of a WebSocket and for
+    waiting times that make no sense.
     """
+    _check_url(url)
     request: dict[str, Any] = {
         "op": "subscribe",
         "id": _REQUEST_ID,

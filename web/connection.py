@@ -322,7 +322,7 @@ class Connection:
         try:
             request = REQUESTS.decode(text)
         except msgspec.ValidationError as error:
-            detail = f"{error}; see hello and the documentation"
+            detail = frames.fault_of(text, error)
             self._error(frames.id_of(text), "invalid_request", detail)
             return None
         except (msgspec.DecodeError, RecursionError) as error:

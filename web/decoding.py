@@ -35,7 +35,7 @@ def decode_body(data: bytes, kind: type[T]) -> T:
     try:
         found = msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
-        raise invalid([_field_error(str(error), _plain(data), kind, "body")]) from error
+        raise invalid([field_error(str(error), _plain(data), kind, "body")]) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(error) from error
     _check_numbers(found)
@@ -53,7 +53,7 @@ def decode_query(query: QueryParams, kind: type[T]) -> T:
     try:
         found = msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise invalid([_field_error(str(error), values, kind, "query")]) from error
+        raise invalid([field_error(str(error), values, kind, "query")]) from error
     _check_numbers(found)
     return found
 
@@ -119,8 +119,13 @@ def _malformed(error: Exception) -> ProblemError:
     )
 
 
-def _field_error(message: str, document: Any, kind: Any, place: str) -> FieldError:
-    """Return what msgspec says about one field, as a pointer with the value that stands there."""
+def field_error(
+    message: str, document: Any, kind: Any, place: str, described: str = "/openapi.json"
+) -> FieldError:
+    """Return what msgspec says about one field, as a pointer with the value that stands there.
+
+    ``described`` is the document that says what may stand there, where a line cannot.
+    """
     match = _AT.match(message)
     what, path = (match["what"], match["path"] or "") if match else (message, "")
     steps = [name or index for name, index in _STEP.findall(path)]
@@ -136,18 +141,18 @@ def _field_error(message: str, document: Any, kind: Any, place: str) -> FieldErr
     return FieldError(
         _pointer(steps),
         what[0].lower() + what[1:],
-        _remedy(kind, steps),
+        _remedy(kind, steps, described),
         _value_at(document, steps),
     )
 
 
-def _remedy(kind: Any, steps: list[str]) -> str:
+def _remedy(kind: Any, steps: list[str], described: str) -> str:
     """Return what the value at ``steps`` may be, as far as that can be said in a line."""
     if names := choices(kind, steps):
         return f"give one of {', '.join(names)}"
     if number := bounds(kind, steps):
         return f"give {number}"
-    return "see /openapi.json for what it may be"
+    return f"see {described} for what it may be"
 
 
 def _pointer(steps: list[str]) -> str:

@@ -15,6 +15,7 @@ from msgspec import Meta
 from schemas.codec import encode
 from schemas.topics import TOPIC_BY_NAME
 from streams.log import Published
+from web.decoding import field_error
 from web.filters import Filters
 from web.keys import Key, record_key
 
@@ -76,6 +77,7 @@ class Ping(msgspec.Struct, tag_field="op", tag="ping", forbid_unknown_fields=Tru
 
 Request = Auth | Subscribe | Unsubscribe | Ping
 REQUESTS = msgspec.json.Decoder(Request)
+_KINDS = {kind.__struct_config__.tag: kind for kind in (Auth, Subscribe, Unsubscribe, Ping)}
 
 
 class _Named(msgspec.Struct):
@@ -88,6 +90,27 @@ def id_of(text: str) -> str | int:
         return msgspec.json.decode(text, type=_Named).id
     except (msgspec.MsgspecError, RecursionError):
         return ""
+
+
+def fault_of(text: str, error: msgspec.ValidationError) -> str:
+    """Return what is wrong with a request that is JSON, and what may stand there instead."""
+    try:
+        document = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        return f"{error}; send an object with an op"
+    op = document.get("op")
+    kind = _KINDS.get(op) if isinstance(op, str) else None
+    if kind is None:
+        said = "is missing" if op is None else "is no request"
+        return f"/op {said}; give one of {', '.join(map(str, _KINDS))}"
+    found = field_error(str(error), document, kind, "frame", "/asyncapi.json")
+    remedy = found.remedy
+    if found.pointer == "/from":
+        # One of the names, or a place for each topic, which no list of choices has.
+        remedy = "give latest, earliest, or a cursor"
+    return f"{found.pointer} {found.detail}; {remedy}"
 
 
 class Text:

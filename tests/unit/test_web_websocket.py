@@ -359,6 +359,38 @@ def test_cursor_that_cannot_be_resumed_is_an_error(
         assert socket.drain() == []
 
 
+@pytest.mark.parametrize(
+    ("request_", "detail"),
+    [
+        ({"op": "subscrib"}, "/op is no request; give one of auth, subscribe, unsubscribe, ping"),
+        ({"topics": []}, "/op is missing; give one of auth, subscribe, unsubscribe, ping"),
+        ({"op": "subscribe"}, "/topics is missing; give topics in the frame"),
+        (
+            {"op": "subscribe", "topics": ["x"], "from": "yesterday"},
+            "/from invalid enum value 'yesterday'; give latest, earliest, or a cursor",
+        ),
+        (
+            {"op": "subscribe", "topics": ["x"], "mode": "fast"},
+            "/mode invalid enum value 'fast'; give one of all, conflated",
+        ),
+        (
+            {"op": "subscribe", "topics": ["x"], "filters": {"colour": ["red"]}},
+            (
+                "/filters/colour is not known here; leave it out, or use one of type,"
+                " instrument_id, account_id, strategy_id, client_order_id, task_id"
+            ),
+        ),
+    ],
+)
+def test_wrong_request_is_told_with_what_may_stand_there(
+    client: TestClient, request_: dict[str, Any], detail: str
+) -> None:
+    with connect(client) as socket:
+        answer = socket.ask(**request_)
+
+    assert (answer["code"], answer["detail"]) == ("invalid_request", detail)
+
+
 def test_cursor_behind_what_is_kept_is_an_error_on_complete_topics_and_a_gap_on_others() -> None:
     run = Run(log=MemoryLog("run-1", lambda: START_NS, history_max=10))
     with run.client() as client:

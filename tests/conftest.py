@@ -1,6 +1,8 @@
-"""What holds for all tests: no property is judged by the time that it takes."""
+"""What holds for all tests: time judges no property, and programs that they start hear Ctrl-C."""
 
 from __future__ import annotations
+
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -11,3 +13,7 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("untimed")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell lets what it starts in the background ignore it, and a program inherits that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)

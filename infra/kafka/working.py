@@ -188,20 +188,13 @@ async def wait_for_topics(connection: Connection, settings: Settings, wait_s: fl
 
 
 async def patiently(attempt: Callable[[], Awaitable[_T]], wait_s: float) -> _T:
-    """Return what an attempt gives, trying again for ``wait_s`` while the cluster is not ready.
-
-    Ctrl-C counts even if it was lost in the attempt, as the client's ``asyncio.wait_for`` of Python
-    3.11 loses it where a connection is made at that very moment.
-    """
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None  # a coroutine runs in one
+    """Return what an attempt gives, trying again for ``wait_s`` while the cluster is not ready."""
+    loop = asyncio.get_running_loop()
     until_s, pause_s = loop.time() + wait_s, _FIRST_PAUSE_S
     while True:
         try:
             return await attempt()
         except (ConfigError, StorageError) as error:
-            if task.cancelling():
-                raise asyncio.CancelledError from error
             # Settings that the cluster refuses it will refuse again, and count as attacks.
             is_refused = isinstance(error, ConfigError) and error.field.startswith("kafka.")
             if is_refused or loop.time() + pause_s > until_s:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import re
 import sys
 import time
@@ -46,6 +47,7 @@ from schemas.topics import BACKTEST_PROGRESS, BACKTEST_REQUESTS, BACKTEST_RESULT
 from streams.log import Published, SideLog
 from web.settings import BACKTESTS_WAITING_MAX
 
+_log = logging.getLogger(__name__)
 _KNOWN_MAX = 10_000
 _TIMEOUT_S = 3600.0
 _LINE_MAX = 65_536
@@ -188,7 +190,7 @@ class BacktestAgent:
         if request.task_id in self._canceled:
             self._finish(request, _canceled(self._canceled[request.task_id]))
             return
-        if isinstance(request, BacktestRequest) and (failure := refused(request, data_folder())):
+        if isinstance(request, BacktestRequest) and (failure := _refused(request)):
             # At once: who asks for what cannot be had waits behind nobody.
             self._finish(request, failure)
             return
@@ -410,6 +412,15 @@ class BacktestAgent:
         self, topic: str, record: BacktestProgress | BacktestResult | ParityResult
     ) -> None:
         self._runner.publish_side(topic, record)
+
+
+def _refused(request: BacktestRequest) -> Failure | None:
+    """Return how a request ends that is not run; no request may end the engine that looks at it."""
+    try:
+        return refused(request, data_folder())
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RuntimeError) as error:
+        _log.exception("backtest %s cannot be looked at", request.task_id)
+        return Failure(RunStatus.FAILED, "bad_request", f"it cannot be looked at: {error}")
 
 
 def _arguments(request: BacktestRequest) -> list[str]:

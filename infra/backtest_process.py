@@ -26,6 +26,7 @@ from streams.datasets import BUNDLED
 from streams.datasets.store import INDEX_NAME
 
 _REFUSED = 2
+_VALUE_SHOWN = 60
 """Exit status of the command line for what it cannot use, or for a disk that refused."""
 
 
@@ -120,8 +121,17 @@ def data_of(data: str, folder: Path) -> str:
         return "daily"
     if data in BUNDLED:
         return data
-    root = folder.resolve()
-    paths = [path for path in (folder / data, Path(data)) if path.resolve().is_relative_to(root)]
+    try:
+        root = folder.resolve()
+        paths = [p for p in (folder / data, Path(data)) if p.resolve().is_relative_to(root)]
+        found = next((path for path in paths if path.exists()), None)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            "this is no path that can be looked up",
+            field="data",
+            value=data[:_VALUE_SHOWN],
+            remedy=f"give {' or '.join(BUNDLED)}, or a path within {folder}",
+        ) from error
     if not paths:
         raise ConfigError(
             "this lies outside of the data folder",
@@ -129,7 +139,6 @@ def data_of(data: str, folder: Path) -> str:
             value=data,
             remedy=f"import it into {folder}, or give a path within it",
         )
-    found = next((path for path in paths if path.exists()), None)
     if found is None:
         raise ConfigError(
             "there is no such data set in the data folder",

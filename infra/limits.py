@@ -31,7 +31,7 @@ def usable_limits(limits: LimitSet, universe: Universe) -> LimitSet:
             remedy=fault.remedy.removeprefix("or "),
         )
     lists = {
-        field: [_listed(universe, f"risk.limits.{field}", name) for name in names]
+        field: list(dict.fromkeys(_listed(universe, f"risk.limits.{field}", n) for n in names))
         for field in _LISTS
         if (names := getattr(limits, field)) is not None
     }

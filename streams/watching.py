@@ -16,8 +16,10 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple, Self
+from urllib.parse import urlsplit
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
@@ -296,8 +298,11 @@ class Stream:
 def _check_url(url: str) -> None:
     """Raise ConfigError for what no WebSocket has; connecting would only be tried again."""
     scheme, separator, rest = url.partition("://")
-    if separator and rest and scheme.lower() in ("ws", "wss"):
-        return
+    if separator and scheme.lower() in ("ws", "wss"):
+        with suppress(ValueError):  # a port that is none
+            parts = urlsplit(url)
+            if parts.hostname and not parts.hostname.isspace() and parts.port != 0:
+                return
     known = {"http": "ws", "https": "wss"}.get(scheme.lower() if separator else "")
     raise ConfigError(
         "the address is none of a WebSocket",

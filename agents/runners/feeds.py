@@ -33,8 +33,8 @@ def check_speed(speed: float) -> None:
 def with_closing(batches: Iterable[MarketBatch]) -> Iterator[MarketBatch]:
     """Yield ``batches`` and, behind their last event, the watermark that closes a recording.
 
-    Without it nothing would tell that time went on: the last bars stayed open, orders of the day
-    alive, and the last mark was missing.
+    Without it nothing would tell that time went on: the last bars stayed open, and orders of the
+    day alive. The mark behind the last price comes with the next one, or with the run's end.
     """
     last: MarketBatch | None = None
     for batch in batches:

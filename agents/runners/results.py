@@ -169,7 +169,10 @@ class Results:
         for topic, table in outputs.tables:
             if topic == PORTFOLIO_EQUITY and isinstance(table, EquityColumns):
                 self._apply_equity(table)
+        account_id = self._account_id
         for topic, record in outputs.records:
+            if getattr(record, "account_id", account_id) != account_id:
+                continue
             if topic is ORDER_FILLS and isinstance(record, Fill):
                 self._apply_fill(record)
             elif topic is ORDER_EVENTS or topic is ACCOUNT_INPUTS:

@@ -124,6 +124,13 @@ def test_data_that_are_not_there_are_told_apart_from_those_outside(
     assert f"(data={data!r})" in refusal
 
 
+@pytest.mark.parametrize("data", ["a" * 300, "loop", "loop/inner"])
+def test_path_that_cannot_be_looked_up_is_refused(tmp_path: Path, data: str) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+
+    assert "this is no path that can be looked up" in refusal_of(request(data=data), tmp_path)
+
+
 class Log(MemoryLog):
     """A log to which agents write without waiting."""
 
@@ -469,3 +476,19 @@ async def test_comparison_names_a_run_and_never_a_path(run: str) -> None:
         (result,) = side.said(t.BACKTEST_RESULTS)
 
     assert result.status is RunStatus.FAILED
+
+
+async def test_request_that_cannot_be_looked_at_fails_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("a disk is gone")
+
+    monkeypatch.setattr("infra.backtest_agent.refused", broken)
+    async with agents(HANGS) as side:
+        side.ask(request("odd"))
+        await side.until(lambda: bool(side.said(t.BACKTEST_RESULTS)))
+        (result,) = side.said(t.BACKTEST_RESULTS)
+
+    assert result.status is RunStatus.FAILED
+    assert "a disk is gone" in result.detail

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,13 @@ import pytest
 
 from infra.backtest_process import arguments_of, refused
 from infra.backtests import BacktestSpec, run_backtest
-from infra.settings import Settings, VenueSettings, parse_venue, with_venue
+from infra.settings import (
+    AccountSettings,
+    Settings,
+    VenueSettings,
+    parse_venue,
+    with_venue,
+)
 from infra.times import parse_time
 from schemas import topics as t
 from schemas.control import BacktestRequest, BacktestResult
@@ -214,3 +221,21 @@ def test_unknown_strategy_is_a_problem_with_value_and_remedy() -> None:
     assert (error["pointer"], error["value"]) == ("/strategy_name", "nope")
     assert error["detail"] == "strategy nope not found"
     assert error["remedy"].startswith("choose one of ")
+
+
+def test_figures_are_those_of_the_account_that_trades_where_settings_name_others(
+    tmp_path: Path,
+) -> None:
+    spec = BacktestSpec(
+        strategy="buy_and_hold",
+        symbols=("IBM",),
+        end_ns=parse_time("1998-12-31", "to"),
+        settings=Settings(accounts=(AccountSettings(account_id="other", cash=Decimal(777)),)),
+    )
+    alone = msgspec.structs.replace(spec, settings=Settings())
+
+    found = run_backtest(spec, out=tmp_path / "two").metrics
+    expected = run_backtest(alone, out=tmp_path / "one").metrics
+
+    assert found == expected
+    assert found.final_equity not in (777, found.initial_equity)

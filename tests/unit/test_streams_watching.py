@@ -23,6 +23,10 @@ TOPICS = ["orders.fills.v1"]
         ("127.0.0.1:8000/ws", "write ws://host:port/ws"),
         ("ws:/127.0.0.1", "write ws://host:port/ws"),
         ("", "write ws://host:port/ws"),
+        ("ws:///ws", "write ws://host:port/ws"),
+        ("ws://h:99999/ws", "write ws://host:port/ws"),
+        ("ws://h:abc/ws", "write ws://host:port/ws"),
+        ("ws://[::1/ws", "write ws://host:port/ws"),
     ],
 )
 def test_address_that_is_none_of_a_websocket_is_refused_at_once(url: str, remedy: str) -> None:

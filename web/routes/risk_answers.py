@@ -115,10 +115,12 @@ def with_ids(context: Context, limits: LimitSet) -> LimitSet:
     Raises ProblemError (422) for a name that means no instrument, or several.
     """
     lists = {
-        field: [
-            resolve_symbol(context.views, name, f"/limits/{field}/{at}")
-            for at, name in enumerate(names)
-        ]
+        field: list(
+            dict.fromkeys(
+                resolve_symbol(context.views, name, f"/limits/{field}/{at}")
+                for at, name in enumerate(names)
+            )
+        )
         for field in ("allow", "deny")
         if (names := getattr(limits, field)) is not None
     }

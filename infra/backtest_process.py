@@ -26,8 +26,9 @@ from streams.datasets import BUNDLED
 from streams.datasets.store import INDEX_NAME
 
 _REFUSED = 2
-_VALUE_SHOWN = 60
 """Exit status of the command line for what it cannot use, or for a disk that refused."""
+
+_VALUE_SHOWN = 60
 
 
 class Failure(Exception):  # noqa: N818 - what became of a request, not a fault of the agent

@@ -123,42 +123,49 @@ def buying_power(views: Views, answer: answers.Account, standing: Standing) -> D
     orders = standing.orders
     if account is None or answer.equity is None or answer.missing_prices or orders is None:
         return None
-    held = views.portfolio.net_of(answer.account_id)
+    base, held = account.base_currency, views.portfolio.net_of(answer.account_id)
+    names = dict.fromkeys((*held, *(order.instrument_id for order in orders)))
+    units = {name: _unit(views, name, base, None) for name in names}
     buys: dict[str, Decimal] = {}
     sells: dict[str, Decimal] = {}
-    above = ZERO
+    cost = ZERO
     for order in orders:
         name = order.instrument_id
-        unit = _unit(views, name, account.base_currency, None)
+        unit = units[name]
         if order.quantity is None or order.side is None or unit is None:
             return None
         left = order.quantity - order.filled_quantity
         side = buys if order.side is Side.BUY else sells
         side[name] = side.get(name, ZERO) + left
-        limit = _unit(views, name, account.base_currency, order.limit_price)
-        if order.side is Side.BUY and order.limit_price is not None and limit is not None:
-            above += left * max(limit - unit, ZERO)
-    units = {name: _unit(views, name, account.base_currency, None) for name in {**held, **buys}}
-    units |= {name: _unit(views, name, account.base_currency, None) for name in sells}
+        if order.side is Side.BUY:
+            limit = None
+            if order.limit_price is not None:
+                limit = _unit(views, name, base, order.limit_price)
+            cost += left * max(unit, limit or ZERO)
     if account.kind is AccountKind.CASH:
-        reserved = sum((quantity * (units[name] or ZERO) for name, quantity in buys.items()), ZERO)
-        cash = ZERO
-        for currency, amount in answer.cash.items():
-            rate = views.portfolio.rate(currency, account.base_currency)
-            if rate is None:
-                return None
-            cash += rounded(amount * rate)
-        return cash - reserved - above
+        cash = _cash(views, answer, base)
+        return None if cash is None else cash - cost
     worst = ZERO
     for name, unit in units.items():
         quantity = held.get(name, ZERO)
         high, low = quantity + buys.get(name, ZERO), quantity - sells.get(name, ZERO)
-        if unit is None:
-            if high or low:
-                return None
+        if not high and not low:
             continue
+        if unit is None:
+            return None
         worst += max(abs(high * unit), abs(low * unit))
     return (answer.equity - worst * margin) / margin
+
+
+def _cash(views: Views, answer: answers.Account, base: str) -> Decimal | None:
+    """Return an account's cash in ``base``; None where a rate is unknown."""
+    total = ZERO
+    for currency, amount in answer.cash.items():
+        rate = views.portfolio.rate(currency, base)
+        if rate is None:
+            return None
+        total += rounded(amount * rate)
+    return total
 
 
 def _unit(views: Views, instrument_id: str, base: str, at: Decimal | None) -> Decimal | None:

@@ -31,6 +31,7 @@ _STOP_TIMEOUT_S = 30.0
 _POLL_S = 0.05
 _LOGGING = Path(__file__).with_name("log4j2.properties")
 _LOG_TAIL_BYTES = 4000
+_PF_EXITING = 0x4  # of the flags in /proc/PID/stat
 _HEAP = re.compile(r"([1-9][0-9]{2,5}m|[1-9][0-9]{0,3}g)", re.IGNORECASE)
 
 _SETTINGS = {
@@ -129,6 +130,9 @@ class Node:
         StorageError if it ends.
         """
         known = self.running()
+        if known is not None and _is_ending(known.pid):
+            self._wait_for_end(_STOP_TIMEOUT_S)
+            known = self.running()
         if known is not None:
             return known
         if not _HEAP.fullmatch(self._heap):
@@ -316,16 +320,30 @@ def _check_free(port: int) -> None:
 
 
 def _is_alive(pid: int, folder: Path) -> bool:
-    """Return whether a process lives and is the node of ``folder``: ids are used again."""
+    """Return whether a process lives and is the node of ``folder``: ids are used again.
+
+    One that is ending counts until it has let go of its files and its port.
+    """
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, PermissionError):
         return False
+    if not Path("/proc/self").exists():
+        return True  # macOS: the id alone has to do
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-        if stat.rpartition(")")[2].split()[0] == "Z":
+        # In this order: an ending process loses its command line after it is marked as ending.
+        return str(folder) in Path(f"/proc/{pid}/cmdline").read_text() or _is_ending(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _is_ending(pid: int) -> bool:
+    """Return whether a process was killed and still holds what it has; never known on macOS."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        if state == "Z":
             # A killed Java holds its files until the last of its threads is gone.
             return len(list(Path(f"/proc/{pid}/task").iterdir())) > 1
-        return str(folder) in Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return True  # no /proc here (macOS): the id alone has to do
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return bool(int(fields[5]) & _PF_EXITING)

@@ -59,6 +59,7 @@ _SETTINGS = {
     "log_rotation_age": "1d",
     "log_rotation_size": "0",
 }
+_NO_PROCESS = 2**22 + 1  # above the largest number that Linux gives
 _TIMESCALE = {
     "shared_preload_libraries": "timescaledb",
     "timescaledb.telemetry_level": "off",
@@ -217,8 +218,10 @@ class EmbeddedServer:
         self._prepare(run_as)
         known = self._postmaster()
         if known is not None and _is_alive(known[0]):
-            # Its number was given to another program since: the server would take that for itself.
-            (self.cluster / "postmaster.pid").unlink(missing_ok=True)
+            # Its number was given to another program since, or it is a dead one that nobody took
+            # up: the server would take that for a living one. The rest of the file stays: by it
+            # the server knows the memory that processes of a killed one may still hold.
+            self._forget_process()
         if not (self.cluster / "PG_VERSION").exists():
             self._make_cluster(run_as)
         self._write_settings(run_as)
@@ -352,6 +355,10 @@ class EmbeddedServer:
             return int(lines[0]), int(lines[3])
         except (OSError, ValueError, IndexError):
             return None
+
+    def _forget_process(self) -> None:
+        path = self.cluster / "postmaster.pid"
+        path.write_text("\n".join([str(_NO_PROCESS), *path.read_text().splitlines()[1:], ""]))
 
     def _kept_port(self) -> int:
         try:

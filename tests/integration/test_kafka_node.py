@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,15 +32,15 @@ def node(tmp_path: Path) -> Iterator[Node]:
 
 async def produce(address: str, *values: bytes) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=address)
-    await admin.start()
     try:
+        await admin.start()
         if "t" not in await admin.list_topics():
             await admin.create_topics([NewTopic("t", 1, 1)])
     finally:
         await admin.close()
     producer = AIOKafkaProducer(bootstrap_servers=address)
-    await producer.start()
     try:
+        await producer.start()
         for value in values:
             await producer.send_and_wait("t", value)
     finally:
@@ -47,8 +49,8 @@ async def produce(address: str, *values: bytes) -> None:
 
 async def consumed(address: str, count: int) -> list[bytes]:
     consumer = AIOKafkaConsumer("t", bootstrap_servers=address, auto_offset_reset="earliest")
-    await consumer.start()
     try:
+        await consumer.start()
         return [(await consumer.getone()).value for _ in range(count)]
     finally:
         await consumer.stop()
@@ -115,6 +117,25 @@ def test_stale_process_id_of_another_program_is_no_node(tmp_path: Path) -> None:
     node.folder.mkdir()
     (node.folder / "running.json").write_text(f'{{"pid": {os.getpid()}, "address": "x:1"}}')
     assert node.running() is None
+
+
+def test_killed_process_is_running_until_it_has_let_go_of_all(tmp_path: Path) -> None:
+    folder = tmp_path / "node"
+    folder.mkdir()
+    # Much memory takes a while to give back, in which the process is neither there nor gone.
+    hold = "import sys; held = bytearray(300_000_000); print(flush=True); sys.stdin.read()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", hold, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        (folder / "running.json").write_text(f'{{"pid": {process.pid}, "address": "x:1"}}')
+        process.kill()
+        while Node(folder).running() is not None:
+            pass
+        ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    assert ended is not None
 
 
 def test_missing_java_is_told_with_what_was_tried(

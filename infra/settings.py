@@ -7,12 +7,11 @@ MILLRACE_DATA_FOLDER is read here, and what the settings of Kafka and of the dat
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import msgspec
 
@@ -22,6 +21,7 @@ from agents.venue.config import Fee, Latency, NoFee, NoSlippage, Slippage, Venue
 from infra.amounts import check_numbers
 from infra.database.settings import DatabaseSettings
 from infra.kafka.settings import KafkaSettings
+from infra.settings_checks import check_keys, unfit
 from schemas.enums import AccountKind, AutonomyMode
 from schemas.errors import ConfigError
 from schemas.risk import LimitSet
@@ -142,13 +142,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     seed: int = 0
 
 
-_TAG_FIELD = "type"
-"""The key by which a table of the venue chooses its model."""
-
-_VALUE_SHOWN = 200
-"""Longest value that an error repeats."""
-
-
 def data_folder() -> Path:
     """Return the folder under which runs are kept.
 
@@ -186,16 +179,11 @@ def parse_settings(raw: dict[str, Any], origin: str) -> Settings:
 
     Raises ConfigError for an unknown key or a value that does not fit.
     """
-    _check_keys(raw, Settings, origin, "")
+    check_keys(raw, Settings, origin, "")
     try:
         settings = msgspec.convert(raw, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(
-            f"a setting cannot be used: {error}",
-            field="config",
-            value=origin,
-            remedy="`millrace config example` shows every key with its form",
-        ) from error
+        raise unfit(error, raw, Settings, origin, "") from error
     check_numbers(settings)
     return settings
 
@@ -205,45 +193,16 @@ def parse_venue(table: dict[str, Any], origin: str = "the request") -> VenueSett
 
     Raises ConfigError that names the setting as ``venue.fee.rate``.
     """
-    _check_keys({"venue": table}, Settings, origin, "")
+    check_keys({"venue": table}, Settings, origin, "")
     try:
         venue = msgspec.convert(table, VenueSettings, strict=False)
     except msgspec.ValidationError as error:
-        what, _, path = str(error).partition(" - at `$")
-        raise _unfit_venue(table, what, path.rstrip("`")) from error
+        raise unfit(error, table, VenueSettings, origin, "venue") from error
     check_numbers(venue, "venue.")
     data = "trade" if venue.execution_data == "auto" else venue.execution_data
     # Its own checks are those that would end the run.
     VenueConfig(execution_data=data, limit_fill=venue.limit_fill, participation=venue.participation)
     return venue
-
-
-def _unfit_venue(table: dict[str, Any], what: str, path: str) -> ConfigError:
-    """Return the error of a setting at ``path``, such as ``.fee.type``, that does not fit."""
-    steps = path.split(".")[1:]
-    found: Any = table
-    for step in steps:
-        found = found.get(step) if isinstance(found, dict) else None
-    value = found if len(repr(found)) <= _VALUE_SHOWN else None
-    if steps[1:] == [_TAG_FIELD]:
-        return ConfigError(
-            f"the venue has no such model of {steps[0]}",
-            field=f"venue{path}",
-            value=value,
-            remedy=f"choose {', '.join(_models(steps[0]))}; docs/venue.md tells what they do",
-        )
-    return ConfigError(
-        f"a setting of the venue cannot be used: {what}",
-        field=f"venue{path}",
-        value=value,
-        remedy="docs/venue.md names the models and their settings",
-    )
-
-
-def _models(setting: str) -> list[str]:
-    """Return the names of the models that a setting of the venue chooses among."""
-    kinds = next(f.type for f in msgspec.structs.fields(VenueSettings) if f.name == setting)
-    return [str(kind.__struct_config__.tag) for kind in get_args(kinds)]
 
 
 def with_venue(settings: Settings, text: str) -> Settings:
@@ -260,40 +219,6 @@ def with_venue(settings: Settings, text: str) -> Settings:
             remedy='write {"fee": {"type": "per_share", "rate": 0.005}}',
         ) from error
     return msgspec.structs.replace(settings, venue=parse_venue(table, "--venue"))
-
-
-def _check_keys(raw: dict[str, Any], cls: type[msgspec.Struct], origin: str, prefix: str) -> None:
-    """Name an unknown key with the nearest known one; msgspec alone would not suggest.
-
-    Goes into every table within, so into that of a model too, whose struct ignores what it does not
-    know: it is read from manifests of later versions as well.
-    """
-    known = {field.name: field.type for field in msgspec.structs.fields(cls)}
-    tag = cls.__struct_config__.tag
-    names = [*known] if tag is None else [_TAG_FIELD, *known]
-    for key, value in raw.items():
-        if key not in names:
-            near = difflib.get_close_matches(key, names, 1)
-            of = "" if tag is None else f" of {_TAG_FIELD} {tag}"
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"known{of}: {', '.join(names)}"
-            raise ConfigError(
-                f"{origin}: unknown setting{of}", field=f"{prefix}{key}", value=value, remedy=hint
-            )
-        for item in value if isinstance(value, list) else [value]:
-            kind = _table(known.get(key), item)
-            if kind is not None:
-                _check_keys(item, kind, origin, f"{prefix}{key}.")
-
-
-def _table(annotation: Any, value: Any) -> type[msgspec.Struct] | None:
-    """Return the struct that a value of an annotated field becomes, of models the one it names."""
-    if not isinstance(value, dict):
-        return None
-    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
-        tag = annotation.__struct_config__.tag
-        return annotation if tag is None or tag == value.get(_TAG_FIELD) else None
-    found = (_table(inner, value) for inner in get_args(annotation))
-    return next((kind for kind in found if kind is not None), None)
 
 
 EXAMPLE = """\

@@ -111,7 +111,10 @@ def test_model_that_there_is_not_is_named_over_http(path: str) -> None:
         body = {**BODY, "venue": {"fee": {"type": "nix"}}}
         (error,) = problem(client.post(path, json=body), 422)["errors"]
 
-    assert (error["detail"], error["value"]) == ("the venue has no such model of fee", "nix")
+    assert (error["detail"], error["value"]) == (
+        "the request: there is no such model of fee",
+        "nix",
+    )
     assert error["remedy"].startswith("choose none, per_share")
 
 

@@ -89,3 +89,27 @@ def test_backtest_needs_a_usable_amount_of_cash(cash: str) -> None:
 def test_warm_up_is_not_negative() -> None:
     with pytest.raises(ConfigError, match="warm-up"):
         settings_of(BacktestSpec(strategy="breakout", warmup_ns=-1))
+
+
+@pytest.mark.parametrize(
+    ("raw", "field", "value", "remedy"),
+    [
+        ({"risk": {"autonomy": "SEMI"}}, "risk.autonomy", "SEMI", "choose AUTOMATIC, SEMI_"),
+        ({"web": {"access": "none"}}, "web.access", "none", "choose auto, keys"),
+        ({"accounts": [{"kind": "X"}]}, "accounts[0].kind", "X", "choose CASH, REG_T"),
+        ({"venue": {"fee": {"rate": 1}}}, "venue.fee.type", None, "choose none, per_share"),
+        ({"strategies": [{}]}, "strategies[0]", {}, "`millrace config example`"),
+        ({"strategies": {"name": "a"}}, "strategies", {"name": "a"}, "`millrace config example`"),
+        ({"run": {"port": "x"}}, "run.port", "x", "`millrace config example`"),
+        ({"risk": {"limits": {"max_notional": "x"}}}, "risk.limits.max_notional", "x", "docs/risk"),
+        ({"database": {"keep_days": {"a": "b"}}}, "database.keep_days", {"a": "b"}, "`millrace"),
+    ],
+)
+def test_value_that_does_not_fit_is_named_with_what_does(
+    raw: dict[str, Any], field: str, value: object, remedy: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"^here: ") as caught:
+        parse_settings(raw, "here")
+
+    assert (caught.value.field, caught.value.value) == (field, value)
+    assert caught.value.remedy.startswith(remedy)

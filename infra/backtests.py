@@ -38,6 +38,7 @@ from schemas.errors import (
     StorageError,
 )
 from streams.datasets import DataSet
+from streams.datasets.base import time_text
 
 BATCH_EVENTS = 65_536
 
@@ -134,6 +135,20 @@ def settings_of(spec: BacktestSpec) -> Settings:
             field="warmup_days",
             value=spec.warmup_ns / DAY_NS,
             remedy="give a number of days from 0",
+        )
+    if spec.warmup_ns and spec.start_ns is None:
+        raise ConfigError(
+            "a warm-up lies before the first day, and none is named",
+            field="warmup_days",
+            value=spec.warmup_ns / DAY_NS,
+            remedy="give the first day (--from) as well, or no warm-up",
+        )
+    if spec.start_ns is not None and spec.end_ns is not None and spec.end_ns < spec.start_ns:
+        raise ConfigError(
+            "the range ends before it begins",
+            field="range",
+            value=f"{time_text(spec.start_ns)} to {time_text(spec.end_ns)}",
+            remedy="give an end at or after the start",
         )
     if spec.batch < 1:
         raise ConfigError(

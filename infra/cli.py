@@ -66,6 +66,7 @@ add_keys_commands(app)
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
+_CASH = "10000"
 
 
 def _decimal(text: str, field: str) -> Decimal:
@@ -152,8 +153,8 @@ def backtest(
     param: list[str] = [],  # noqa: B006 - cyclopts reads the default, nobody changes it
     from_: Annotated[str, Parameter(name="--from")] = "",
     to: str = "",
-    cash: str = "10000",
-    seed: int = 0,
+    cash: str = "",
+    seed: int | None = None,
     on: str = "auto",
     interval: str = "",
     warmup_days: float = 0.0,
@@ -184,9 +185,9 @@ def backtest(
     to
         last day or time
     cash
-        what the account begins with
+        what the account begins with; without it what --config says, else 10000
     seed
-        feeds models that draw numbers
+        feeds models that draw numbers; without it what --config says, else 0
     on
         what drives the strategy: auto, trade, quote, or an interval such as 1m
     interval
@@ -202,7 +203,7 @@ def backtest(
     bootstrap
         address of the cluster; wins over the settings and MILLRACE_KAFKA_BOOTSTRAP
     config
-        settings file for venue, limits and market
+        settings file for account, risk, venue and market
     venue
         the table [venue] as JSON, {"fee": {"type": "per_share", "rate": 0.005}}; wins over --config
     out
@@ -213,6 +214,9 @@ def backtest(
     progress
         how far it has come, and of a failure its code, as JSON lines on standard error
     """
+    settings = _settings(config)
+    if not cash:
+        cash = str(settings.account.cash) if config is not None else _CASH
     spec = BacktestSpec(
         strategy=strategy,
         parameters=_parameters(param),
@@ -224,9 +228,9 @@ def backtest(
         end_ns=parse_time(to, "to", is_end=True) if to else None,
         warmup_ns=int(warmup_days * 86_400 * NS),
         cash=_decimal(cash, "cash"),
-        seed=seed,
+        seed=settings.seed if seed is None else seed,
         batch=batch,
-        settings=with_venue(_settings(config), venue),
+        settings=with_venue(settings, venue),
     )
     started = time.perf_counter()
     with ExitStack() as stack:

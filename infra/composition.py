@@ -19,7 +19,7 @@ from infra.strategies import resolve_strategy
 from schemas.columns import Ints
 from schemas.control import InputRange
 from schemas.errors import ConfigError, NotFoundError
-from schemas.instruments import Instrument, Universe
+from schemas.instruments import Instrument, Universe, meant_by
 from schemas.market_data import INTERVALS
 from schemas.sessions import SessionTable, days_of
 from schemas.values import MONEY_CONTEXT
@@ -273,13 +273,14 @@ def _strategies(
 
 
 def find_instrument(universe: Universe, chosen: list[str], symbol: str) -> str:
-    """Return the one chosen instrument that ``symbol`` names, by id or by symbol.
+    """Return the one chosen instrument that ``symbol`` names, by the rule of ``meant_by``.
 
     Raises NotFoundError if there is none, ConfigError if there are several.
     """
-    found = [i for i in chosen if i == symbol or _instrument(universe, i).symbol == symbol]
+    known = {instrument_id: _instrument(universe, instrument_id) for instrument_id in chosen}
+    found = meant_by(symbol, known)
     if not found:
-        names = ", ".join(sorted(_instrument(universe, i).symbol for i in chosen))
+        names = ", ".join(sorted(instrument.symbol for instrument in known.values()))
         raise NotFoundError(
             f"symbol {symbol} not found in the data",
             field="symbols",

@@ -113,3 +113,13 @@ def test_value_that_does_not_fit_is_named_with_what_does(
 
     assert (caught.value.field, caught.value.value) == (field, value)
     assert caught.value.remedy.startswith(remedy)
+
+
+def test_warm_up_needs_a_first_day() -> None:
+    with pytest.raises(ConfigError, match="none is named"):
+        settings_of(BacktestSpec(strategy="breakout", warmup_ns=1))
+
+
+def test_range_that_ends_before_it_begins_is_said_to() -> None:
+    with pytest.raises(ConfigError, match="ends before it begins"):
+        settings_of(BacktestSpec(strategy="breakout", start_ns=10, end_ns=9))

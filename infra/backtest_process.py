@@ -11,17 +11,21 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from agents.runners.engine import Engine
 from agents.strategy.builtin import BUILTIN
-from infra.backtests import BacktestSpec, failure_code, prepare
+from infra.backtests import BacktestSpec, failure_code, prepare, warmup_ns_of
+from infra.limits import check_bounds
 from infra.plugins import OR_A_FILE
-from infra.settings import Settings, parse_venue
+from infra.settings import RiskSettings, Settings, parse_venue
 from infra.strategies import check_strategy
 from infra.times import format_time
 from schemas.control import BacktestRequest, ParityRequest, ParityResult
 from schemas.enums import RunStatus
 from schemas.errors import ConfigError, InputError, NotFoundError
 from schemas.identifiers import derived_id
+from schemas.risk import LimitSet
 from streams.datasets import BUNDLED
 from streams.datasets.store import INDEX_NAME
 
@@ -29,6 +33,7 @@ _REFUSED = 2
 """Exit status of the command line for what it cannot use, or for a disk that refused."""
 
 _VALUE_SHOWN = 60
+_AUTO = "auto"
 
 
 class Failure(Exception):  # noqa: N818 - what became of a request, not a fault of the agent
@@ -53,6 +58,8 @@ def refused(request: BacktestRequest, folder: Path) -> Failure | None:
         return Failure(RunStatus.FAILED, "not_found", str(error))
     try:
         parse_venue(request.venue)
+        check_bounds(request.limits)
+        warmup_ns_of(request.warmup_days)
     except ConfigError as error:
         return Failure(RunStatus.FAILED, "bad_request", str(error))
     return None
@@ -73,6 +80,7 @@ def unfit(request: BacktestRequest, folder: Path) -> Failure | None:
         cash = Decimal(request.initial_cash)
     except ArithmeticError:
         return None
+    settings = Settings(venue=parse_venue(request.venue), risk=RiskSettings(limits=request.limits))
     spec = BacktestSpec(
         strategy=request.strategy_name,
         parameters=dict(request.parameters),
@@ -82,7 +90,10 @@ def unfit(request: BacktestRequest, folder: Path) -> Failure | None:
         end_ns=request.end_ns,
         cash=cash,
         seed=request.seed,
-        settings=Settings(venue=parse_venue(request.venue)),
+        interval=request.interval,
+        on=request.on or _AUTO,
+        warmup_ns=warmup_ns_of(request.warmup_days),
+        settings=settings,
     )
     try:
         _, setup, _ = prepare(spec)
@@ -100,7 +111,8 @@ def refusal_of(request: BacktestRequest, folder: Path) -> str:
             " give a strategy its name by an entry point"
         )
     data = request.data
-    texts = [request.strategy_name, data, *request.symbols, *request.parameters]
+    texts = [request.strategy_name, data, request.on, request.interval]
+    texts += [*request.symbols, *request.parameters]
     texts += [value for value in request.parameters.values() if isinstance(value, str)]
     if not all(text.isprintable() for text in texts):
         return "a text of the request has a character that is not printable; leave it out"
@@ -172,6 +184,14 @@ def arguments_of(request: BacktestRequest, folder: Path) -> list[str]:
         out.append(f"--to={format_time(request.end_ns)}")
     if request.venue:
         out.append(f"--venue={json.dumps(request.venue)}")
+    if request.limits != LimitSet():
+        out.append(f"--limits={msgspec.json.encode(request.limits).decode()}")
+    if request.on:
+        out.append(f"--on={request.on}")
+    if request.interval:
+        out.append(f"--interval={request.interval}")
+    if request.warmup_days:
+        out.append(f"--warmup-days={request.warmup_days}")
     out += [f"--param={name}={value}" for name, value in request.parameters.items()]
     return out
 

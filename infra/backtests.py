@@ -23,6 +23,7 @@ from infra.amounts import check_number
 from infra.composition import Setup, compose
 from infra.data import notes_on, open_whole
 from infra.identity import identity
+from infra.limits import unknown_names
 from infra.origin import DataOrigin, with_origin
 from infra.report import REPORT_NAME, Told, write_report
 from infra.settings import AccountSettings, MarketSettings, Settings, StrategySettings, data_folder
@@ -41,6 +42,7 @@ from streams.datasets import DataSet
 from streams.datasets.base import time_text
 
 BATCH_EVENTS = 65_536
+_WARMUP_DAYS_MAX = 36_500
 
 
 class BacktestSpec(msgspec.Struct, kw_only=True):
@@ -67,7 +69,8 @@ class BacktestSpec(msgspec.Struct, kw_only=True):
 class Backtest(NamedTuple):
     """A finished backtest with the folder that holds its journal and files.
 
-    ``data_notes`` is what is odd about the data, ``order_notes`` why orders were not filled.
+    ``data_notes`` is what is odd about the data and what was asked of it, ``order_notes`` why
+    orders were not filled.
     """
 
     result: ReplayResult
@@ -119,6 +122,18 @@ def failure_code(error: MillraceError) -> str:
     return "bad_request" if isinstance(error, (InputError, ConflictError)) else "backtest_failed"
 
 
+def warmup_ns_of(days: float) -> int:
+    """Return a warm-up in nanoseconds; raises ConfigError for a number that is no warm-up's."""
+    if not 0 <= days <= _WARMUP_DAYS_MAX:
+        raise ConfigError(
+            "a warm-up lies before the first day",
+            field="warmup_days",
+            value=days,
+            remedy=f"give a number of days from 0 to {_WARMUP_DAYS_MAX:,}",
+        )
+    return round(days * DAY_NS)
+
+
 def settings_of(spec: BacktestSpec) -> Settings:
     """Return the run's settings: the given ones with strategy, cash and seed of the request."""
     check_number("cash", spec.cash)
@@ -129,13 +144,7 @@ def settings_of(spec: BacktestSpec) -> Settings:
             value=str(spec.cash),
             remedy="give an amount above 0",
         )
-    if spec.warmup_ns < 0:
-        raise ConfigError(
-            "a warm-up lies before the first day",
-            field="warmup_days",
-            value=spec.warmup_ns / DAY_NS,
-            remedy="give a number of days from 0",
-        )
+    warmup_ns_of(spec.warmup_ns / DAY_NS)
     if spec.warmup_ns and spec.start_ns is None:
         raise ConfigError(
             "a warm-up lies before the first day, and none is named",
@@ -251,8 +260,10 @@ def run_backtest(
                 out=working,
                 on_progress=on_progress,
             )
-            notes = tuple(unfilled(setup, result.orders, batches))
-            done = Backtest(result, folder, tuple(notes_on(data)), notes)
+            notes = tuple(unfilled(setup, result.orders, result.denials, batches))
+            data_notes = notes_on(data)
+            data_notes += unknown_names(spec.settings.risk.limits, setup.universe)
+            done = Backtest(result, folder, tuple(data_notes), notes)
             (working / "manifest.json").write_bytes(_pretty(result.manifest))
             (working / "metrics.json").write_bytes(_pretty(result.metrics))
             (working / "warnings.json").write_bytes(_pretty({"warnings": done.warnings}))

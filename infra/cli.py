@@ -17,7 +17,7 @@ import msgspec
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
-from infra.backtests import BATCH_EVENTS, BacktestSpec, failure_code, run_backtest
+from infra.backtests import BATCH_EVENTS, BacktestSpec, failure_code, run_backtest, warmup_ns_of
 from infra.cli_api import api_app
 from infra.cli_db import db_app, sink
 from infra.cli_import import import_app
@@ -31,10 +31,10 @@ from infra.data import symbols_of
 from infra.display import Bar, Lines, progress_bar
 from infra.identity import VERSION
 from infra.schema_export import export_schemas
-from infra.settings import EXAMPLE, Settings, data_folder, load_settings, with_venue
+from infra.settings import EXAMPLE, Settings, data_folder, load_settings, with_limits, with_venue
 from infra.strategies import known_strategies
 from infra.tables import show_backtest
-from infra.times import NS, parse_time
+from infra.times import parse_time
 from schemas.errors import ConfigError, MillraceError
 from streams.datasets.topics_folder import TOPICS
 
@@ -164,6 +164,7 @@ def backtest(
     bootstrap: str | None = None,
     config: Path | None = None,
     venue: str = "",
+    limits: str = "",
     out: Path | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
     progress: Annotated[bool, Parameter(negative="")] = False,
@@ -206,6 +207,8 @@ def backtest(
         settings file for account, risk, venue and market
     venue
         the table [venue] as JSON, {"fee": {"type": "per_share", "rate": 0.005}}; wins over --config
+    limits
+        the table [risk.limits] as JSON, {"max_position": 500}; wins over --config
     out
         folder for report, manifest, metrics, equity, orders, fills and trades; those of an older
         run in it give way
@@ -226,11 +229,11 @@ def backtest(
         on=on,
         start_ns=parse_time(from_, "from") if from_ else None,
         end_ns=parse_time(to, "to", is_end=True) if to else None,
-        warmup_ns=int(warmup_days * 86_400 * NS),
+        warmup_ns=warmup_ns_of(warmup_days),
         cash=_decimal(cash, "cash"),
         seed=settings.seed if seed is None else seed,
         batch=batch,
-        settings=with_venue(settings, venue),
+        settings=with_limits(with_venue(settings, venue), limits),
     )
     started = time.perf_counter()
     with ExitStack() as stack:

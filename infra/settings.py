@@ -205,20 +205,47 @@ def parse_venue(table: dict[str, Any], origin: str = "the request") -> VenueSett
     return venue
 
 
+def parse_limits(table: dict[str, Any], origin: str) -> LimitSet:
+    """Return limits from a table of ``origin``.
+
+    Raises ConfigError that names the setting as ``risk.limits.max_position``.
+    """
+    check_keys(table, LimitSet, origin, "risk.limits.")
+    try:
+        limits = msgspec.convert(table, LimitSet, strict=False)
+    except msgspec.ValidationError as error:
+        raise unfit(error, table, LimitSet, origin, "risk.limits") from error
+    check_numbers(limits, "risk.limits.")
+    return limits
+
+
 def with_venue(settings: Settings, text: str) -> Settings:
     """Return settings with the venue that a JSON object describes, the same for an empty text."""
     if not text:
         return settings
+    table = _table_of(text, "venue", '{"fee": {"type": "per_share", "rate": 0.005}}')
+    return msgspec.structs.replace(settings, venue=parse_venue(table, "--venue"))
+
+
+def with_limits(settings: Settings, text: str) -> Settings:
+    """Return settings with the limits that a JSON object describes, the same for an empty text."""
+    if not text:
+        return settings
+    limits = parse_limits(_table_of(text, "limits", '{"max_position": 500}'), "--limits")
+    risk: RiskSettings = msgspec.structs.replace(settings.risk, limits=limits)
+    return msgspec.structs.replace(settings, risk=risk)
+
+
+def _table_of(text: str, option: str, example: str) -> dict[str, Any]:
     try:
-        table = msgspec.json.decode(text, type=dict[str, Any])
+        return msgspec.json.decode(text, type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise ConfigError(
-            f"the venue's settings are no JSON object: {error}",
-            field="venue",
+            f"this is no JSON object: {error}",
+            field=option,
             value=text[:100],
-            remedy='write {"fee": {"type": "per_share", "rate": 0.005}}',
+            remedy=f"write {example}",
         ) from error
-    return msgspec.structs.replace(settings, venue=parse_venue(table, "--venue"))
 
 
 EXAMPLE = """\

@@ -5,7 +5,7 @@ A run whose orders never met the market looks like one that did not want to trad
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -31,14 +31,20 @@ _ENDS = {
 
 
 def unfilled(
-    setup: Setup, tally: OrderTally, batches: Callable[[], Iterable[MarketBatch]]
+    setup: Setup,
+    tally: OrderTally,
+    denials: Mapping[str, int],
+    batches: Callable[[], Iterable[MarketBatch]],
 ) -> list[str]:
     """Return a sentence for each instrument whose orders could not be filled, and why.
 
     If none was filled at all and there is no such reason, one that says how they ended, which
-    is all that is known.
+    is all that is known; if none reached the venue, one that says by which code they were denied.
     ``batches`` is asked for the data once more only if orders may take a share of it too small.
     """
+    if denials and not tally.sent:
+        codes = ", ".join(f"{count:,} {code}" for code, count in sorted(denials.items()))
+        return [f"all orders were denied by the risk gate: {codes}"]
     waiting = {name: count for name, count in tally.sent.items() if name not in tally.filled}
     venue = setup.config.venue
     reasons = {

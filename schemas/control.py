@@ -7,6 +7,7 @@ import msgspec
 from schemas.enums import RunStatus, StrategyAction, StrategyStatus
 from schemas.envelope import Incoming, Record
 from schemas.instruments import Instrument
+from schemas.risk import LimitSet
 
 
 class StrategyCommand(Record, gc=False, omit_defaults=True, tag="strategy_command"):
@@ -57,7 +58,9 @@ class BacktestRequest(Incoming, gc=False, omit_defaults=True, tag="backtest_requ
     """Ask for a backtest; empty ``data`` is the default data set.
 
     ``venue`` holds settings of the paper venue, as the table of that name in the settings does;
-    what it leaves out is the default, which costs nothing.
+    what it leaves out is the default, which costs nothing. ``limits`` are those of the global
+    scope. ``on`` is what drives the strategy (empty: what it wants), ``interval`` that of the bars
+    in a file. In the ``warmup_days`` before the start orders are withheld.
     """
 
     task_id: str
@@ -71,6 +74,10 @@ class BacktestRequest(Incoming, gc=False, omit_defaults=True, tag="backtest_requ
     seed: int = 0
     operator: str = ""
     venue: VenueTable = {}
+    limits: LimitSet = LimitSet()
+    on: str = ""
+    interval: str = ""
+    warmup_days: float = 0.0
 
 
 class BacktestCancel(Incoming, gc=False, omit_defaults=True, tag="backtest_cancel", kw_only=True):

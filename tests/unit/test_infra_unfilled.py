@@ -101,7 +101,7 @@ def test_data_that_there_are_not_are_refused_before_the_run(tmp_path: Path) -> N
 def test_instrument_without_the_data_that_fill_orders_is_named() -> None:
     tally = OrderTally({"AA.XXXX": 3, "BB.XXXX": 2}, {"AA.XXXX": 3}, {"EXPIRED": 2}, FIRST)
 
-    (told,) = unfilled(setup(execution_data="quote"), tally, none)
+    (told,) = unfilled(setup(execution_data="quote"), tally, {}, none)
 
     assert told == (
         "BB.XXXX: 2 orders reached the venue and none was filled: the data have no quotes of it,"
@@ -113,14 +113,14 @@ def test_ends_of_orders_are_told_with_their_meanings_if_none_was_filled() -> Non
     ends = {"EXPIRED": 2, "IOC": 3, "UNKNOWN_THING": 1}
     tally = OrderTally({"AA.XXXX": 9, "BB.XXXX": 2}, {}, ends, FIRST)
 
-    (told,) = unfilled(setup(), tally, none)
+    (told,) = unfilled(setup(), tally, {}, none)
 
     assert told == (
         "11 orders reached the venue and none was filled: 2 EXPIRED (their time was over),"
         " 3 IOC (not filled by the event that decides them), 1 UNKNOWN_THING, 5 working at the end"
     )
-    assert unfilled(setup(), tally._replace(filled={"BB.XXXX": 1}), none) == []
-    assert unfilled(setup(), OrderTally({}, {}, {}, {}), none) == []
+    assert unfilled(setup(), tally._replace(filled={"BB.XXXX": 1}), {}, none) == []
+    assert unfilled(setup(), OrderTally({}, {}, {}, {}), {}, none) == []
 
 
 def test_data_are_read_again_only_until_a_size_leaves_a_unit() -> None:
@@ -133,9 +133,9 @@ def test_data_are_read_again_only_until_a_size_leaves_a_unit() -> None:
             read.append(number)
             yield batch
 
-    (told,) = unfilled(setup(participation=Decimal("0.5")), tally, batches)
+    (told,) = unfilled(setup(participation=Decimal("0.5")), tally, {}, batches)
     assert (len(read), told[:7]) == (1, "1 order")
-    (told,) = unfilled(setup(participation=Decimal("1e-9")), tally, batches)
+    (told,) = unfilled(setup(participation=Decimal("1e-9")), tally, {}, batches)
     assert len(read) == 10
     assert told.startswith("AA.XXXX: 1 order reached the venue and none was filled: venue.partic")
 
@@ -145,7 +145,7 @@ def test_sizes_that_there_are_not_are_no_share_of_anything() -> None:
     batch.trades.size[:] = 0
     tally = OrderTally({"BB.XXXX": 1}, {}, {}, FIRST)
 
-    (told,) = unfilled(setup(participation=Decimal("0.5")), tally, lambda: [batch])
+    (told,) = unfilled(setup(participation=Decimal("0.5")), tally, {}, lambda: [batch])
 
     assert told.endswith(
         "its trades behind the first of them have no size of which venue.participation could give"
@@ -169,7 +169,7 @@ def test_sizes_before_the_first_order_are_no_reason_against_its_want_of_them(tie
 
     def told(at_ns: int) -> str:
         tally = OrderTally({"AA.XXXX": 1}, {}, {"POST_ONLY": 1}, {"AA.XXXX": at_ns})
-        (line,) = unfilled(run, tally, lambda: [batch])
+        (line,) = unfilled(run, tally, {}, lambda: [batch])
         return line.partition("none was filled: ")[2]
 
     assert told(first_ns) == (
@@ -230,3 +230,9 @@ def test_no_price_is_blamed_for_what_another_cause_kept_from_filling(
     warning = next(line for line in done.warnings if "reached the venue" in line)
     assert done.metrics.fills == 0
     assert reason in warning
+
+
+def test_run_whose_orders_were_all_denied_says_by_which_codes() -> None:
+    nothing = OrderTally({}, {}, {}, {})
+    (told,) = unfilled(setup(), nothing, {"QUANTITY_ABOVE_MAX": 1200, "BREAKER": 1}, none)
+    assert told == "all orders were denied by the risk gate: 1 BREAKER, 1,200 QUANTITY_ABOVE_MAX"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from decimal import Decimal
 from heapq import nlargest
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -14,69 +12,31 @@ from msgspec import Meta
 from schemas.control import (
     BacktestCancel,
     BacktestProgress,
-    BacktestRequest,
     BacktestResult,
-    VenueTable,
 )
 from schemas.enums import RunStatus
-from schemas.errors import ConfigError, field_in, parts_of
+from schemas.errors import ConfigError
 from schemas.topics import BACKTEST_REQUESTS, BACKTEST_RESULTS
-from schemas.values import decimal_text
 from streams.cursors import read_cursor, write_cursor
 from web.answers import backtests as answers
 from web.context import Context
 from web.history import stored
-from web.problems import FieldError, ProblemError, invalid, not_found
+from web.problems import ProblemError, not_found
 from web.route_table import Call, NoQuery, Reply, Route
-from web.routes.backtest_results import FIRST, ask, failure
+from web.routes.backtest_requests import RunRequest, failure_of, request_of
+from web.routes.backtest_results import FIRST, ask
 from web.routes.pages import bad_cursor
 from web.scopes import BACKTEST, READ
 from web.stored_backtests import row_of, stored_backtest
-from web.times import format_time, parse_time
+from web.times import format_time
 from web.views.backtests import BacktestRow, Said
 from web.waiting import within
 
 _REFUSAL_S = 1.0
 """Whoever runs backtests has looked at a request by then, though others wait before it."""
 
-_POINTERS = {
-    "strategy": "/strategy_name",
-    "data": "/data",
-    "symbols": "/symbols",
-    "range": "/start_date",
-    "cash": "/initial_capital",
-}
-
-_SETTING = re.compile(r" \((venue[.\w-]*)=")
-"""Where a failure names a setting of the venue."""
-
 _QUESTION = "backtests"
 """As the database calls it, so that one cursor holds for both."""
-
-Name = Annotated[str, Meta(min_length=1, max_length=100)]
-
-
-class RunRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """A backtest; dates are RFC 3339 times or plain dates, and a plain ``end_date`` is included.
-
-    ``strategy_name`` is built in or of an entry point. ``data`` is a bundled set (``daily``, which
-    is meant without it, or ``demo``) or a path within the data folder, such as ``sets/acme``: an
-    imported folder, the folder of a run, or a file. ``symbols`` chooses among its instruments.
-    ``venue`` has the fields of the table ``[venue]`` of the settings: ``fee``, ``slippage``,
-    ``latency``, ``participation``, ``limit_fill``, ``execution_data``.
-    """
-
-    strategy_name: Name
-    start_date: str
-    end_date: str
-    initial_capital: Annotated[Decimal, Meta(extra_json_schema={"exclusiveMinimum": 0})] = Decimal(
-        10000
-    )
-    symbols: Annotated[list[Name], Meta(max_length=500)] = []
-    parameters: dict[str, bool | int | float | str] = {}
-    data: Annotated[str, Meta(max_length=500)] = ""
-    seed: Annotated[int, Meta(ge=0, le=2**53)] = 0
-    venue: VenueTable = {}
 
 
 class HistoryQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -98,13 +58,14 @@ async def run_backtest(
 ) -> answers.BacktestMetrics | Reply:
     """Run a backtest and wait for its metrics; 202 with Location if it takes too long.
 
-    Fees, slippage and latency are those of ``venue``: without it there are none. The settings and
-    limits of the running engine do not apply; the account is one of the kind ``REG_T``. 409 if it
+    Fees, slippage and latency are those of ``venue``, bounds those of ``limits``: without them
+    there are none. Settings and limits of the running engine do not apply; the account is one of
+    the kind ``REG_T``. 409 if it
     is given up meanwhile, 503 if too many wait or what runs it is stopped.
 
     `data` is `daily`, `demo`, or a path within the data folder such as `sets/acme`.
     """
-    request = _request(context, call.body, call.operator)
+    request = request_of(context, call.body, call.operator)
     with context.waiters.expect(BACKTEST_RESULTS, request.task_id) as answer:
         await ask(context, request)
         result = await within(answer, context.settings.backtest_timeout_s)
@@ -115,7 +76,7 @@ async def run_backtest(
         )
     assert isinstance(result, BacktestResult)
     if result.status is not RunStatus.COMPLETED:
-        raise _failure(result, call.body)
+        raise failure_of(result, call.body)
     return _metrics(result)
 
 
@@ -126,10 +87,11 @@ async def start_backtest(
 
     It costs what ``venue`` says, as that of ``POST /api/backtest/run`` does. What cannot be run is
     refused at once: 404 for a strategy that there is not, 422 for parameters of a built-in one,
-    symbols, dates and settings of the venue; 503 while too many wait, of which no record is made.
-    What a strategy of your own, or a file, turns out not to be fit for is the result of the task.
+    symbols, dates, limits and settings of the venue; 503 while too many wait, of which no record is
+    made. What a strategy of your own, or a file, turns out not to be fit for is the result of the
+    task.
     """
-    request = _request(context, call.body, call.operator)
+    request = request_of(context, call.body, call.operator)
     rows = context.views.backtests.rows
 
     def is_told() -> bool:
@@ -140,7 +102,7 @@ async def start_backtest(
     await context.waiters.until(is_told, _REFUSAL_S)
     row = rows.get(request.task_id)
     if row is not None and row.result is not None and row.status is RunStatus.FAILED:
-        raise _failure(row.result, call.body)
+        raise failure_of(row.result, call.body)
     return answers.BacktestStarted(request.task_id, "started")
 
 
@@ -294,87 +256,6 @@ def _line(said: Said) -> answers.LogLine:
         total,
         detail,
     )
-
-
-def _request(context: Context, body: RunRequest, operator: str) -> BacktestRequest:
-    """Return the record that asks for ``body``; raises ProblemError (422) for wrong values."""
-    errors: list[FieldError] = []
-    start_ns, end_ns = parse_time(body.start_date), parse_time(body.end_date, is_end=True)
-    for name, value, text in (
-        ("start_date", start_ns, body.start_date),
-        ("end_date", end_ns, body.end_date),
-    ):
-        if value is None:
-            remedy = "write 2014-01-01 or 2014-01-01T00:00:00Z"
-            errors.append(FieldError(f"/{name}", "is not a date or time", remedy, text[:40]))
-    if start_ns is not None and end_ns is not None and start_ns > end_ns:
-        errors.append(
-            FieldError("/end_date", "lies before start_date", "exchange the two", body.end_date)
-        )
-    capital = body.initial_capital
-    if not (capital.is_finite() and 0 < capital < 10**15):
-        errors.append(
-            FieldError(
-                "/initial_capital",
-                "must be a positive number below 10^15",
-                "give a number",
-                str(capital)[:40],
-            )
-        )
-    if errors:
-        raise invalid(errors)
-    task_id = context.ids()
-    return BacktestRequest(
-        event_id=f"web:{task_id}",
-        ts_event_ns=context.log.now_ns(),
-        correlation_id=task_id,
-        task_id=task_id,
-        strategy_name=body.strategy_name,
-        start_ns=start_ns,
-        end_ns=end_ns,
-        initial_cash=decimal_text(capital),
-        data=body.data,
-        symbols=body.symbols,
-        parameters=body.parameters,
-        seed=body.seed,
-        operator=operator,
-        venue=body.venue,
-    )
-
-
-def _failure(result: BacktestResult, request: RunRequest) -> ProblemError:
-    """Return the problem of a backtest that failed, with a pointer to the field that it names."""
-    code = str(result.metrics.get("code") or "backtest_failed")
-    detail = result.detail or "the backtest failed"
-    if code == "not_found" and "not found" not in detail:
-        detail = f"strategy {result.strategy_name} not found; {detail}"
-    problem = failure(code, detail)
-    if problem.status in (404, 422):
-        problem.errors = _errors(result.detail, request)
-    return problem
-
-
-def _errors(detail: str, request: RunRequest) -> list[FieldError]:
-    """Return which field of a request a failure names, and what to do about it."""
-    name = field_in(detail, [*request.parameters, *_POINTERS])
-    if name and name in request.parameters:
-        value: Any = request.parameters[name]
-        return [FieldError(f"/parameters/{name}", *parts_of(detail, name, value), value)]
-    if name:
-        value = {"strategy": request.strategy_name, "data": request.data}.get(name)
-        return [FieldError(_POINTERS[name], *parts_of(detail, name, value), value)]
-    setting = _SETTING.search(detail)
-    if setting is None:
-        return []
-    value = request.venue
-    for step in setting[1].split(".")[1:]:
-        value = value.get(step) if isinstance(value, dict) else None
-    # An amount that is refused is told as a text.
-    message, remedy = parts_of(detail, setting[1], value)
-    if message == detail:
-        message, remedy = parts_of(detail, setting[1], str(value))
-    shown = None if isinstance(value, dict) else value
-    return [FieldError("/" + setting[1].replace(".", "/"), message, remedy, shown)]
 
 
 def _metrics(result: BacktestResult) -> answers.BacktestMetrics:

@@ -83,6 +83,7 @@ function results(...currencies) {
 console.log(JSON.stringify({
   amounts: [format.amount("1234567.891"), format.amount(-0.001), format.amount(-12.5), format.amount(null), format.amount("abc"), format.amount(0)],
   signs: [format.signed(12), format.signed(-12), format.signed(0.001), format.signed(undefined)],
+  tones: [[-0.004, 2], [-0.005, 2], [0.005, 2], [-0.00001], [NaN], [null]].map((given) => format.tone(...given)),
   quantities: [format.quantity("12000"), format.quantity("-0.12345678"), format.quantity("")],
   places: [182.5, 182, "1.08345", "0.0000000001", 1e-9, null, 183.98999999999998].map(format.placesOf),
   spans: [8.9, 125, 7300].map(format.span),

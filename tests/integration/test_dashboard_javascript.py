@@ -68,6 +68,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_figures_have_fixed_places_and_no_value_is_a_dash(answers: Any) -> None:
     assert answers["amounts"] == ["1,234,567.89", "0.00", f"{MINUS}12.50", DASH, DASH, "0.00"]
     assert answers["signs"] == ["+12.00", f"{MINUS}12.00", "0.00", DASH]
+    assert answers["tones"] == ["", "down", "up", "down", "", ""]
     assert answers["quantities"] == ["12,000", f"{MINUS}0.12345678", DASH]
     assert answers["spans"] == ["8 s", "2 min", "2 h"]
 

@@ -87,7 +87,7 @@ function renderFigures() {
   if (equity) {
     const profit = equity.equity - state.initial;
     show("equity", amount(equity.equity));
-    show("pnl", signed(profit), tone(profit));
+    show("pnl", signed(profit), tone(profit, 2));
     note("pnl-share", state.initial ? `${signed(100 * profit / state.initial, 3)} %` : "");
     show("drawdown", `${amount(equity.drawdown)} %`, equity.drawdown <= -0.005 ? "down" : "");
     show("exposure", amount(equity.gross));
@@ -97,7 +97,7 @@ function renderFigures() {
     note("peak", `peak ${amount(account.peak_equity)}`);
   }
   const { results } = state;
-  show("unrealized", signed(results?.unrealized), tone(results?.unrealized));
+  show("unrealized", signed(results?.unrealized), tone(results?.unrealized, 2));
   const realized = results ? `realized ${signed(results.realized)}` : account ? "several currencies" : "";
   note("realized", realized, results ? `${realized} before fees of ${amount(results.fees)}` : realized);
   const { state: breaker, reason } = state.breaker;
@@ -116,7 +116,7 @@ function renderTables() {
   fillTable("positions", [...state.positions.values()].filter((p) => Number(p.quantity) || Number(p.realized_pnl)).map((p) => [
     [symbolOf(p.instrument_id), "", p.instrument_id], [p.strategy_id, "name", p.strategy_id], [quantity(p.quantity), `n ${tone(p.quantity)}`],
     [amount(p.average_price, Math.max(state.placesIn(p.instrument_id), 2)), "n"],
-    [signed(p.unrealized_pnl), `n ${tone(p.unrealized_pnl)}`], [signed(p.realized_pnl), `n ${tone(p.realized_pnl)}`],
+    [signed(p.unrealized_pnl), `n ${tone(p.unrealized_pnl, 2)}`], [signed(p.realized_pnl), `n ${tone(p.realized_pnl, 2)}`],
   ]), "no positions");
   const isWide = widened();
   const listed = (list, items) => isWide.has(list) ? [...items] : state.own(items);

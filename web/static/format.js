@@ -41,7 +41,11 @@ export function placesOf(price) {
   return point < 0 || text.includes("e") ? 2 : Math.min(Math.max(text.length - point - 1, 2), 8);
 }
 
-export const tone = (value) => Number(value) > 0 ? "up" : Number(value) < 0 ? "down" : "";
+// The colour of an amount as it is shown: one that rounds to zero has none.
+export function tone(value, places = 8) {
+  const shown = Math.round(Math.abs(Number(value)) * 10 ** places);
+  return !(shown > 0) ? "" : Number(value) > 0 ? "up" : "down";
+}
 
 export const symbolOf = (instrument) => instrument.replace(/\.[^.]*$/, "");
 

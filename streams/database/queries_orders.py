@@ -70,7 +70,8 @@ async def _submits(
     """Return the first command of each order that is asked for."""
     newest = window.is_newest_first
     where = Where(window.run_id, prefix="o.")
-    where.filters(filters, FLOW_BY_NAME["orders"].fields)
+    own = filters._replace(instrument_id="", instrument_ids=())
+    where.filters(own, FLOW_BY_NAME["orders"].fields)
     where.span(window.first_ns, window.until_ns)
     where.behind(key, ORDER, newest=newest)
     if as_of.ts_ns is not None:
@@ -88,6 +89,10 @@ async def _submits(
     if as_of.offset is not None:
         # A place in the log of events: what has none up to there was not an order yet.
         where.add("last.status IS NOT NULL")
+    named = [*filters.instrument_ids, *filter(None, [filters.instrument_id])]
+    if named:
+        # After a symbol change an order is one of the new instrument: its events say so.
+        where.add("coalesce(last.instrument_id, o.instrument_id) = ANY({})", named)
     if statuses:
         where.add(
             "coalesce(last.status, refused.status, 'INITIALIZED') = ANY({})",
@@ -102,7 +107,7 @@ async def _submits(
         f"""
         SELECT {columns} FROM orders o
         LEFT JOIN LATERAL (
-            SELECT e.status FROM order_events e
+            SELECT e.status, e.instrument_id FROM order_events e
             WHERE e.run_id = o.run_id AND e.account_id = o.account_id
                 AND e.client_order_id = o.client_order_id AND {last}
             ORDER BY {ordered(ORDER, newest=True, prefix="e.")} LIMIT 1

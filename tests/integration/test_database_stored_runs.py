@@ -15,7 +15,8 @@ import pytest
 from infra.backtests import BacktestSpec, run_backtest
 from infra.run_store import JournalRuns
 from schemas import topics as t
-from schemas.enums import AutonomyMode, CorporateActionKind, Scope
+from schemas.commands import SubmitOrder
+from schemas.enums import AutonomyMode, CorporateActionKind, OrderType, Scope, Side, TimeInForce
 from schemas.envelope import Header
 from schemas.instruments import CorporateAction, ExchangeRate, Instrument
 from schemas.risk import LimitSet, SetAutonomy, SetLimits
@@ -80,6 +81,21 @@ MODE = SetAutonomy("mode", 0, "mode", "", AutonomyMode.SEMI_AUTOMATIC, "ops", "l
 RATE = ExchangeRate(
     event_id="rate", ts_event_ns=0, base_currency="EUR", quote_currency="USD", rate=Decimal("1.25")
 )
+WAITING = SubmitOrder(
+    "waiting",
+    0,
+    "waiting",
+    "",
+    "two",
+    "cross-BB",
+    "waiting",
+    "BB.XXXX",
+    Side.BUY,
+    Decimal(1),
+    OrderType.LIMIT,
+    Decimal(1),
+    time_in_force=TimeInForce.GTC,
+)
 TOLD: dict[int, list[tuple[str, Header]]] = {
     2: [limits(Scope.GLOBAL, "", max_position=Decimal(500))],
     3: [(t.REFERENCE_INSTRUMENTS, NEW), (t.REFERENCE_RATES, RATE)],
@@ -87,6 +103,7 @@ TOLD: dict[int, list[tuple[str, Header]]] = {
         limits(Scope.STRATEGY, "cross-BB", max_position=Decimal(100), max_order_rate=50),
         action(CorporateActionKind.DIVIDEND, "AA.XXXX", amount=Decimal("0.4"), currency="EUR"),
     ],
+    5: [(t.ACCOUNT_INPUTS, WAITING)],
     6: [
         limits(Scope.ACCOUNT, "two", max_notional=Decimal(90_000)),
         action(CorporateActionKind.DIVIDEND, "BB.XXXX", amount=Decimal("0.125")),
@@ -188,6 +205,25 @@ async def test_position_goes_on_under_its_new_symbol_once(scene: Scene) -> None:
             for name, row in (("BB.XXXX", old), ("BX.XXXX", new))
             if row["quantity"]
         }
+
+
+async def test_order_that_waits_over_a_symbol_change_is_found_by_its_new_name(scene: Scene) -> None:
+    if scene.run_id == "stored-backtest":
+        return
+
+    async def under(symbol: str, as_of_ns: int | None) -> list[Any]:
+        path = at(f"/api/orders?account_id=two&symbol={symbol}&limit=500", as_of_ns)
+        expected = await scene.journal.get(path)
+        assert await scene.database.get(path) == expected, path
+        return [o for o in expected["orders"] if o["client_order_id"] == "waiting"]
+
+    (order,) = await under("BX", None)
+    assert order["instrument_id"] == "BX.XXXX"
+    assert await under("BB", None) == []
+    for ts_ns in scene.times[1:]:
+        await under("BB", ts_ns)
+    (before,) = await under("BB", parse_time(order["created_at"]))
+    assert before["instrument_id"] == "BB.XXXX"
 
 
 async def test_dividends_are_paid_to_the_cent(scene: Scene) -> None:

@@ -23,7 +23,7 @@ from streams.history import (
     Window,
 )
 from streams.log import Published
-from web.security.accounts import Accounts, not_own
+from web.security.accounts import Accounts, is_own, not_own
 
 
 class OwnHistory:
@@ -77,7 +77,13 @@ class OwnHistory:
     ) -> list[Published]:
         """Return every record that belongs to an order of the accounts."""
         self._check(account_id)
-        return await self._history.order_causes(run_id, client_order_id, account_id)
+        found = await self._history.order_causes(run_id, client_order_id, account_id)
+        # Commands to many accounts are nobody's own; an order's signal is of its own strategy.
+        return [
+            item
+            for item in found
+            if is_own(item.record, self._accounts) or isinstance(item.record, StrategySignal)
+        ]
 
     async def fills(self, window: Window, filters: Filters = ALL) -> Page[Fill]:
         """Return executions of the accounts."""

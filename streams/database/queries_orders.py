@@ -207,11 +207,15 @@ async def order_causes(
     """Return every stored record that belongs to an order, and the causes behind them."""
     commands = await of_order(database, "orders", run_id, client_order_id, account_id)
     correlations = sorted({c.correlation_id for c in commands if c.correlation_id})
+    accounts = sorted({c.account_id for c in commands})
     found: dict[str, tuple[tuple[int, int, int], Published]] = {}
     async with database.reading() as connection:
         for rank, relation in enumerate(_CHAIN):
             where = Where(run_id)
             where.add("correlation_id = ANY({})", correlations)
+            # Another account may have an order of the same id, and so of the same correlation; a
+            # command to many has no account.
+            where.add("coalesce(account_id, '') = ANY({})", ["", *accounts])
             await _take(connection, relation, where, rank + 1, found)
         # A signal and the order that follows from it stand side by side: of one cause, at one time.
         where = Where(run_id)

@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 
 from infra.backtests import BacktestSpec, run_backtest
@@ -96,6 +97,13 @@ WAITING = SubmitOrder(
     Decimal(1),
     time_in_force=TimeInForce.GTC,
 )
+NAMESAKE = msgspec.structs.replace(
+    WAITING,
+    event_id="namesake",
+    account_id="one",
+    strategy_id="cross-AA",
+    instrument_id="AA.XXXX",
+)
 TOLD: dict[int, list[tuple[str, Header]]] = {
     2: [limits(Scope.GLOBAL, "", max_position=Decimal(500))],
     3: [(t.REFERENCE_INSTRUMENTS, NEW), (t.REFERENCE_RATES, RATE)],
@@ -103,7 +111,7 @@ TOLD: dict[int, list[tuple[str, Header]]] = {
         limits(Scope.STRATEGY, "cross-BB", max_position=Decimal(100), max_order_rate=50),
         action(CorporateActionKind.DIVIDEND, "AA.XXXX", amount=Decimal("0.4"), currency="EUR"),
     ],
-    5: [(t.ACCOUNT_INPUTS, WAITING)],
+    5: [(t.ACCOUNT_INPUTS, WAITING), (t.ACCOUNT_INPUTS, NAMESAKE)],
     6: [
         limits(Scope.ACCOUNT, "two", max_notional=Decimal(90_000)),
         action(CorporateActionKind.DIVIDEND, "BB.XXXX", amount=Decimal("0.125")),
@@ -224,6 +232,19 @@ async def test_order_that_waits_over_a_symbol_change_is_found_by_its_new_name(sc
         await under("BB", ts_ns)
     (before,) = await under("BB", parse_time(order["created_at"]))
     assert before["instrument_id"] == "BB.XXXX"
+
+
+async def test_causes_of_an_order_are_of_its_account_alone(scene: Scene) -> None:
+    if scene.run_id == "stored-backtest":
+        return
+    for account_id, event_id in (("one", "namesake"), ("two", "waiting")):
+        for client in (scene.journal, scene.database):
+            path = f"/api/orders/waiting/causes?account_id={account_id}"
+            records = [link["record"] for link in (await client.get(path))["links"]]
+            named = [record for record in records if record and "account_id" in record]
+            assert {record["account_id"] for record in named} == {account_id}
+            assert event_id in [record["event_id"] for record in named]
+            assert len(named) >= 4
 
 
 async def test_dividends_are_paid_to_the_cent(scene: Scene) -> None:

@@ -11,10 +11,13 @@ import pytest
 from starlette.testclient import TestClient
 
 from schemas import topics as t
-from schemas.control import RunManifest
+from schemas.control import RunManifest, StrategySignal
+from schemas.enums import KillAction, Scope
 from schemas.envelope import Header
+from schemas.risk import Kill
 from schemas.topics import CATALOGUE
 from streams.history import NOW, Filters, Moment, Page, StoredOrder, Window
+from streams.log import Published
 from tests.unit.web_examples import example_run
 from tests.unit.web_gate import Gate, bearer
 from tests.unit.web_run import (
@@ -361,6 +364,22 @@ class Told:
         """Note the account."""
         self.asked.append(account_id)
         return None
+
+    async def order_causes(
+        self, run_id: str, client_order_id: str, account_id: str
+    ) -> list[Published]:
+        """Return records of two accounts and of none."""
+        kill = Kill("k", 0, "", "", KillAction.FLATTEN, Scope.GLOBAL, "", "ops", "fire")
+        signal = StrategySignal("s", 0, "", "", "cross", "AA.XXXX", 1.0, 10.0)
+        orders = [submit("o-1", account_id=name) for name in ("desk", "paper")]
+        records: list[Header] = [kill, signal, *orders]
+        return [Published(t.ACCOUNT_INPUTS, 0, n, record) for n, record in enumerate(records)]
+
+
+async def test_causes_out_of_the_database_are_of_ones_own_accounts() -> None:
+    own = OwnHistory(Told(), frozenset({"desk", "bench"}))  # type: ignore[arg-type]
+    found = await own.order_causes("run-1", "o-1", "desk")
+    assert [item.offset for item in found] == [1, 2]
 
 
 async def test_the_database_is_asked_about_ones_own_accounts_alone() -> None:

@@ -252,7 +252,6 @@ def _strategies(
         ids = (
             [find_instrument(universe, chosen, s) for s in item.symbols] if item.symbols else chosen
         )
-        is_array = cls.signals is not Strategy.signals
         # Without a word strategies share the cash of their account.
         share = MONEY_CONTEXT.divide(accounts[owner].cash, Decimal(owners.count(owner)))
         capital = item.capital if item.capital is not None else share
@@ -263,8 +262,7 @@ def _strategies(
                 account_id=owner,
                 instrument_ids=tuple(ids),
                 on=_feed(item, cls, data, inputs, ids),
-                # The array form runs once for each instrument, each with its share of the capital.
-                capital=MONEY_CONTEXT.divide(capital, Decimal(len(ids))) if is_array else capital,
+                capital=capital,
                 parameters=item.parameters,
                 trade_from_ns=trade_from_ns,
             )

@@ -13,8 +13,8 @@ class StrategyConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One strategy of a run.
 
     ``on`` is what drives it: "trade", "quote" or a bar interval such as "1m". ``capital`` is what
-    sizing by weight counts from. Before ``trade_from_ns`` the strategy warms up: the same code
-    runs, its orders are withheld.
+    it begins with, of which each instrument of the array form has an equal share. Before
+    ``trade_from_ns`` the strategy warms up: the same code runs, its orders are withheld.
     """
 
     strategy_id: str

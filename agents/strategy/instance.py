@@ -54,9 +54,13 @@ class Instance:
         self.on_failure: Callable[[Instance], None] | None = None
         self.strategy_id = config.strategy_id
         self.producer = f"strategy:{config.strategy_id}:{label}"
-        self.view = View(instruments, config.capital, f"{config.strategy_id}.{label}.")
-        strategy._view = self.view
         self.is_array = type(strategy).signals is not Strategy.signals
+        capital = config.capital
+        if self.is_array:
+            # It runs once for each instrument, each with its share of the capital.
+            capital = MONEY_CONTEXT.divide(capital, Decimal(len(config.instrument_ids)))
+        self.view = View(instruments, capital, f"{config.strategy_id}.{label}.")
+        strategy._view = self.view
         self.status = StrategyStatus.WARMING_UP if config.trade_from_ns else StrategyStatus.RUNNING
         self.last_target: float | None = None
         self.timers: list[int] = []

@@ -33,7 +33,7 @@ from schemas.identifiers import derived_base, derived_id
 from schemas.instruments import CorporateAction, Universe
 from schemas.topics import STRATEGY_SIGNALS, STRATEGY_STATES
 
-PROCESSOR_VERSION = "strategy-1"
+PROCESSOR_VERSION = "strategy-2"
 
 
 class _Decisions:

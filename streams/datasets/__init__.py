@@ -18,7 +18,7 @@ spacing       steps between bars: their order, their interval, what is odd
 session_ends  where bars end that are stamped by their start
 csv_text      CSV as columns of text
 csv_files, parquet_files, lean, factor_files  the formats
-recorded, topics_folder  what a run, or Kafka, has recorded
+recorded, topics_folder, partitions  what a run, or Kafka, has recorded
 """
 
 from streams.datasets.base import DataSet

@@ -13,15 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
-from schemas.columns import Columns, MarketBatch
+from schemas.columns import MarketBatch
 from schemas.envelope import Header
 from schemas.errors import ConfigError, NotFoundError
 from schemas.instruments import Instrument, Universe
 from schemas.topics import MARKET_EVENTS, REFERENCE_INSTRUMENTS
+from streams.datasets.partitions import merge
 from streams.journal import JournalReader
-from streams.journal.batches import Piece, batch_piece, recut
+from streams.journal.batches import recut
 from streams.journal.rowlog import TornTail
 
 TOPICS = "topics"
@@ -120,9 +120,8 @@ class TopicsFolder:
     ) -> Iterator[MarketBatch]:
         """Yield market events of all partitions in merged order, in batches of ``size``.
 
-        Merged by the running maximum of each partition's times, then partition, then offset: the
-        order within a partition never changes. What a producer repeated is passed over, as the
-        stages do, and so are events of instruments that the recording has no definition of.
+        Merged as ``streams.datasets.partitions`` does. What a producer repeated is passed over, as
+        the stages do, and so are events of instruments that the recording has no definition of.
         """
         if not self.counts.get(MARKET_EVENTS):
             raise ConfigError(
@@ -137,7 +136,7 @@ class TopicsFolder:
             )
             for partition in range(self.counts[MARKET_EVENTS])
         ]
-        return recut(universe, merge(streams), size)
+        return recut(universe, merge(universe, streams), size)
 
 
 class _Wanted:
@@ -178,50 +177,3 @@ class Producers:
             return False
         self._last[producer] = record.producer_seq
         return True
-
-
-def merge(streams: list[Iterator[MarketBatch]]) -> Iterator[Piece]:
-    """Yield the events of partitions in merged order; each stream keeps its own order.
-
-    Up to the earliest of the last times at hand nothing can come in between any more.
-    """
-    held: list[MarketBatch | None] = [next(stream, None) for stream in streams]
-    while any(batch is not None for batch in held):
-        present = [(n, batch) for n, batch in enumerate(held) if batch is not None]
-        horizon_ns = min(int(batch.clock[-1]) for _, batch in present)
-        first = min(n for n, batch in present if int(batch.clock[-1]) == horizon_ns)
-        cuts: list[MarketBatch] = []
-        for number, batch in present:
-            # At the horizon itself later partitions wait: the first may go on at the same time.
-            side = "right" if number <= first else "left"
-            stop = int(batch.clock.searchsorted(horizon_ns, side))  # type: ignore[call-overload]
-            if number == first:
-                stop = len(batch)
-            if stop:
-                cuts.append(batch.slice(0, stop))
-            held[number] = batch.slice(stop, len(batch)) if stop < len(batch) else None
-            if held[number] is None:
-                held[number] = next(streams[number], None)
-        yield _merged(cuts)
-
-
-def _merged(cuts: list[MarketBatch]) -> Piece:
-    clocks = np.concatenate([batch.clock for batch in cuts])
-    order = np.argsort(clocks, kind="stable")
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    by_kind: dict[str, list[Columns]] = {}
-    records: list[tuple[int, str, Header]] = []
-    shift = 0
-    for batch in cuts:
-        piece = batch_piece(batch, frozenset({MARKET_EVENTS}))
-        for table in piece.tables:
-            by_kind.setdefault(table.KIND, []).append(table.moved(place[table.pos + shift]))
-        records += [(int(place[pos + shift]), topic, r) for pos, topic, r in piece.records]
-        shift += len(batch)
-    tables = []
-    for parts in by_kind.values():
-        table = type(parts[0]).concat(parts)
-        tables.append(table.take(np.argsort(table.pos)))
-    records.sort(key=lambda item: item[0])
-    return Piece(len(order), tables, records)

@@ -2,7 +2,8 @@
 
 A stream of bytes is hashed in blocks of fixed size, each chained to the one before, so that the
 state is a few bytes and a remainder: xxhash itself cannot be stored and taken up again. Instruments
-and sources are hashed by name, and ``pos`` is left out, since it depends on the cut.
+and sources are hashed by name, and ``pos`` is left out, since it depends on the cut. So a run over
+some instruments of a large set gives the digest of a run over a set of these alone.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from schemas.columns import Columns, Ints
+from schemas.columns import Columns, EquityColumns, Ints
 from schemas.instruments import Universe
 from streams.journal.encoding import EncodedGroup
 
@@ -93,8 +94,8 @@ class OutputHasher:
         self._count(topic, len(table))
         self._learn(universe)
         for name in table.names():
-            if name == "pos":
-                continue
+            if name == "pos" or (name == "instrument" and isinstance(table, EquityColumns)):
+                continue  # Equity is of no instrument; the column names whichever comes first.
             values: npt.NDArray[Any] = np.ascontiguousarray(getattr(table, name))
             if name == "instrument":
                 values = self._instruments[values]

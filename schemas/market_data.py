@@ -44,7 +44,8 @@ class Bar(Incoming, gc=False, omit_defaults=True, tag="bar", kw_only=True):
 
     ``is_partial``: the interval was not seen whole (the data began or ended inside it).
     ``revision`` above 0: a correction that takes the place of the bar with the same instrument,
-    interval and end, made by a late trade.
+    interval and end, made by a late trade. ``start_ns`` is the bar's open instant where that is not
+    its close less the interval's length, as of a day's session; 0 where it is.
     """
 
     instrument_id: str
@@ -58,6 +59,7 @@ class Bar(Incoming, gc=False, omit_defaults=True, tag="bar", kw_only=True):
     trade_count: int
     is_partial: bool = False
     revision: int = 0
+    start_ns: int = 0
 
 
 class BookLevel(msgspec.Struct, gc=False, array_like=True):

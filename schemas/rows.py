@@ -2,8 +2,8 @@
 
 A row of a table and a record hold the same values. A row knows its origin as (source, sequence
 number); the record's event id is made of the two, so it comes back by ``source_id``. What columns
-do not have (trade condition, receive time, run id, producer) is not carried over, and a bar's open
-instant comes back as its close less the interval's length.
+do not have (trade condition, receive time, run id, producer) is not carried over. A bar's record
+tells its open instant only where that is not its close less the interval's length.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ _FIELDS: dict[str, dict[str, str]] = {
     },
     "price": {"price": "price"},
 }
+_REVISION = list(_FIELDS["bar"]).index("revision")
 _RECORD_BY_KIND = {kind: record for record, kind in KIND_BY_RECORD.items()}
 _INTERVAL_INDEX = {name: index for index, name in enumerate(INTERVALS)}
 _INTERVAL_LENGTHS = np.array(INTERVAL_NS, np.int64)
@@ -105,8 +106,12 @@ def records_from_rows(
     make: type[Any] = _RECORD_BY_KIND[table.KIND]
     fields = _FIELDS[table.KIND]
     columns: list[list[Any]] = [getattr(table, name)[rows].tolist() for name in fields.values()]
-    if table.KIND == "bar":
+    if isinstance(table, BarColumns):
         columns[0] = [INTERVALS[index] for index in columns[0]]
+        starts = table.start[rows]
+        is_usual = starts == table.ts[rows] - _INTERVAL_LENGTHS[table.interval[rows]]
+        columns.append(np.where(is_usual, 0, starts).tolist())
+        fields = {**fields, "start_ns": "start"}
     derived = {"correlation_id": "", "causation_id": ""} if issubclass(make, Record) else {}
     keys = tuple(fields)
     out: list[Header] = []
@@ -121,7 +126,7 @@ def records_from_rows(
     ):
         out.append(
             make(
-                event_id=bar_row_id(names[origin], ids[code], values[0], seq, values[-1])
+                event_id=bar_row_id(names[origin], ids[code], values[0], seq, values[_REVISION])
                 if is_bar
                 else source_id(names[origin], ids[code], seq),
                 ts_event_ns=ts,
@@ -184,12 +189,13 @@ def table_from_records(universe: Universe, kind: str, records: Sequence[Header])
         values[column] = [getattr(record, field) for record in records]
     if kind == "bar":
         values["interval"] = [_interval_index(name) for name in values["interval"]]
-        values["start"] = [0] * len(records)
+        values["start"] = [record.start_ns for record in records]  # type: ignore[attr-defined]
     table_type = TABLE_BY_KIND[kind]
     dtypes = dict(table_type.KEYS + table_type.VALUES)
     table = table_type(**{name: np.array(values[name], dtypes[name]) for name in dtypes})
     if isinstance(table, BarColumns):
-        table.start = table.ts - _INTERVAL_LENGTHS[table.interval]
+        usual = table.ts - _INTERVAL_LENGTHS[table.interval]
+        table.start = np.where(table.start != 0, table.start, usual)
     return table
 
 

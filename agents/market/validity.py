@@ -8,7 +8,16 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from agents.market.grouping import Bools, GridTable
-from schemas.columns import BarColumns, Codes, Columns, Floats, Ints, QuoteColumns, TradeColumns
+from schemas.columns import (
+    BarColumns,
+    Codes,
+    Columns,
+    Floats,
+    Ints,
+    MarketBatch,
+    QuoteColumns,
+    TradeColumns,
+)
 from schemas.enums import QualityKind
 from schemas.instruments import Universe
 
@@ -45,6 +54,28 @@ class Validity:
         if len(self._universe) != len(self._prices.largest):
             self._prices = GridTable(self._universe, "price")
             self._sizes = GridTable(self._universe, "quantity")
+
+    def usable(self, batch: MarketBatch) -> MarketBatch:
+        """Return ``batch`` without the rows that cannot be worked with, the others in their places.
+
+        The market stage reports them; no other stage may meet them.
+        """
+        self.grow()
+        found: list[Findings] = []
+        trades = self.trades(batch.trades, found)
+        quotes = self.quotes(batch.quotes, found)
+        bars = self.bars(batch.bars, found)
+        if not found:
+            return batch
+        return MarketBatch(
+            batch.universe,
+            batch.clock,
+            trades=trades,
+            quotes=quotes,
+            bars=bars,
+            records=batch.records,
+            first_offset=batch.first_offset,
+        )
 
     def trades(self, table: TradeColumns, found: list[Findings]) -> TradeColumns:
         """Return the valid trades; add the others to ``found``."""
@@ -92,9 +123,10 @@ class Validity:
 
     def _fits(self, instrument: Codes, price: Floats, size: Floats) -> Bools:
         """Return which rows stay within exact integers on their instrument's grids."""
-        part = price / self._prices.largest[instrument]
-        share = size / self._sizes.largest[instrument]
-        with np.errstate(invalid="ignore"):  # Infinity times 0 is NaN, which does not fit either.
+        # Infinity times 0 is NaN, which does not fit either.
+        with np.errstate(invalid="ignore", over="ignore"):
+            part = price / self._prices.largest[instrument]
+            share = size / self._sizes.largest[instrument]
             return (part < 1) & (share < 1) & (part * share < _PRODUCT_LIMIT)
 
 

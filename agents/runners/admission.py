@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from agents.runners.kafka.usable import KnownInstruments
 from schemas.codec import decode, encode
 from schemas.envelope import Header
 from schemas.errors import RecordError
@@ -40,6 +41,7 @@ class Admission:
         self, universe: Universe, kinds: frozenset[str], *, ahead_s: float, behind_s: float
     ) -> None:
         self._universe = universe
+        self._known = KnownInstruments(universe)
         self._kinds = kinds
         self._ahead_ns = round(ahead_s * _NS)
         self._behind_ns = round(behind_s * _NS)
@@ -63,6 +65,7 @@ class Admission:
             if not isinstance(taken, Watermark):
                 self._check_instrument(taken)
             check(taken)
+            self._check_grid(taken)
         except (TypeError, ValueError, OverflowError) as error:
             raise RecordError(
                 f"a field of a {type(record).__name__} has a value of a wrong type: {error}",
@@ -97,6 +100,17 @@ class Admission:
                 field="instrument_id",
                 value=record.instrument_id,
                 remedy="return its definition from instruments() of the adapter",
+            )
+
+    def _check_grid(self, record: Any) -> None:
+        name = "" if isinstance(record, Watermark) else self._known.beyond(record)
+        if name:
+            raise RecordError(
+                f"a {type(record).__name__} of {record.instrument_id} is beyond exact numbers on"
+                " the instrument's grid",
+                field=name,
+                value=getattr(record, name),
+                remedy="check the scale of prices and sizes",
             )
 
     def _check_kind(self, record: Header) -> None:
@@ -158,6 +172,8 @@ def _bar(record: Bar) -> None:
     for field in ("trade_count", "revision"):
         if not 0 <= index(getattr(record, field)) <= _COUNT_MAX:
             raise _unusable(record, field, f"a whole number from 0 to {_COUNT_MAX}")
+    if not 0 <= index(record.start_ns) < record.ts_event_ns:
+        raise _unusable(record, "start_ns", "an instant before ts_event_ns, or leave it out")
 
 
 def _as_on_the_wire(record: Header) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 
 from agents.account.stage import AccountStage
 from agents.market.stage import MarketOutput, MarketStage
+from agents.market.validity import Validity
 from agents.processor import Outbox
 from agents.runners.config import EngineConfig, EngineState, nested
 from agents.strategy.api import Strategy
@@ -72,6 +73,7 @@ class Engine:
         self.config = config
         self.universe = universe
         self.market = MarketStage(universe, config.market, sessions)
+        self._validity = Validity(universe)
         self.venue = PaperVenue(config.venue, universe, sessions)
         self.account = AccountStage(config.accounts, universe, sessions)
         self.strategies = StrategyStage(list(config.strategies), classes, universe)
@@ -127,9 +129,10 @@ class Engine:
         made = self.market.process(batch)
         self._publish_market(made, outputs)
         venue, strategies, account = self.venue, self.strategies, self.account
-        account.load(batch, made.prices)
-        venue.load(batch)
-        strategies.load(batch, made.bars, _decision_positions(made.bars, batch))
+        usable = self._validity.usable(batch)
+        account.load(usable, made.prices)
+        venue.load(usable)
+        strategies.load(usable, made.bars, _decision_positions(made.bars, usable))
         record_at = records[cursor][0] if cursor < len(records) else n
         while True:
             venue_at, strategy_at = venue.next(), strategies.next()

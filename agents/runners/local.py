@@ -100,6 +100,7 @@ class LocalRunner:
         self._stop = asyncio.Event()
         self._wake = asyncio.Event()
         self._is_held = False
+        self._is_broken = False
         self._side: list[tuple[str, Header]] = []
         self._writer = JournalWriter.open(
             folder, run_id=self.run_id, sync_interval_s=sync_interval_s
@@ -261,6 +262,7 @@ class LocalRunner:
                 refusal = UnconfirmedError("the run has ended while it took the command")
                 self._take(self._batch_of(commands))
         except Exception:
+            self._is_broken = True
             # Whatever ends the run, nobody waits for it: their commands are in no queue any more.
             for command in commands:
                 if not command.done.done():
@@ -370,11 +372,15 @@ class LocalRunner:
         self._queue.clear()
 
     def close(self) -> None:
-        """Save the state and close the journal; safe to call twice."""
+        """Save the state and close the journal; safe to call twice.
+
+        The state of a run that an error ended is that of half a batch: it is not saved, and a
+        restart comes to the same place by the journal.
+        """
         writer = self._writer
         if writer.is_open:
             try:
-                if not self.is_finished:
+                if not (self.is_finished or self._is_broken):
                     self.save()
             finally:
                 writer.close()

@@ -119,6 +119,14 @@ def samples(run: Run, topic: str) -> list[Header]:
     return list({type(record): record for record in found}.values())
 
 
+def daily_bar(**fields: Any) -> Bar:
+    """Return a bar of a day as a source tells it."""
+    return Bar(
+        ts_event_ns=5, instrument_id="AA.XXXX", interval="1d", open=1.0, high=1.0, low=1.0,
+        close=1.0, volume=1.0, vwap=1.0, trade_count=1, source="a", source_seq=4, **fields,
+    )  # fmt: skip
+
+
 def priced(price: float, **fields: Any) -> ReferencePrice:
     """Return a reference price as the market stage makes it."""
     return ReferencePrice(
@@ -257,6 +265,8 @@ def test_every_input_of_a_stage_has_a_time() -> None:
         (MARKET_EVENTS, action("SPLIT", ratio=Decimal("1E-18")), "new shares for one old"),
         (MARKET_EVENTS, action("SPLIT", ratio=Decimal("0." + "3" * 39)), "at most 38 digits"),
         (ACCOUNT_INPUTS, action("SPLIT", ratio=Decimal("1E+7")), "new shares for one old"),
+        (MARKET_EVENTS, daily_bar(start_ns=5), "start_ns is 5; give the instant"),
+        (MARKET_EVENTS, daily_bar(start_ns=-1), "start_ns is -1; give the instant"),
     ],
 )
 def test_what_no_stage_can_work_with_is_told(topic: str, record: Header, reason: str) -> None:

@@ -177,6 +177,11 @@ NAN, INF = float("nan"), float("inf")
         (bar(volume=-1.0), "volume=-1.0"),
         (bar(trade_count=2**40), "trade_count="),
         (bar(trade_count=1.5), "type='Bar'"),
+        (bar(start_ns=START_NS + S), "start_ns="),
+        (bar(start_ns=-1), "start_ns="),
+        (trade(price=1e300), "price=1e+300"),
+        (trade(size=1e16), "size=1e+16"),
+        (quote(bid_size=2.0**53), "bid_size="),
         (InstrumentStatus(ts_event_ns=START_NS, instrument_id=ID, state="NO"), "value="),  # type: ignore[arg-type]
         (Watermark(ts_event_ns=START_NS + 6 * S), "ts_event_ns="),
         (BookSnapshot(ts_event_ns=START_NS, instrument_id=ID, bids=[], asks=[]),

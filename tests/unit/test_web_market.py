@@ -81,6 +81,18 @@ def bars(count: int) -> list[tuple[str, Header]]:
     return [(t.MARKET_BARS, bar(100.0 + n, at=n * MINUTE_NS)) for n in range(count)]
 
 
+def test_price_that_the_market_stage_leaves_out_values_nothing(
+    run: Run, client: TestClient
+) -> None:
+    before = client.get("/api/instruments/SPY").json()["last_price"]
+    odd = trade(-5.0, at=10**12)
+    run.append(client, [(t.MARKET_EVENTS, odd)])
+
+    assert before > 0
+    assert client.get("/api/instruments/SPY").json()["last_price"] == before
+    assert -5.0 in client.get("/api/ticks?symbol=SPY").json()["price"]
+
+
 def test_bars_are_columns_with_the_newest_last_and_a_way_back(run: Run, client: TestClient) -> None:
     run.append(client, bars(5))
 

@@ -75,7 +75,9 @@ class Market:
     def on_event(self, event: object) -> None:
         """Take in a record of ``market.events`` or ``market.bars``; others are passed over."""
         if isinstance(event, Trade):
-            self.trades[event.instrument_id] = event
+            if event.price > 0:
+                # One that the market stage leaves out is shown, and nothing is valued by it.
+                self.trades[event.instrument_id] = event
             self._keep(self.last_trades, TRADES, event)
         elif isinstance(event, Quote):
             self.quotes[event.instrument_id] = event
@@ -96,7 +98,7 @@ class Market:
 
     def _on_bar(self, bar: Bar) -> None:
         known = self.bars.get(bar.instrument_id)
-        if known is None or bar.ts_event_ns >= known.ts_event_ns:
+        if bar.close > 0 and (known is None or bar.ts_event_ns >= known.ts_event_ns):
             self.bars[bar.instrument_id] = bar
         series = self.series.setdefault((bar.instrument_id, bar.interval), OrderedDict())
         # A correction takes the place of its bar; bars come in order but for these.

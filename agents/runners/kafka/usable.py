@@ -92,15 +92,20 @@ class KnownInstruments:
             )
         if isinstance(record, CorporateAction) and record.kind is CorporateActionKind.SYMBOL_CHANGE:
             return self._renaming(record)
-        fields = _FIELDS.get(type(record))
-        if fields is not None:
-            for names, most in zip(fields, largest, strict=True):
+        name = self.beyond(record)
+        return name and (
+            f"{name} is {getattr(record, name)}, beyond exact numbers on the grid of"
+            f" {_short(instrument_id)}; check the scale of prices and sizes"
+        )
+
+    def beyond(self, record: Any) -> str:
+        """Return which price or size of a known instrument is beyond exact numbers, or nothing."""
+        largest = self.largest(record.instrument_id)
+        if largest is not None:
+            for names, most in zip(_FIELDS.get(type(record), ((), ())), largest, strict=True):
                 for name in names:
                     if not -most < getattr(record, name) < most:
-                        return (
-                            f"{name} is {getattr(record, name)}, beyond exact numbers on the grid"
-                            f" of {_short(instrument_id)}; check the scale of prices and sizes"
-                        )
+                        return name
         return ""
 
     def _renaming(self, action: CorporateAction) -> str:
@@ -314,6 +319,11 @@ def _bar(bar: Bar) -> str:
     for field in ("trade_count", "revision"):
         if not 0 <= getattr(bar, field) <= _INT32_MAX:
             return _too_large(field, getattr(bar, field))
+    if not 0 <= bar.start_ns < bar.ts_event_ns:
+        return (
+            f"start_ns is {_short(str(bar.start_ns))}; give the instant at which the bar begins,"
+            " before ts_event_ns, or leave it out"
+        )
     return ""
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from agents.market.validity import Validity
 from agents.processor import Outbox
 from agents.runners.kafka.parts.part import Part, partition_of
 from agents.strategy.api import Strategy
@@ -43,6 +44,7 @@ class StrategyPart(Part):
         count = counts[STRATEGY_INPUTS]
         mine = [c for c in configs if partition_of(c.strategy_id, count) == partition]
         self._stage = StrategyStage(mine, classes, universe)
+        self._validity = Validity(universe)
         self.looked_at = frozenset(
             (topic, partition_of(instrument, counts[topic]))
             for config in mine
@@ -81,7 +83,7 @@ class StrategyPart(Part):
             return
         bars = self._bars(batch)
         # Time closed these bars: what is decided on one stands before the next.
-        stage.load(batch, bars, bars.pos - 1)
+        stage.load(self._validity.usable(batch), bars, bars.pos - 1)
         self._fire(0, out)
         for pos, _, record in batch.records:
             if isinstance(record, CorporateAction):

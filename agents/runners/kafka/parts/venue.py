@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from agents.market.validity import Validity
 from agents.processor import Outbox
 from agents.runners.kafka.parts.part import Part
 from agents.venue.config import VenueConfig
@@ -34,11 +35,12 @@ class VenuePart(Part):
     ) -> None:
         super().__init__(partition, universe, counts)
         self._venue = PaperVenue(config, universe, sessions)
+        self._validity = Validity(universe)
 
     def _process(self, topic: str, batch: MarketBatch, out: Outbox) -> None:
         venue = self._venue
         if topic == MARKET_EVENTS:
-            venue.load(batch)
+            venue.load(self._validity.usable(batch))
             self._fire(0, out)
             for pos, _, record in batch.records:
                 if isinstance(record, CorporateAction):

@@ -314,7 +314,7 @@ execution_data = "auto"        # ["auto"] quotes where there are any, else trade
 limit_fill = "touch"           # ["touch"] or "through"
 participation = "0.1"          # [no bound] share of an event's size that orders may take
 fee = { type = "per_share", rate = "0.005", minimum = "1" }   # none, basis_points, maker_taker
-slippage = { type = "ticks", ticks = 1 }                       # none, basis_points, spread_share
+slippage = { type = "ticks", ticks = 100 }     # a cent, of 0.0001; none, basis_points, spread_share
 latency = { submit_ns = 5000000, cancel_ns = 5000000 }         # [0] from command to effect
 
 [market]

@@ -12,6 +12,7 @@ are numbers such as -8.5.
     volatility_pct      100 s sqrt(P), s the sample standard deviation of r (n - 1)
     sharpe_ratio        mean(r) / s sqrt(P); the riskless rate is 0
     sortino_ratio       mean(r) / d sqrt(P), d = sqrt(mean(min(r, 0)²)) over all days, two or more
+                        (the three have no value if an E_(i-1) is 0 or less)
     max_drawdown_pct    100 min(E_t / max_{s<=t} E_s - 1) over all marks, not days only
     calmar_ratio        cagr_pct / -max_drawdown_pct
     win_rate            100 winning trades / all closed trades (a trade of exactly 0 does not win)
@@ -383,7 +384,9 @@ def compute(
 ) -> Metrics:
     """Return the metrics of a finished run."""
     levels = [curve.initial, *curve.daily]
-    returns = [b / a - 1 for a, b in pairwise(levels) if a > 0]
+    # From nothing, or from debt, there is no return: what counts returns has no value then.
+    has_returns = all(level > 0 for level in levels[:-1])
+    returns = [b / a - 1 for a, b in pairwise(levels)] if has_returns else []
     mean, deviation, downside = _moments(returns)
     root = math.sqrt(periods_per_year)
     drawdown = 100 * curve.worst

@@ -49,6 +49,8 @@ class RecordedDataSet:
                 remedy="bring the file back from a copy, or continue the run, which cuts the tail",
             )
         whole = self._reader.universe()
+        if not len(whole):
+            raise _no_data(name)
         self._chosen = select_ids(whole, symbols)
         self.universe = whole
         kinds: set[str] = set()
@@ -61,12 +63,7 @@ class RecordedDataSet:
                 if table.KIND == "bar":
                     intervals.update(np.unique(table.interval).tolist())  # type: ignore[attr-defined]
         if not times:
-            raise DataError(
-                f"the run {name} holds no market data",
-                field="data",
-                value=name,
-                remedy="choose a run that consumed trades, quotes or bars",
-            )
+            raise _no_data(name)
         self._range = (min(times), max(times))
         self.kinds = frozenset(kinds)
         self.intervals = frozenset(INTERVALS[index] for index in intervals)
@@ -148,7 +145,9 @@ class RecordedDataSet:
             tables: list[Columns] = [batch.trades, batch.quotes, batch.bars]
             times = event_times(len(batch), [t for t in tables if len(t)], batch.records)
             is_kept = (times >= low) & (times < high)
-            is_chosen = np.array([i.instrument_id in chosen for i in self.universe.instruments])
+            is_chosen = np.array(
+                [i.instrument_id in chosen for i in self.universe.instruments], np.bool_
+            )
             for table in tables:
                 is_kept[table.pos] &= is_chosen[table.instrument]
             for pos, _, record in batch.records:
@@ -169,6 +168,15 @@ class RecordedDataSet:
             interval = INTERVALS[step] if step >= 0 else ""
             instrument_id = self.universe.instruments[instrument].instrument_id
             yield (table.KIND, instrument_id, interval), rows
+
+
+def _no_data(name: str) -> DataError:
+    return DataError(
+        f"the run {name} holds no market data",
+        field="data",
+        value=name,
+        remedy="choose a live run or a recording; a backtest does not keep the data that it read",
+    )
 
 
 def _from_data(pieces: Iterator[Piece]) -> Iterator[Piece]:

@@ -141,6 +141,15 @@ def test_ratios_of_three_days_as_the_document_works_them_out() -> None:
     assert metrics.sortino_ratio == pytest.approx(math.sqrt(336))
 
 
+@pytest.mark.parametrize("level", [0.0, -100.0])
+def test_equity_that_goes_through_nothing_has_no_ratios(level: float) -> None:
+    metrics = of(daily(100.0, level, 50.0, 110.0))
+    assert metrics.volatility_pct is metrics.sharpe_ratio is metrics.sortino_ratio is None
+    assert metrics.total_return_pct == pytest.approx(10.0)
+    # What ends there came from something.
+    assert of(daily(100.0, 50.0, level)).volatility_pct is not None
+
+
 def test_annual_growth_over_two_years_of_365_and_a_quarter_days() -> None:
     # 100 to 121 in two years: 1.1² = 1.21.
     metrics = of(curve(100.0, [(2 * YEAR_NS, 121.0, 0.0)]))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.runners.engine import Engine
+from agents.runners.engine import Engine, Outputs
 from agents.runners.feeds import RecordingFeed
 from agents.runners.local import LocalRunner
 from agents.runners.recorder import SNAPSHOT
@@ -88,8 +88,8 @@ def test_state_of_a_run_that_an_error_ended_is_not_saved(tmp_path: Path) -> None
     class Broken(Exception):  # noqa: N818 - not an error of ours
         pass
 
-    def process(_: MarketBatch) -> Any:
-        raise Broken
+    def process(batch: MarketBatch) -> Outputs:
+        raise Broken(batch)
 
     engine.process = process  # type: ignore[method-assign]
     with pytest.raises(Broken):

@@ -255,3 +255,14 @@ def test_reinvested_dividends_reproduce_the_price_factor(symbol: str) -> None:
     wanted = {"IBM": 0.6209650, "SPY": 0.6566606}[symbol]
     last = {"IBM": 1.0, "SPY": 1.0}[symbol]
     assert product == pytest.approx(wanted / last, rel=1e-3)
+
+
+@pytest.mark.parametrize("symbols", [None, ["SPY"]])
+def test_journal_without_market_data_is_refused_as_that(
+    tmp_path: Path, symbols: list[str] | None
+) -> None:
+    with JournalWriter.open(tmp_path, run_id="r", sync_interval_s=None) as journal:
+        journal.append_mark("finish", b"{}")
+    with pytest.raises(DataError, match="holds no market data") as caught:
+        open_data(str(tmp_path), symbols=symbols)
+    assert "a backtest does not keep" in caught.value.remedy

@@ -70,8 +70,8 @@ OpenAPI 3.1 document. The examples need nothing but curl; put the address of the
   processes agree. A position that is closed with an id is closed once, too: repeated, the request
   gives the order of that id, whatever is held by then. Ids are remembered for a day after the
   order closed. An id is 1 to 64 printable ASCII characters, no blank and no `/` among them, and
-  neither `.` nor `..`. The paper venue takes an id once, whatever account it is of; whoever asks
-  for an order of an id that several accounts have names `account_id`, else it is 422
+  neither `.` nor `..`. Each account has ids of its own; whoever asks for an
+  order of an id that several accounts have names `account_id`, else it is 422
   `order_ambiguous` with the list `candidates`, in questions as in commands.
 - **Problems** are `application/problem+json` (RFC 9457) with a `detail` for people, a stable
   `code`, and for wrong fields `errors` with JSON pointers. 400 no JSON; 401, 403 not allowed;

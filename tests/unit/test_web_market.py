@@ -10,6 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from schemas import topics as t
+from schemas.control import RunManifest
 from schemas.envelope import Header
 from schemas.errors import StorageError
 from schemas.market_data import BookDelta, BookLevel, BookSnapshot
@@ -262,6 +263,31 @@ def test_series_of_a_recorded_run_comes_whole_from_the_database(
     assert (answer["source"], answer["is_complete"]) == (source, is_complete)
     needs_database = not is_complete and ":" not in query.partition("as_of")[2]
     assert away == (503 if source == "database" or needs_database else 200)
+
+
+@pytest.mark.parametrize(
+    ("interval", "last_ns", "source", "is_complete"),
+    [
+        ("1m", END_NS, "memory", True),
+        ("15m", END_NS, "memory", True),
+        ("5m", END_NS, "database", True),
+        ("5m", 0, "memory", False),
+    ],
+)
+def test_series_that_the_run_does_not_build_is_the_database_s(
+    interval: str, last_ns: int, source: str, is_complete: bool
+) -> None:
+    begun = RunManifest(ts_event_ns=START_NS, config={"market": {"intervals": ["1m", "15m"]}})
+    run = Run(
+        runs=FakeRuns(
+            built=[(t.SYSTEM_RUNS, begun), (t.REFERENCE_INSTRUMENTS, instrument()), *bars(3)]
+        )
+    )
+    run.context.history = StoredYear(last_ns)
+    with run.client() as client:
+        answer = client.get(f"/api/bars?symbol=SPY&run_id=built&interval={interval}").json()
+
+    assert (answer["source"], answer["is_complete"]) == (source, is_complete)
 
 
 def test_trades_and_quotes_that_memory_let_go_of_are_known_to_be_missing() -> None:

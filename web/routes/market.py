@@ -19,6 +19,7 @@ from web.routes.resolving import known_instrument, resolve_symbol
 from web.routes.trades import book_top
 from web.scopes import READ
 from web.times import format_time
+from web.views.configured import configured
 from web.views.market import QUOTES, TRADES
 from web.views.models import Views
 
@@ -141,14 +142,23 @@ async def get_ticks(context: Context, call: Call[SeriesQuery, None]) -> answers.
 async def get_bars(context: Context, call: Call[BarsQuery, None]) -> answers.Bars:
     """Return bars of one instrument as columns, for charts; of the present run closed ones alone.
 
-    Days of intervals that the run does not build are days of UTC.
+    Intervals that the run does not build are made of its minutes where there is a database, else
+    `is_complete` is false; their days are days of UTC.
     """
     query = call.query
     instrument_id, window = _asked(context, query)
     symbol = context.views.market.symbol_of(instrument_id)
     series = context.views.market.series.get((instrument_id, query.interval))
     bars = sorted(series.values(), key=lambda b: b.ts_event_ns) if series is not None else []
-    history, is_whole = await _source(context, window, instrument_id, query.interval, bars)
+    built = configured(context.views.system.manifest).market.intervals
+    history, is_whole = await _source(
+        context,
+        window,
+        instrument_id,
+        query.interval,
+        bars,
+        is_built=bool(bars) or query.interval in built,
+    )
     if history is not None:
         if not context.place:
             # A bar of wider intervals ends behind its last minute: in the present run it goes on.
@@ -194,13 +204,23 @@ async def get_bars(context: Context, call: Call[BarsQuery, None]) -> answers.Bar
 
 
 async def _source(
-    context: Context, window: Window, instrument_id: str, series: str, rows: Sequence[_Timed] | Any
+    context: Context,
+    window: Window,
+    instrument_id: str,
+    series: str,
+    rows: Sequence[_Timed] | Any,
+    *,
+    is_built: bool = True,
 ) -> tuple[History | None, bool]:
-    """Return the database where a series is read there, and whether what is answered is whole."""
+    """Return the database where a series is read there, and whether what is answered is whole.
+
+    Of a series that the run does not build memory has nothing.
+    """
     floor_ns = context.views.market.floor_of(instrument_id, series)
     first_ns = window.first_ns
-    is_whole = floor_ns is None or (first_ns is not None and first_ns > floor_ns)
-    newest_ns = rows[-1].ts_event_ns if rows else 0
+    is_whole = is_built and (floor_ns is None or (first_ns is not None and first_ns > floor_ns))
+    last = context.views.market.last_price(instrument_id)
+    newest_ns = rows[-1].ts_event_ns if rows else last[1] if last is not None else 0
     history = await context.series(newest_ns, is_whole=is_whole)
     return history, is_whole or history is not None
 

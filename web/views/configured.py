@@ -35,10 +35,15 @@ class _Accounts(msgspec.Struct, frozen=True):
     initial_margin: Decimal = Decimal("0.5")
 
 
+class _Market(msgspec.Struct, frozen=True):
+    intervals: tuple[str, ...] = ()
+
+
 class Configured(msgspec.Struct, frozen=True):
     """The part of a run's configuration that answers need."""
 
     accounts: _Accounts = _Accounts()
+    market: _Market = _Market()
     strategies: tuple[ConfiguredStrategy, ...] = ()
 
     def account(self, account_id: str) -> ConfiguredAccount | None:

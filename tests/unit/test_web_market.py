@@ -303,6 +303,18 @@ def test_trades_and_quotes_that_memory_let_go_of_are_known_to_be_missing() -> No
     assert market.floor_of("IBM.XNYS", TRADES) is None
 
 
+def test_late_trade_or_quote_is_listed_but_is_no_price() -> None:
+    market = Market()
+    for event in (trade(165.0, at=9), trade(777.0, at=5)):
+        market.on_event(event)
+    assert market.last_price("SPY.ARCX") == (165.0, START_NS + 9)
+    assert [event.price for event in market.last_trades["SPY.ARCX"]] == [165.0, 777.0]
+
+    for tick in (quote(165.0, 165.2, at=9), quote(777.0, 778.0, at=5)):
+        market.on_event(tick)
+    assert market.quotes["SPY.ARCX"].bid_price == 165.0
+
+
 def test_series_whose_beginning_was_not_heard_of_is_not_whole() -> None:
     run = Run(log=MemoryLog("run-1", lambda: START_NS, history_max=2))
     run.log.append([*filled_run(), *bars(5)])

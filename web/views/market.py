@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from typing import Any
+from typing import Any, TypeVar
 
 from schemas.enums import InstrumentState
 from schemas.instruments import Instrument, meant_by
@@ -12,6 +12,8 @@ from schemas.market_data import Bar, BookDelta, BookSnapshot, InstrumentStatus, 
 _BOOK_LEVELS_MAX = 5_000
 _BARS_MAX = 5_000
 _TICKS_MAX = 2_000
+
+_Tick = TypeVar("_Tick", Quote, Trade)
 
 QUOTES, TRADES = "quotes", "trades"
 """Names of series beside the intervals of bars."""
@@ -77,10 +79,10 @@ class Market:
         if isinstance(event, Trade):
             if event.price > 0:
                 # One that the market stage leaves out is shown, and nothing is valued by it.
-                self.trades[event.instrument_id] = event
+                _take_newest(self.trades, event)
             self._keep(self.last_trades, TRADES, event)
         elif isinstance(event, Quote):
-            self.quotes[event.instrument_id] = event
+            _take_newest(self.quotes, event)
             self._keep(self.last_quotes, QUOTES, event)
         elif isinstance(event, Bar):
             self._on_bar(event)
@@ -144,3 +146,10 @@ class Market:
             return None
         ts_ns, price = max(found)
         return price, ts_ns
+
+
+def _take_newest(newest: dict[str, _Tick], event: _Tick) -> None:
+    """Take in a trade or quote; a late one is no price: accounts are not marked by it either."""
+    known = newest.get(event.instrument_id)
+    if known is None or event.ts_event_ns >= known.ts_event_ns:
+        newest[event.instrument_id] = event

@@ -6,14 +6,12 @@ import platform
 import re
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from agents.runners.admission import ALL_KINDS, Admission
-from agents.runners.live_feed import AHEAD_S, BEHIND_S, LiveFeed
+from agents.runners.live_feed import LiveFeed
 from agents.runners.local import LocalRunner
 from infra.backtest_agent import Asked, BacktestAgent
 from infra.identity import identity
@@ -21,8 +19,7 @@ from infra.jobs import jobs
 from infra.scheduler import Scheduler
 from infra.settings import Settings
 from schemas.control import BacktestRequest
-from schemas.envelope import SCHEMA_VERSION, Header
-from schemas.topics import MARKET_EVENTS
+from schemas.envelope import SCHEMA_VERSION
 from streams.history import Storage
 from web.context import Context
 from web.operations import Component, Operations, StorageState, Version
@@ -95,7 +92,7 @@ class Operating:
         if runner is not None:
             context.operations.components.append(lambda: _engine(runner))
             context.operations.feed = lambda: market_fault(runner)
-            context.operations.check_again = partial(check_again, runner)
+            context.operations.feed_again = runner.feed_again
 
     def start(self) -> None:
         """Begin to run jobs, and end the backtests that a process before this one has left."""
@@ -105,23 +102,6 @@ class Operating:
     async def stop(self) -> None:
         """Stop them."""
         await self._scheduler.stop()
-
-
-def check_again(runner: LocalRunner, topic: str, record: Header) -> None:
-    """Hold the record of a dead letter to what the run's feed takes; raises RecordError.
-
-    Beside a recording nothing is fed in, but what is written to the market moves it all the same:
-    so the checks are those of a feed, by the recording's time.
-    """
-    if topic != MARKET_EVENTS:
-        return
-    if isinstance(runner.feed, LiveFeed):
-        runner.feed.check(record)
-        return
-    universe = runner.engine.universe
-    Admission(universe, ALL_KINDS, ahead_s=AHEAD_S, behind_s=BEHIND_S).admit(
-        record, runner.now_ns()
-    )
 
 
 def left_of(backtests: Backtests) -> Iterator[Asked]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import cast
 
@@ -21,6 +21,7 @@ from web.operations import Operations
 from web.own_history import OwnHistory
 from web.problems import ProblemError, unavailable
 from web.result_files import ResultFiles
+from web.retries import Retries
 from web.runs import END, FoldedRuns, NoRuns, Place, RunStore, parse_place
 from web.security.accounts import Accounts, check_command, not_own
 from web.security.gatekeeper import Gatekeeper
@@ -60,6 +61,7 @@ class Context:
         self.ids = ids
         self.views = views
         self.waiters = Waiters()
+        self.retries = Retries()
         self.gate = gate
         self.audit = audit
         self.hub = Hub(log, settings, ids, views, gate)
@@ -265,8 +267,12 @@ class Context:
         """
         if self._accounts is not None:
             check_command(record, self._accounts, self.views.account_of)
+        await self.confirmed(self.log.publish(topic, record), remedy)
+
+    async def confirmed(self, writing: Awaitable[None], remedy: str) -> None:
+        """Wait for what the log says to a record; raises ProblemError (503) as ``publish`` does."""
         try:
-            await self.log.publish(topic, record)
+            await writing
         except (TimeoutError, UnconfirmedError) as error:
             raise unavailable(
                 f"the log did not confirm the command in time, so its outcome is unknown; {remedy}",

@@ -79,8 +79,9 @@ class Operations:
     ``resend`` writes the record of a dead letter again, where that takes more than the log's port:
     it returns why the record still cannot be used, empty once it is written, and raises
     ConflictError where the record is kept no more, StorageError where nothing answers in time.
-    ``check_again`` looks at the record of a dead letter before it is written to its topic: it
-    raises RecordError for one that would be refused again.
+    ``feed_again`` hands a market event of a dead letter to the run's live feed, and returns once it
+    is journaled: it raises RecordError for one that would be refused again, ConflictError where
+    nothing takes market events, and what the log's port does.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class Operations:
         settings: dict[str, Any] | None = None,
         version: Version | None = None,
         resend: Callable[[DeadLetter], Awaitable[str]] | None = None,
-        check_again: Callable[[str, Header], None] | None = None,
+        feed_again: Callable[[Header], Awaitable[None]] | None = None,
     ) -> None:
         self.components = list(components)
         self.jobs = jobs
@@ -104,4 +105,4 @@ class Operations:
         self.settings = settings or {}
         self.version = version or Version()
         self.resend = resend
-        self.check_again = check_again
+        self.feed_again = feed_again

@@ -23,9 +23,6 @@ from schemas.instruments import Universe
 from schemas.market_data import INTERVALS, Bar, InstrumentStatus, Quote, Trade, Watermark
 from schemas.topics import MARKET_EVENTS
 
-ALL_KINDS = frozenset({"trade", "quote", *(f"bar/{interval}" for interval in INTERVALS)})
-"""Every kind of data that a feed can announce."""
-
 _COUNT_MAX = 2**31 - 1
 _NS = 1_000_000_000
 

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from agents.runners.admission import Admission, shown
 from agents.runners.steady_clock import SteadyClock, since_boot_ns
 from schemas.columns import MarketBatch
 from schemas.control import DeadLetter
 from schemas.envelope import Header
-from schemas.errors import ConfigError, RecordError
+from schemas.errors import ConfigError, ConflictError, RecordError, StorageError
 from schemas.identifiers import source_id
 from schemas.instruments import Universe
 from schemas.market_data import Watermark
@@ -37,8 +37,8 @@ _LETTERS_A_MINUTE = 1000
 _LETTER_BYTES = 4096
 LATENESS_S = 1.0
 _WATERMARK_INTERVAL_S = 1.0
-AHEAD_S = 5.0
-BEHIND_S = 86_400.0
+_AHEAD_S = 5.0
+_BEHIND_S = 86_400.0
 _REFUSED_IN_A_ROW = 3
 
 
@@ -67,8 +67,8 @@ class LiveFeed:
         unselected: frozenset[str] = frozenset(),
         lateness_s: float = LATENESS_S,
         watermark_interval_s: float = _WATERMARK_INTERVAL_S,
-        ahead_s: float = AHEAD_S,
-        behind_s: float = BEHIND_S,
+        ahead_s: float = _AHEAD_S,
+        behind_s: float = _BEHIND_S,
         queue_events: int = _QUEUE_EVENTS,
     ) -> None:
         if not 0 <= lateness_s < behind_s:
@@ -140,9 +140,31 @@ class LiveFeed:
         letter = self._letter(value[:_LETTER_BYTES], reason, self._wall_ns())
         await self._put(SYSTEM_DEAD_LETTERS, letter)
 
-    def check(self, record: Header) -> None:
-        """Raise RecordError for a record that would be refused; nothing is taken or counted."""
-        self._admission.admit(record, self._wall_ns())
+    def again(self, record: Header) -> Header:
+        """Take the record of a dead letter like one of the adapter; return it as it is taken.
+
+        It has no source until ``poll`` numbers it. Raises RecordError for one that would be refused
+        again, ConflictError behind the end of the feed, StorageError while the queue is full.
+        """
+        now_ns = self._wall_ns()
+        taken = self._admission.admit(record, now_ns)
+        if self._is_ended:
+            raise ConflictError("the feed has ended", remedy="begin a new run for newer data")
+        # What a sender says of where it comes from is not what it is numbered by here.
+        for name in ("event_id", "source", "producer", "run_id"):
+            setattr(taken, name, "")
+        taken.source_seq = taken.producer_seq = 0
+        taken.ts_received_ns = now_ns
+        if self._queue.full():
+            raise StorageError(
+                "the feed's queue is full",
+                field="topic",
+                value=MARKET_EVENTS,
+                remedy="try again later",
+            )
+        self._queue.put_nowait((MARKET_EVENTS, taken))
+        self.on_arrival()
+        return cast("Header", taken)
 
     def note(self, text: str) -> None:
         """Hand on what the adapter tells the operator."""

@@ -20,12 +20,13 @@ import msgspec
 import numpy as np
 
 from agents.runners.engine import Engine, Outputs
+from agents.runners.live_feed import LiveFeed
 from agents.runners.recorder import FINISH, Recorder
 from agents.runners.replay import MANIFEST
 from schemas.columns import MarketBatch
 from schemas.control import RunManifest
 from schemas.envelope import Header
-from schemas.errors import MillraceError, StorageError, UnconfirmedError
+from schemas.errors import ConflictError, MillraceError, StorageError, UnconfirmedError
 from schemas.rows import records_from_table
 from schemas.topics import (
     REFERENCE_ACTIONS,
@@ -102,6 +103,7 @@ class LocalRunner:
         self._is_held = False
         self._is_broken = False
         self._side: list[tuple[str, Header]] = []
+        self._fed: list[tuple[Header, asyncio.Future[None]]] = []
         self._writer = JournalWriter.open(
             folder, run_id=self.run_id, sync_interval_s=sync_interval_s
         )
@@ -153,6 +155,25 @@ class LocalRunner:
         self.wake()
         async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
             await command.done
+
+    async def feed_again(self, record: Header) -> None:
+        """Put a market event of a dead letter into the live feed; returns like ``publish``.
+
+        Raises RecordError for one that the feed refuses, ConflictError where no live feed runs, and
+        what ``publish`` raises.
+        """
+        if not isinstance(self.feed, LiveFeed):
+            raise ConflictError(
+                "the run plays a recording, whose market events are what they were",
+                remedy="put the event into the data of a new run",
+            )
+        if self._is_held or self.is_stopped:
+            raise StorageError("the run takes no more events", remedy="try again later")
+        done = asyncio.get_running_loop().create_future()
+        self._fed.append((self.feed.again(record), done))
+        self.wake()
+        async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
+            await done
 
     def publish_side(self, topic: str, record: Header) -> None:
         """Put a record that no stage reads (a backtest's result) into the log."""
@@ -271,7 +292,18 @@ class LocalRunner:
         for command in commands:
             if not command.done.done():
                 command.done.set_result(None)
+        self._answer_fed()
         return batch is not None or bool(commands)
+
+    def _answer_fed(self) -> None:
+        """Tell those whose market event was in a turn: the feed has numbered it."""
+        if self._fed:
+            waiting, self._fed = self._fed, []
+            for record, done in waiting:
+                if not record.source:
+                    self._fed.append((record, done))
+                elif not done.done():
+                    done.set_result(None)
 
     def _write_side(self) -> None:
         if self._side:
@@ -370,6 +402,14 @@ class LocalRunner:
                     StorageError("the run is stopping", remedy="try again after it started")
                 )
         self._queue.clear()
+        for record, done in self._fed:
+            if not done.done():
+                done.set_exception(
+                    UnconfirmedError("the run has ended while it took the event")
+                    if record.source
+                    else StorageError("the run is stopping", remedy="try again after it started")
+                )
+        self._fed.clear()
 
     def close(self) -> None:
         """Save the state and close the journal; safe to call twice.

@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import msgspec
-
 from agents.runners.kafka.incoming import take_records
 from agents.runners.kafka.usable import STAGE_INPUTS, home_of
 from infra.kafka.session import known_instruments
@@ -21,6 +19,7 @@ from schemas.errors import (
     StorageError,
 )
 from schemas.instruments import Universe
+from schemas.retries import written_again
 from schemas.topics import SYSTEM_DEAD_LETTERS, key_of
 from streams.kafka.connection import Connection
 from streams.kafka.publisher import Outgoing, Publisher
@@ -127,9 +126,9 @@ async def _written(letter: DeadLetter, again: Outgoing | str, publisher: Publish
 
 def _again(letter: DeadLetter, arrived: Any, universe: Universe, count: int) -> Outgoing | str:
     """Return the record of a letter as it is to be written, or why it still cannot be used."""
-    topic, value = letter.topic, arrived.value or b""
+    topic = letter.topic
     try:
-        record = decode(topic, value)
+        record = decode(topic, arrived.value or b"")
         home = home_of(topic, record, count) if topic in STAGE_INPUTS else None
     except RecordError:
         record, home = None, None
@@ -141,10 +140,7 @@ def _again(letter: DeadLetter, arrived: Any, universe: Universe, count: int) -> 
     key = arrived.key or b""
     if home is not None:
         key = key_of(topic, record).encode()
-    if record.producer:
-        # Its number has passed: under it the record would count as known.
-        value = encode(msgspec.structs.replace(record, producer="", producer_seq=0))
-    return Outgoing(topic, key, value, target)
+    return Outgoing(topic, key, encode(written_again(letter.event_id, record)), target)
 
 
 async def _original(reader: PlaceReader, letter: DeadLetter) -> Any:

@@ -24,6 +24,7 @@ from schemas.order_events import (
     OrderReplaceRejected,
 )
 from schemas.portfolio import PositionChanged
+from schemas.retries import written_again
 from schemas.risk import LimitSet
 from schemas.topics import ORDER_EVENTS, VENUE_COMMANDS
 from tests.unit.account_records import (
@@ -184,6 +185,21 @@ def test_dead_letter_carries_the_record_and_the_reason() -> None:
     assert msgspec.json.decode(letter.value, type=type(report)) == report
     assert letter.causation_id == report.event_id
     assert letter.reason == "VenueAccepted is illegal for an order that is ACCEPTED"
+
+
+def test_letters_of_a_record_that_is_written_again_have_ids_of_their_own() -> None:
+    driver = working()
+    first = only(driver.play(with_tag(accepted(), "2")), DeadLetter)
+
+    record = msgspec.json.decode(first.value, type=type(accepted()))
+    second = only(driver.play(written_again(first.event_id, record)), DeadLetter)
+    record = msgspec.json.decode(second.value, type=type(record))
+    third = only(driver.play(written_again(second.event_id, record)), DeadLetter)
+
+    letters = [first, second, third]
+    assert len({letter.reason for letter in letters}) == 1
+    assert len({letter.event_id for letter in letters}) == 3
+    assert len({len(letter.event_id) for letter in letters}) == 1
 
 
 def test_fill_with_a_trade_id_that_was_seen_is_applied_once() -> None:

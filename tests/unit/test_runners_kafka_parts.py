@@ -14,8 +14,10 @@ from agents.account.stage import AccountStage
 from agents.runners.kafka.parts.account import AccountPart
 from agents.strategy.builtin import BUILTIN
 from schemas.codec import decode, encode
+from schemas.commands import ApproveOrder
 from schemas.control import DeadLetter
 from schemas.enums import BreakerState, Scope
+from schemas.retries import written_again
 from schemas.risk import LimitSet, SetBreaker, SetLimits
 from schemas.sessions import SessionTable
 from schemas.topics import (
@@ -133,6 +135,26 @@ def test_what_a_producer_repeats_is_dropped_and_gaps_are_told(run: Run) -> None:
     assert [(gap.producer, gap.seen - gap.last) for gap in account.part.gaps] == [
         (last.producer, 5)
     ]
+
+
+def test_letter_that_is_retried_by_two_processes_is_taken_once(run: Run) -> None:
+    bus = Bus()
+    everyone = consumers(bus, makers(CONFIG, run.universe, BUILTIN))
+    for event in run.events:
+        bus.feed(event)
+    drain(everyone, random.Random(1))
+    account = next(c for c in everyone if c.part.STAGE == "account" and c.consumed)
+    (place,) = places_of(account.part)
+    approval = ApproveOrder("x", 1, "c", "c", "nobody", "o-1", True, "ada")
+    again = [written_again(letter_id, approval) for letter_id in ("a", "a", "b", "a")]
+    bus.log(place).extend(encode(record) for record in again)
+
+    out = account.take(place, 100)
+
+    letters = [item.record for item in out if isinstance(item.record, DeadLetter)]
+    assert [letter.causation_id for letter in letters] == ["retry:a", "retry:b"]
+    assert len({letter.event_id for letter in letters}) == 2
+    assert (account.part.duplicates, account.part.gaps) == (2, [])
 
 
 def test_what_every_part_is_told_one_part_confirms(run: Run) -> None:

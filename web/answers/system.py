@@ -109,7 +109,10 @@ class Lag(msgspec.Struct):
 
 
 class DeadLetter(msgspec.Struct):
-    """A record that could not be used; ``event_id`` names the letter."""
+    """A record that could not be used; ``event_id`` names the letter.
+
+    ``is_retried``: its record was written again, as far as is known.
+    """
 
     event_id: str
     topic: str
@@ -119,6 +122,7 @@ class DeadLetter(msgspec.Struct):
     value: str
     time: str
     time_ns: int
+    is_retried: bool
 
 
 class DeadLetters(msgspec.Struct):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import msgspec
@@ -10,6 +11,8 @@ from msgspec import Meta
 from schemas.codec import decode
 from schemas.control import DeadLetter
 from schemas.errors import ConflictError, InputError, RecordError, StorageError
+from schemas.retries import written_again
+from schemas.topics import MARKET_EVENTS
 from streams.log import Published
 from web.answers import system as answers
 from web.context import Context
@@ -20,6 +23,7 @@ from web.scopes import ADMIN, READ
 from web.times import format_time
 
 _VALUE_SHOWN = 4_000
+_UNKNOWN = "outcome_unknown"
 _REMEDY = "GET /api/system/deadletters shows what failed"
 
 
@@ -47,25 +51,50 @@ async def list_letters(context: Context, call: Call[LettersQuery, None]) -> answ
     )
     letters, cursor = page(found, query.limit, offset_cursor)
     return answers.DeadLetters(
-        [letter_answer(item) for item in letters], system.dead_letter_count, cursor
+        [letter_answer(context, item) for item in letters], system.dead_letter_count, cursor
     )
 
 
 async def retry_letter(context: Context, call: Call[NoQuery, RetryRequest]) -> answers.Retried:
     """Write the record of a letter to its topic again, if it can be used by now.
 
-    One that would be refused again is 422 `record_unusable` with the reason. It stands behind all
-    that has come since, and without the number that its producer gave it.
+    A letter is written once: a second request is 409 `already_retried`. A record that would be
+    refused again is 422 `record_unusable` with the reason, and may be tried again later.
+
+    It stands behind all that has come since, and is named and numbered after its letter, not as its
+    producer did. `millrace run` hands a market event to its feed, which checks and numbers it like
+    all others; beside a recording that is 409 `no_live_market`.
     """
     context.check_is_present()
-    event_id = call.body.event_id
+    letter = _letter_of(context, call.body.event_id)
+    is_known = letter.event_id in context.views.system.retried
+    # Nothing is awaited from here to the answer of `take`, or two might write.
+    if is_known or not context.retries.take(letter.event_id):
+        detail = "the record was written again, or may have been; a newer letter tells if it failed"
+        raise ProblemError(409, "already_retried", detail)
+    try:
+        await _write_again(context, letter)
+    except BaseException as error:
+        is_refused = isinstance(error, ProblemError) and error.code != _UNKNOWN
+        # Readers of a cluster know a second one by its number.
+        if is_refused or context.operations.resend is not None:
+            context.retries.release(letter.event_id)
+        raise
+    return answers.Retried(letter.event_id, letter.topic, "written")
+
+
+def _letter_of(context: Context, event_id: str) -> DeadLetter:
     letters = (item.record for item in reversed(context.views.system.dead_letters))
     letter = next((r for r in letters if getattr(r, "event_id", "") == event_id), None)
     if not isinstance(letter, DeadLetter):
         remedy = "GET /api/system/deadletters lists those that are kept"
         raise not_found("dead letter", event_id, remedy)
-    await (_write if context.operations.resend is None else _resend)(context, letter)
-    return answers.Retried(event_id, letter.topic, "written")
+    return letter
+
+
+async def _write_again(context: Context, letter: DeadLetter) -> None:
+    resend = context.operations.resend
+    await (_write(context, letter) if resend is None else _resend(resend, letter))
 
 
 async def _write(context: Context, letter: DeadLetter) -> None:
@@ -73,44 +102,47 @@ async def _write(context: Context, letter: DeadLetter) -> None:
     if not letter.value:
         detail = "the letter does not hold its record; ask the record's source for it again"
         raise ProblemError(409, "record_not_kept", detail)
+    feed_again = context.operations.feed_again
     try:
         record = decode(letter.topic, letter.value)
-        if context.operations.check_again is not None:
-            context.operations.check_again(letter.topic, record)
+        if letter.topic == MARKET_EVENTS and feed_again is not None:
+            await context.confirmed(feed_again(record), _REMEDY)
+            return
     except RecordError as error:
         reason = error.message
         if error.field:
             reason = f"{reason} ({error.field}={error.value!r})"
-        field = FieldError("/event_id", reason, error.remedy)
-        raise invalid([field], code="record_unusable") from error
-    if record.producer:
-        # Its number has passed: under it the record would count as known.
-        record = msgspec.structs.replace(record, producer="", producer_seq=0)
-    await context.publish(letter.topic, record, _REMEDY)
+        raise _unusable(reason, error.remedy) from error
+    except ConflictError as error:
+        raise ProblemError(409, "no_live_market", f"{error.message}; {error.remedy}") from error
+    await context.publish(letter.topic, written_again(letter.event_id, record), _REMEDY)
 
 
-async def _resend(context: Context, letter: DeadLetter) -> None:
+async def _resend(resend: Callable[[DeadLetter], Awaitable[str]], letter: DeadLetter) -> None:
     """Have the record that a letter is about written again by who can look at where it stood."""
-    resend = context.operations.resend
-    assert resend is not None  # else the letter's own record is written
     try:
         reason = await resend(letter)
     except ConflictError as error:
         raise ProblemError(409, "record_not_kept", f"{error.message}; {error.remedy}") from error
     except StorageError as error:
         detail = f"the record may not have been written: {error.message}; {_REMEDY}"
-        raise unavailable(detail, code="outcome_unknown") from error
+        raise unavailable(detail, code=_UNKNOWN) from error
     except InputError as error:
         reason = str(error)
     if reason:
-        field = FieldError("/event_id", reason)
-        raise invalid([field], code="record_unusable")
+        raise _unusable(reason)
 
 
-def letter_answer(item: Published) -> answers.DeadLetter:
+def _unusable(reason: str, remedy: str = "") -> ProblemError:
+    return invalid([FieldError("/event_id", reason, remedy)], code="record_unusable")
+
+
+def letter_answer(context: Context, item: Published) -> answers.DeadLetter:
     """Return a dead letter as an answer."""
     letter = item.record
     assert isinstance(letter, DeadLetter)
+    # What this process remembers is of the running run.
+    is_own = context.run_id == context.log.run_id and letter.event_id in context.retries
     return answers.DeadLetter(
         letter.event_id,
         letter.topic,
@@ -120,6 +152,7 @@ def letter_answer(item: Published) -> answers.DeadLetter:
         letter.value[:_VALUE_SHOWN].decode(errors="replace"),
         format_time(letter.ts_event_ns),
         letter.ts_event_ns,
+        is_own or letter.event_id in context.views.system.retried,
     )
 
 

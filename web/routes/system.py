@@ -204,7 +204,7 @@ async def get_system(context: Context, call: Call[NoQuery, None]) -> answers.Sys
         answers.TopicState(t.name, _end_of(log, t.name), t.websocket, t.description)
         for t in CATALOGUE
     ]
-    letters = [letter_answer(item) for item in reversed(system.dead_letters)][:_SHOWN]
+    letters = [letter_answer(context, item) for item in reversed(system.dead_letters)][:_SHOWN]
     now_ns = log.now_ns()
     return answers.SystemAnswer(
         answers.Health("ok" if context.is_loaded else "loading", []),

@@ -18,6 +18,7 @@ from schemas.enums import AutonomyMode
 from schemas.instruments import CorporateAction, ExchangeRate
 from schemas.order_events import Fill
 from schemas.portfolio import PositionChanged
+from schemas.retries import retried_letter
 from schemas.risk import SetAutonomy
 from streams.cursors import END_PLACE, RecordPlace
 from streams.log import Log, Published
@@ -223,6 +224,8 @@ class Views:
                 self.newest_ns[item.topic] = ts_ns
             self.recent.apply(item)
             self.causes.apply(item)
+            if item.record.producer and (letter_id := retried_letter(item.record)):
+                self.system.on_retried(letter_id)
             fold = self._folds.get(item.topic)
             if fold is not None:
                 fold(item.record)

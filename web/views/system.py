@@ -13,6 +13,7 @@ from schemas.market_data import DataQuality
 from streams.log import Published
 
 _DEAD_LETTERS_MAX = 1_000
+_RETRIED_MAX = 2 * _DEAD_LETTERS_MAX
 
 
 class System:
@@ -22,6 +23,7 @@ class System:
         self.quality_by_kind: dict[str, int] = {}
         self.dead_letters: deque[Published] = deque(maxlen=_DEAD_LETTERS_MAX)
         self.dead_letter_count = 0
+        self.retried: dict[str, None] = {}
         self.settings: dict[str, ConfigChanged] = {}
         self.manifest: RunManifest | None = None
 
@@ -35,6 +37,12 @@ class System:
         if isinstance(item.record, DeadLetter):
             self.dead_letters.append(item)
             self.dead_letter_count += 1
+
+    def on_retried(self, letter_id: str) -> None:
+        """Take in that the record of a letter was written again."""
+        self.retried[letter_id] = None
+        if len(self.retried) > _RETRIED_MAX:
+            del self.retried[next(iter(self.retried))]
 
     def on_config(self, change: ConfigChanged) -> None:
         """Take in a changed setting."""

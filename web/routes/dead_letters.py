@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from schemas.codec import decode
 from schemas.control import DeadLetter
+from schemas.envelope import Header
 from schemas.errors import ConflictError, InputError, RecordError, StorageError
 from schemas.retries import written_again
 from schemas.topics import MARKET_EVENTS
@@ -18,8 +19,10 @@ from web.answers import system as answers
 from web.context import Context
 from web.problems import FieldError, ProblemError, invalid, not_found, unavailable
 from web.route_table import Call, NoQuery, Route
+from web.routes.letter_checks import scopes_of, why_unusable
 from web.routes.pages import offset_cursor, older_than, page
 from web.scopes import ADMIN, READ
+from web.security.gatekeeper import check_scope
 from web.times import format_time
 
 _VALUE_SHOWN = 4_000
@@ -59,7 +62,8 @@ async def retry_letter(context: Context, call: Call[NoQuery, RetryRequest]) -> a
     """Write the record of a letter to its topic again, if it can be used by now.
 
     A letter is written once: a second request is 409 `already_retried`. A record that would be
-    refused again is 422 `record_unusable` with the reason, and may be tried again later.
+    refused again is 422 `record_unusable` with the reason, and may be tried again later. A command
+    takes the scope of its own route besides: `trade` for those about orders.
 
     It stands behind all that has come since, and is named and numbered after its letter, not as its
     producer did. `millrace run` hands a market event to its feed, which checks and numbers it like
@@ -67,13 +71,16 @@ async def retry_letter(context: Context, call: Call[NoQuery, RetryRequest]) -> a
     """
     context.check_is_present()
     letter = _letter_of(context, call.body.event_id)
+    record = _record_of(letter)
+    for scope in scopes_of(letter.topic, record):
+        check_scope(call.caller.client, scope)
     is_known = letter.event_id in context.views.system.retried
     # Nothing is awaited from here to the answer of `take`, or two might write.
     if is_known or not context.retries.take(letter.event_id):
         detail = "the record was written again, or may have been; a newer letter tells if it failed"
         raise ProblemError(409, "already_retried", detail)
     try:
-        await _write_again(context, letter)
+        await _write_again(context, letter, record)
     except BaseException as error:
         is_refused = isinstance(error, ProblemError) and error.code != _UNKNOWN
         # Readers of a cluster know a second one by its number.
@@ -92,7 +99,17 @@ def _letter_of(context: Context, event_id: str) -> DeadLetter:
     return letter
 
 
-async def _write_again(context: Context, letter: DeadLetter) -> None:
+def _record_of(letter: DeadLetter) -> Header | None:
+    """Return the record that a letter holds, None if it cannot be read, or was cut."""
+    try:
+        return decode(letter.topic, letter.value)
+    except RecordError:
+        return None
+
+
+async def _write_again(context: Context, letter: DeadLetter, record: Header | None) -> None:
+    if reason := why_unusable(context.views, letter.topic, record):
+        raise _unusable(reason)
     resend = context.operations.resend
     await (_write(context, letter) if resend is None else _resend(resend, letter))
 

@@ -57,6 +57,16 @@ NOBODY = Caller(Client("", frozenset()))
 """Somebody who showed no key where one is asked for."""
 
 
+def check_scope(client: Client, scope: str) -> None:
+    """Raise ProblemError (403) for a client that lacks a scope."""
+    if not client.may(scope):
+        raise ProblemError(
+            403,
+            "scope_missing",
+            f"key {client.name!r} lacks the scope {scope}; use a key that has it",
+        )
+
+
 class Gatekeeper:
     """Knows callers by key or session; ``is_open`` lets those in who show neither.
 
@@ -108,12 +118,7 @@ class Gatekeeper:
             )
         if caller.cookie and method not in _SAFE:
             self._check_token(caller.cookie, headers)
-        if not caller.client.may(scope):
-            raise ProblemError(
-                403,
-                "scope_missing",
-                f"key {caller.client.name!r} lacks the scope {scope}; use a key that has it",
-            )
+        check_scope(caller.client, scope)
 
     def identify(self, headers: Mapping[str, str], address: str) -> Caller:
         """Return who shows a key or a session; without one everybody if open, else nobody.

@@ -48,7 +48,8 @@ class CalendarQuery(ClockQuery, forbid_unknown_fields=True):
 async def get_clock(context: Context, call: Call[ClockQuery, None]) -> answers.Clock:
     """Return the time of the run, whether its session is open, and when that changes.
 
-    Of another run, or of another instant, the time is the one asked about, else that of its end.
+    Of another run, or of another instant, the time is the one asked about, else that of its end; of
+    a run that the database alone has, that of its newest row.
     """
     now_ns = _now_ns(context)
     name = call.query.calendar or _default(context)

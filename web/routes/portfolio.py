@@ -285,7 +285,8 @@ async def get_pnl(context: Context, call: Call[PnlQuery, None]) -> answers.PnlAn
     """Return results grouped by strategy, instrument or day, in the order of the keys.
 
     Realized results are those of the read models, or of the database where these began too late to
-    have heard of every change.
+    have heard of every change. Dividends are in none of them: `GET /api/portfolio/{account_id}` has
+    those of the account and of each strategy.
     """
     query, views = call.query, context.views
     check_filter(context, query.account_id)

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from rich.console import Console
 
 from infra.database.service import StorageService, refuse_disabled
+from infra.kafka.reading_rule import StageRules
 from infra.kafka.serving import stop_on_signals
 from infra.kafka.settings import connection_of
 from infra.ports import check_port
@@ -32,10 +33,11 @@ async def sink_topics(settings: Settings, folder: Path, port: int, console: Cons
     refuse_disabled(settings.database)
     check_port(port)
     connection = connection_of(settings.kafka)
+    rules = StageRules(connection)
     service = StorageService(
         settings.database,
         folder,
-        lambda: TopicsSource(connection, settings.kafka.run),
+        lambda: TopicsSource(connection, settings.kafka.run, make_rule=rules.make),
         runs=data_folder() / "runs",
     )
     stop = stop_on_signals()

@@ -15,6 +15,7 @@ from infra.access import access_of
 from infra.backtest_agent import BacktestAgent
 from infra.database.service import StorageService
 from infra.kafka.letters import resend
+from infra.kafka.reading_rule import StageRules
 from infra.kafka.session import begun
 from infra.kafka.settings import connection_of
 from infra.kafka.working import wait_for_topics
@@ -51,7 +52,8 @@ async def serve_web(
     connection = connection_of(settings.kafka)
     await wait_for_topics(connection, settings, wait_s)
     await begun(connection, settings.kafka.run)
-    log = KafkaLog(connection, settings.kafka.run, time.time_ns)
+    rule = await StageRules(connection).make()
+    log = KafkaLog(connection, settings.kafka.run, time.time_ns, rule=rule)
     async with log:
         web_settings = WebSettings(
             autonomy_mode=settings.risk.autonomy,
@@ -116,8 +118,8 @@ def cluster(log: KafkaLog) -> Component:
     detail = f"answered {ends.silent_s:.1f} s ago, {side.waiting:,} records wait to be written"
     if side.lost:
         detail += f", {side.lost:,} are lost (the log has them)"
-    if log.unreadable:
-        detail += f", {log.unreadable:,} read that nobody can decode"
+    if log.refused:
+        detail += f", {log.refused:,} read that no stage can use"
     if trouble := ends.trouble or side.trouble:
         detail += f"; {trouble}"
     status: Status = "warn" if side.trouble or side.lost else "pass"

@@ -16,6 +16,7 @@ import msgspec
 
 from agents.runners.config import EngineConfig
 from agents.runners.kafka.incoming import dead_letter, take_records
+from agents.runners.kafka.stage_rule import KAFKA_MODE
 from agents.runners.kafka.stages import StageSpec, stage_specs
 from agents.runners.parity import engine_config
 from agents.runners.replay import manifest_of
@@ -44,7 +45,7 @@ from streams.kafka.publisher import Publisher, outgoing
 from streams.kafka.ranges import PlaceReader
 from streams.kafka.reading import read_to_end
 
-MODE = "kafka"
+MODE = KAFKA_MODE
 _FIRST_NS = 946_684_800_000_000_000
 _AHEAD_NS = 365 * 86_400_000_000_000
 

@@ -76,12 +76,7 @@ class History:
         if start >= stop:
             return _Block([], start)
         await self._reader.put({place: start})
-        found: list[Published] = []
-        for item in await self._reader.read(place, stop):
-            record = window.decoded(item.value)
-            if record is not None and not window.is_repeated(item.offset):
-                found.append(Published(window.topic, window.partition, item.offset, record))
-        return _Block(found, start)
+        return _Block(window.taken(await self._reader.read(place, stop)), start)
 
     def _keep(self, key: tuple[Place, int], block: _Block) -> None:
         self._blocks[key] = block

@@ -30,6 +30,7 @@ from streams.kafka.history import History
 from streams.kafka.partition_window import PartitionWindow
 from streams.kafka.publisher import Publisher, addressed
 from streams.kafka.ranges import Place, PlaceReader
+from streams.kafka.reading_rule import READABLE, Rule
 from streams.kafka.side import SideWriter
 from streams.kafka.topic_ids import topic_ids
 from streams.log import Listener, Page, Published, page_of
@@ -47,7 +48,7 @@ class KafkaLog:
 
     ``wall_ns`` is the wall clock (int64 ns UTC). The time of the log is that of the market data as
     far as it has come, for commands stand among them. Each topic keeps ``history_max`` records in
-    memory.
+    memory. ``rule`` decides which records are told at all.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class KafkaLog:
         wall_ns: Callable[[], int],
         *,
         history_max: int = 100_000,
+        rule: Rule = READABLE,
     ) -> None:
         self.run_id = run_id
         self.epoch = ""
@@ -64,6 +66,7 @@ class KafkaLog:
         self._wall_ns = wall_ns
         self._clock_ns = 0
         self._history_max = history_max
+        self._rule = rule
         self._epochs: dict[str, str] = {}
         self._counts: dict[str, int] = {}
         self._windows: dict[Place, PartitionWindow] = {}
@@ -111,7 +114,9 @@ class KafkaLog:
             at = end if place[0] in _OWN else beginnings[place]
             if place[0] == MARKET_EVENTS:
                 at = max(at, end - kept)
-            self._windows[place] = PartitionWindow(*place, at, kept)
+            self._windows[place] = PartitionWindow(
+                *place, at, kept, partitions=self._counts[place[0]], rule=self._rule
+            )
         parts = [self._steps(self._windows[place], ends[place]) for place in places]
         async for group in in_order_of_time(parts):
             tell(group)
@@ -224,6 +229,6 @@ class KafkaLog:
         return self._counts
 
     @property
-    def unreadable(self) -> int:
-        """How many records could not be read; the stages make dead letters of them."""
-        return sum(window.unreadable for window in self._windows.values())
+    def refused(self) -> int:
+        """How many records are passed over that the stages make dead letters of."""
+        return sum(window.refused for window in self._windows.values())

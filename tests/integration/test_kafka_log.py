@@ -188,7 +188,7 @@ async def test_what_nobody_can_be_told_is_not_behind(connection: Connection) -> 
         for topic, end in ((emptied, 3), (spoiled, at + 1)):
             await cluster_ends(log, topic, 3, end)
             assert log.written_offset(topic, 3) == log.end_offset(topic, 3) == end
-        assert log.unreadable == 1
+        assert log.refused == 1
 
 
 async def test_place_that_is_not_written_yet_is_an_empty_page(connection: Connection) -> None:

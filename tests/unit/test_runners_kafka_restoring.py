@@ -14,6 +14,7 @@ from agents.runners.kafka.restoring import (
     check_kept,
     check_reached,
     check_tail,
+    learned_instruments,
     packed,
     restore_newest,
     unpacked,
@@ -25,7 +26,7 @@ from schemas.envelope import SCHEMA_VERSION
 from schemas.errors import ConfigError, RecordError, StorageError
 from schemas.topics import CATALOGUE, MARKET_EVENTS, SYSTEM_SNAPSHOTS, key_of
 from tests.kafka_bus import Bus, Consumer, Makers, consumers, drain, makers
-from tests.kafka_case import CONFIG, Run, one_process_run
+from tests.kafka_case import CONFIG, LATE, Run, one_process_run
 
 IDS = {topic.name: f"id of {topic.name}" for topic in CATALOGUE}
 
@@ -185,3 +186,19 @@ def test_packed_state_that_cannot_be_read_is_told(everyone: list[Consumer], make
         restore_newest(
             [saved(part, state=b'"bm90IHBhY2tlZA=="')], [make["venue"](part.partition)], IDS
         )
+
+
+def test_definitions_of_the_market_stage_are_found_in_any_version_of_its_snapshots(
+    everyone: list[Consumer],
+) -> None:
+    market = part_of(everyone, "market").part
+    account = part_of(everyone, "account").part
+    spoiled = [
+        saved(market, "of another kind", b'{"instruments":7}'),
+        saved(market, "packed badly", b'"AAAA"'),
+        saved(market, "newer", schema=SCHEMA_VERSION + 1),
+        Saved(b"market|market/0|x", b"{"),
+    ]
+    assert learned_instruments([*spoiled, saved(account)]) == []
+    found = learned_instruments([*spoiled, saved(market, "older")])
+    assert [item.symbol for item in found] == [LATE]

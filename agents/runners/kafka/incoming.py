@@ -103,8 +103,26 @@ def take_records(
     records are added to it, and hold for what stands behind them. Raises NewerSchemaError for a
     record that this program is too old for; its ``offset`` says where that stands.
     """
-    taking = _Taking(topic, partition, universe, partitions)
-    read = _decoded(topic, partition, arrived)
+    known = KnownInstruments(universe, partitions) if universe is not None else None
+    return _take((topic, partition, partitions), arrived, known, is_naming=True)
+
+
+def usable_records(
+    topic: str, partition: int, arrived: Sequence[Arrived], known: KnownInstruments, partitions: int
+) -> Taken:
+    """Decide as ``take_records`` does, for who only shows or stores: the records stay unnamed."""
+    return _take((topic, partition, partitions), arrived, known, is_naming=False)
+
+
+def _take(
+    place: tuple[str, int, int],
+    arrived: Sequence[Arrived],
+    known: KnownInstruments | None,
+    *,
+    is_naming: bool,
+) -> Taken:
+    taking = _Taking(place, known, is_naming=is_naming)
+    read = _decoded(place[0], place[1], arrived)
     if taking.market is None:
         for item, found in zip(arrived, read, strict=True):
             taking.one(item, found)
@@ -124,17 +142,18 @@ class _Taking:
     """Takes what was read of one partition, record by record or many trades at once."""
 
     def __init__(
-        self, topic: str, partition: int, universe: Universe | None, partitions: int
+        self, place: tuple[str, int, int], known: KnownInstruments | None, *, is_naming: bool
     ) -> None:
+        topic, partition, partitions = place
         self.records: list[tuple[int, Header]] = []
         self.letters: list[DeadLetter] = []
-        self._place = topic, partition, partitions
-        self._source = _SOURCES.get(topic, "")
+        self._place = place
+        self._source = _SOURCES.get(topic, "") if is_naming else ""
         self._name = f"{self._source}/{partition}"
-        self._known = KnownInstruments(universe, partitions) if universe is not None else None
+        self._known = known
         self.market: MarketData | None = None
-        if self._known is not None and topic == MARKET_EVENTS:
-            self.market = MarketData(self._known, partition, partitions)
+        if known is not None and topic == MARKET_EVENTS:
+            self.market = MarketData(known, partition, partitions)
 
     def all_of(self, arrived: Sequence[Arrived], trades: Sequence[Any]) -> bool:
         """Take trades if there is surely nothing wrong with any of them, else none."""
@@ -142,10 +161,11 @@ class _Taking:
         if self.market is None or not self.market.are_sound(trades, written_ns):
             return False
         offsets = [item.offset for item in arrived]
-        for trade, offset in zip(trades, offsets, strict=True):
-            if not trade.source:
-                trade.source, trade.source_seq = self._name, offset
-            trade.event_id = source_id(trade.source, trade.instrument_id, trade.source_seq)
+        if self._source:
+            for trade, offset in zip(trades, offsets, strict=True):
+                if not trade.source:
+                    trade.source, trade.source_seq = self._name, offset
+                trade.event_id = source_id(trade.source, trade.instrument_id, trade.source_seq)
         self.records += zip(offsets, trades, strict=True)
         return True
 
@@ -154,7 +174,8 @@ class _Taking:
         topic, partition, partitions = self._place
         written_ns = item.timestamp * _NS_OF_MS
         if self.market is not None and self.market.is_sound(found, written_ns):
-            _name_event(found, self._name, item.offset)
+            if self._source:
+                _name_event(found, self._name, item.offset)
             self.records.append((item.offset, found))
             return
         reason = found if isinstance(found, str) else ""

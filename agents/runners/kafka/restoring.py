@@ -11,14 +11,17 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
 
+from agents.runners.kafka.parts.market import MarketPart
 from agents.runners.kafka.parts.part import Part
 from schemas.codec import decode
 from schemas.control import OrderLogEntry, StageSnapshot
 from schemas.errors import ConfigError, NewerSchemaError, RecordError, StorageError
+from schemas.instruments import Instrument
 from schemas.topics import CATALOGUE, SYSTEM_ORDER_LOG, SYSTEM_SNAPSHOTS
 from streams.kafka.connection import Connection
 from streams.kafka.ranges import Place, PlaceReader
@@ -110,6 +113,29 @@ async def read_snapshots(connection: Connection) -> list[Saved]:
         if item.value is not None:
             newest[key] = Saved(key, item.value)
     return list(newest.values())
+
+
+class _Learned(msgspec.Struct):
+    """What of a part's state every version has."""
+
+    instruments: list[Instrument] = []
+
+
+def learned_instruments(saved: Iterable[Saved]) -> list[Instrument]:
+    """Return the definitions that the market stage has met among the events, of all versions.
+
+    A snapshot that cannot be read is passed over: who goes on from it says so.
+    """
+    found: list[Instrument] = []
+    for key, value in saved:
+        if not key.startswith(f"{MarketPart.STAGE}|".encode()):
+            continue
+        with suppress(RecordError, msgspec.DecodeError, zlib.error, KeyError):
+            record = decode(SYSTEM_SNAPSHOTS, value)
+            assert isinstance(record, StageSnapshot)  # the topic's only type
+            state = unpacked(record.states[MarketPart.STAGE])
+            found += msgspec.json.decode(state, type=_Learned).instruments
+    return found
 
 
 def restore_newest(

@@ -62,9 +62,13 @@ def home_of(topic: str, record: Header, partitions: int) -> int | None:
 
 
 class KnownInstruments:
-    """Holds market data to the instruments of a session and to their grids."""
+    """Holds market data to the instruments of a session and to their grids.
 
-    def __init__(self, universe: Universe, partitions: int = 1) -> None:
+    ``is_open``: there is no session yet, and what is not known may be defined before it begins.
+    """
+
+    def __init__(self, universe: Universe, partitions: int = 1, *, is_open: bool = False) -> None:
+        self.is_open = is_open
         self._universe = universe
         self._partitions = partitions
         self._largest: dict[str, tuple[float, float]] = {}
@@ -84,7 +88,7 @@ class KnownInstruments:
             return ""
         largest = self.largest(instrument_id)
         if largest is None:
-            if topic != MARKET_EVENTS:
+            if topic != MARKET_EVENTS or self.is_open:
                 return ""
             return (
                 f"instrument {_short(instrument_id)} is not known; publish its definition on"

@@ -36,7 +36,14 @@ from schemas.market_data import (
     ReferencePrice,
     Trade,
 )
-from schemas.topics import ACCOUNT_INPUTS, MARKET_BARS, MARKET_EVENTS, TOPIC_BY_NAME, VENUE_COMMANDS
+from schemas.topics import (
+    ACCOUNT_INPUTS,
+    MARKET_BARS,
+    MARKET_EVENTS,
+    REFERENCE_INSTRUMENTS,
+    TOPIC_BY_NAME,
+    VENUE_COMMANDS,
+)
 from tests.generated import universe as generated_universe
 from tests.kafka_bus import COUNTS, makers, places_of
 from tests.kafka_case import CONFIG, Run, data, one_process_run
@@ -273,6 +280,20 @@ def test_what_no_stage_can_work_with_is_told(topic: str, record: Header, reason:
     item = Given(0, encode(of_the_day(record, 5)), 10)
     home = home_of(topic, decoder(topic).decode(item.value), 4) or 0
     taken = take_records(topic, home, [item], generated_universe(("AA",)), 4)
+    assert taken.records == []
+    assert reason in taken.letters[0].reason
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [({"calendar": "NOCAL"}, "calendar"), ({"price_increment": Decimal(0)}, "increment")],
+)
+def test_definition_that_no_stage_could_learn_is_refused_where_it_comes_from(
+    fields: dict[str, Any], reason: str
+) -> None:
+    (instrument,) = generated_universe(("AA",)).instruments
+    odd = msgspec.structs.replace(instrument, **fields)
+    taken = take_records(REFERENCE_INSTRUMENTS, 0, [Given(0, encode(odd), 10)], Universe(), 4)
     assert taken.records == []
     assert reason in taken.letters[0].reason
 

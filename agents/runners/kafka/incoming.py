@@ -19,6 +19,7 @@ from agents.runners.kafka.usable import (
     STAGE_INPUTS,
     KnownInstruments,
     MarketData,
+    unfit,
     unusable,
 )
 from schemas.codec import decode, decoder
@@ -32,6 +33,7 @@ from schemas.topics import (
     ACCOUNT_INPUTS,
     MARKET_EVENTS,
     REFERENCE_ACTIONS,
+    REFERENCE_INSTRUMENTS,
     STRATEGY_INPUTS,
     VENUE_COMMANDS,
 )
@@ -183,6 +185,8 @@ class _Taking:
             reason = unusable(topic, partition, partitions, found, written_ns)
             if not reason and self._known is not None:
                 reason = self._known.fault(topic, found)
+        elif topic == REFERENCE_INSTRUMENTS and isinstance(found, Instrument):
+            reason = unfit(found)
         if reason:
             self.letters.append(dead_letter(topic, partition, item, reason))
             return

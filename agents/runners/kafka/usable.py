@@ -149,6 +149,19 @@ class KnownInstruments:
         return found
 
 
+def unfit(instrument: Instrument) -> str:
+    """Return why no stage could learn a definition, or nothing.
+
+    It is refused where it comes from: handed on, it would be missed among what stages have taken.
+    """
+    try:
+        check_calendar(instrument)
+        Universe([instrument])
+    except MillraceError as error:
+        return str(error)
+    return ""
+
+
 class MarketData:
     """Tells of most trades and quotes of a partition at once that there is nothing wrong with them.
 

@@ -27,6 +27,7 @@ _PAGES = {
 }
 """Where more is told of the settings that begin so."""
 
+_ANY_KEY = "..."
 _STEP = re.compile(r"\.([^.\[\]`]+)|\[([^\]]*)\]")
 """A step of a path as msgspec writes it: ``.key``, ``[3]``, or ``[...]`` for a key of any name."""
 
@@ -64,8 +65,9 @@ def unfit(
     what, _, path = str(error).partition(" - at `$")
     path = path.rstrip("`")
     steps = [key or index for key, index in _STEP.findall(path)]
-    if steps[-1:] == ["..."]:
-        steps, path = steps[:-1], path.removesuffix("[...]")
+    if _ANY_KEY in steps:
+        # Which key of the table it is nobody says: the table is shown.
+        steps, path = steps[: steps.index(_ANY_KEY)], path.partition(f"[{_ANY_KEY}]")[0]
     value: Any = raw
     annotation: Any = cls
     for step in steps:

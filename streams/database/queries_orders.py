@@ -11,7 +11,7 @@ from typing import Any
 from schemas.enums import OrderStatus
 from streams.cursors import read_cursor, write_cursor
 from streams.database.connecting import Database
-from streams.database.paging import ORDER, Where, limit_of, ordered
+from streams.database.paging import ORDER, Where, limit_of, ordered, storable
 from streams.database.queries_records import places_of, published_of, record_of
 from streams.database.tables import FLOW_BY_NAME
 from streams.history import LIMIT_MAX, NOW, Filters, Moment, Page, StoredOrder, Window
@@ -91,7 +91,10 @@ async def _submits(
         where.add("last.status IS NOT NULL")
     named = [*filters.instrument_ids, *filter(None, [filters.instrument_id])]
     if named:
-        # After a symbol change an order is one of the new instrument: its events say so.
+        # After a symbol change an order is one of the new instrument: its events say so. Looked up
+        # for every order of a run that would take seconds; few began under one of these names.
+        began = await _names_before(connection, window.run_id, named)
+        where.add("o.instrument_id = ANY({})", began)
         where.add("coalesce(last.instrument_id, o.instrument_id) = ANY({})", named)
     if statuses:
         where.add(
@@ -125,6 +128,22 @@ async def _submits(
         *where.values,
     )
     return rows
+
+
+async def _names_before(connection: Any, run_id: str, named: Sequence[str]) -> list[str]:
+    """Return ids with those that became them by symbol changes within the run."""
+    changes = await connection.fetch(
+        "SELECT DISTINCT instrument_id, new_symbol FROM corporate_actions"
+        " WHERE run_id = $1 AND kind = 'SYMBOL_CHANGE'",
+        storable(run_id),
+    )
+    found = set(named)
+    for _ in changes:  # a name may have changed as often as that
+        for old, new in changes:
+            # The new symbol is an id, or a symbol at the venue of the old one.
+            if found & {new, f"{new}.{old.rpartition('.')[2]}"}:
+                found.add(old)
+    return sorted(found)
 
 
 async def _stand(

@@ -40,7 +40,10 @@ _QUOTE = ("bid_price", "ask_price", "bid_size", "ask_size")
 _BAR = ("interval", "open", "high", "low", "close", "volume", "vwap", "trade_count")
 _AMOUNTS = ("equity", "cash", "gross_exposure", "net_exposure", "drawdown")
 
-_PRICE_OF = {"trades": "price", "bars": "close"}
+_SOUND = {
+    "trades": "price > 0 AND price < 'Infinity' AND size >= 0",
+    "bars": "close > 0 AND close < 'Infinity'",
+}
 """What a position is valued by; nothing is by a price that the market stage leaves out."""
 
 _ORIGIN = ("source", "source_seq", "instrument_id")
@@ -136,8 +139,8 @@ async def _newest(
         async for low, high in stretches(first_ns, until_ns, newest=True):
             where = Where(run_id)
             where.span(low, high)
-            if relation in _PRICE_OF:
-                where.add(f"{_PRICE_OF[relation]} > {{}}", 0.0)
+            if relation in _SOUND:
+                where.add(_SOUND[relation])
             rows = await connection.fetch(
                 f"SELECT DISTINCT ON ({', '.join(keys)})"  # noqa: S608 - names of ours
                 f" {names}, ts_ns, log_partition, log_offset"

@@ -103,6 +103,7 @@ def test_warm_up_is_not_negative() -> None:
         ({"run": {"port": "x"}}, "run.port", "x", "`millrace config example`"),
         ({"risk": {"limits": {"max_notional": "x"}}}, "risk.limits.max_notional", "x", "docs/risk"),
         ({"database": {"keep_days": {"a": "b"}}}, "database.keep_days", {"a": "b"}, "`millrace"),
+        ({"kafka": {"kinds_of": {"A": [-1]}}}, "kafka.kinds_of", {"A": [-1]}, "`millrace"),
     ],
 )
 def test_value_that_does_not_fit_is_named_with_what_does(

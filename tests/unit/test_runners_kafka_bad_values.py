@@ -126,11 +126,25 @@ def samples(run: Run, topic: str) -> list[Header]:
     return list({type(record): record for record in found}.values())
 
 
+def priced_trade(price: float, size: float) -> Trade:
+    """Return a trade as a source tells it."""
+    return Trade(ts_event_ns=5, instrument_id="AA.XXXX", price=price, size=size, source="a")
+
+
+def priced_quote(bid: float) -> Quote:
+    """Return a quote as a source tells it."""
+    return Quote(
+        ts_event_ns=5, instrument_id="AA.XXXX", bid_price=bid, ask_price=3.0, bid_size=1.0,
+        ask_size=1.0, source="a",
+    )  # fmt: skip
+
+
 def daily_bar(**fields: Any) -> Bar:
     """Return a bar of a day as a source tells it."""
+    values: dict[str, Any] = {"open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0, **fields}
     return Bar(
-        ts_event_ns=5, instrument_id="AA.XXXX", interval="1d", open=1.0, high=1.0, low=1.0,
-        close=1.0, volume=1.0, vwap=1.0, trade_count=1, source="a", source_seq=4, **fields,
+        ts_event_ns=5, instrument_id="AA.XXXX", interval="1d", volume=1.0, vwap=1.0,
+        trade_count=1, source="a", source_seq=4, **values,
     )  # fmt: skip
 
 
@@ -257,6 +271,21 @@ def test_quick_look_knows_usual_trades_and_quotes() -> None:
         assert not MarketData(known, (home + 1) % 4, 4).is_sound(record, AT_NS)
 
 
+ODD = [(0.0, 1.0), (-5.0, 1.0), (5.0, -1.0), (1e12, 1e14), (1e300, 1.0)]
+
+
+@pytest.mark.parametrize(("price", "size"), ODD)
+def test_quick_look_passes_no_trade_that_cannot_be_true(price: float, size: float) -> None:
+    known = KnownInstruments(generated_universe(("AA",)))
+    odd = msgspec.structs.replace(TRADE, price=price, size=size)
+    home = home_of(MARKET_EVENTS, odd, 4)
+    assert home is not None
+    looking = MarketData(known, home, 4)
+    assert not looking.is_sound(odd, AT_NS)
+    assert looking.are_sound([TRADE] * 20, [AT_NS] * 20)
+    assert not looking.are_sound([TRADE] * 20 + [odd], [AT_NS] * 21)
+
+
 def test_every_input_of_a_stage_has_a_time() -> None:
     for topic in STAGE_INPUTS:
         for kind in TOPIC_BY_NAME[topic].values:
@@ -272,6 +301,12 @@ def test_every_input_of_a_stage_has_a_time() -> None:
         (MARKET_EVENTS, action("SPLIT", ratio=Decimal("1E-18")), "new shares for one old"),
         (MARKET_EVENTS, action("SPLIT", ratio=Decimal("0." + "3" * 39)), "at most 38 digits"),
         (ACCOUNT_INPUTS, action("SPLIT", ratio=Decimal("1E+7")), "new shares for one old"),
+        (MARKET_EVENTS, priced_trade(0.0, 1.0), "price is 0.0; give a price above 0"),
+        (MARKET_EVENTS, priced_trade(-5.0, 1.0), "price is -5.0; give a price above 0"),
+        (MARKET_EVENTS, priced_trade(5.0, -1.0), "size is -1.0; give a size of 0 or more"),
+        (MARKET_EVENTS, priced_trade(1e12, 1e14), "size is 100000000000000.0, beyond exact"),
+        (MARKET_EVENTS, priced_quote(-1.0), "bid_price is -1.0; give a price above 0"),
+        (MARKET_EVENTS, daily_bar(low=2.0), "low is 2.0 and high 1.0; open and close lie"),
         (MARKET_EVENTS, daily_bar(start_ns=5), "start_ns is 5; give the instant"),
         (MARKET_EVENTS, daily_bar(start_ns=-1), "start_ns is -1; give the instant"),
     ],

@@ -77,7 +77,7 @@ class Market:
     def on_event(self, event: object) -> None:
         """Take in a record of ``market.events`` or ``market.bars``; others are passed over."""
         if isinstance(event, Trade):
-            if event.price > 0:
+            if event.price > 0 and event.size >= 0:
                 # One that the market stage leaves out is shown, and nothing is valued by it.
                 _take_newest(self.trades, event)
             self._keep(self.last_trades, TRADES, event)

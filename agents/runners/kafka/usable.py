@@ -45,6 +45,9 @@ _FIELDS: dict[type[Any], tuple[tuple[str, ...], tuple[str, ...]]] = {
 """Prices and sizes of what becomes columns."""
 
 _UNITS_MAX = 2**53
+_SHARE_MAX = 2.0 ** (62 - 2 * 53)
+"""Price times size stays below 2**62 units of both grids, as a share of both largest values."""
+
 _INT64 = 2**63
 _INT32_MAX = 2**31 - 1
 _EXPONENT_MAX = 300
@@ -103,13 +106,23 @@ class KnownInstruments:
         )
 
     def beyond(self, record: Any) -> str:
-        """Return which price or size of a known instrument is beyond exact numbers, or nothing."""
+        """Return which price or size of a known instrument is beyond exact numbers, or nothing.
+
+        A size may be so by what it is worth at its price.
+        """
         largest = self.largest(record.instrument_id)
-        if largest is not None:
-            for names, most in zip(_FIELDS.get(type(record), ((), ())), largest, strict=True):
-                for name in names:
-                    if not -most < getattr(record, name) < most:
-                        return name
+        if largest is None:
+            return ""
+        prices, sizes = _FIELDS.get(type(record), ((), ()))
+        for names, most in zip((prices, sizes), largest, strict=True):
+            for name in names:
+                if not -most < getattr(record, name) < most:
+                    return name
+        if isinstance(record, Trade | Bar):
+            price = max(getattr(record, name) for name in prices)
+            size = getattr(record, sizes[0])
+            if not (price / largest[0]) * (size / largest[1]) < _SHARE_MAX:
+                return sizes[0]
         return ""
 
     def _renaming(self, action: CorporateAction) -> str:
@@ -186,13 +199,17 @@ class MarketData:
         price, size = limits
         is_exact: bool
         if kind is Trade:
-            is_exact = -price < record.price < price and -size < record.size < size
+            is_exact = (
+                0 < record.price < price
+                and 0 <= record.size < size
+                and (record.price / price) * (record.size / size) < _SHARE_MAX
+            )
         else:
             is_exact = (
-                -price < record.bid_price < price
-                and -price < record.ask_price < price
-                and -size < record.bid_size < size
-                and -size < record.ask_size < size
+                0 <= record.bid_price < price
+                and 0 <= record.ask_price < price
+                and 0 <= record.bid_size < size
+                and 0 <= record.ask_size < size
             )
         ts: int = record.ts_event_ns
         seq: int = record.source_seq
@@ -217,9 +234,11 @@ class MarketData:
         sizes = np.array([record.size for record in records], np.float64)
         times = [record.ts_event_ns for record in records]
         numbers = [record.source_seq for record in records]
+        price, size = min(price for price, _ in limits), min(size for _, size in limits)
         return bool(
-            (np.abs(prices) < min(price for price, _ in limits)).all()
-            and (np.abs(sizes) < min(size for _, size in limits)).all()
+            ((prices > 0) & (prices < price)).all()
+            and ((sizes >= 0) & (sizes < size)).all()
+            and (prices.max() / price) * (sizes.max() / size) < _SHARE_MAX
             and min(times) > 0
             and max(times) < _INT64
             and max(times) <= min(written_ns) + _DAY_NS
@@ -301,7 +320,30 @@ def _market_numbers(record: Any) -> str:
     if isinstance(record, Instrument | CorporateAction):
         reason = _numbers(record)
         return reason or (_action(record) if isinstance(record, CorporateAction) else "")
-    return _bar(record) if type(record) is Bar else ""
+    return _values(record) or (_bar(record) if type(record) is Bar else "")
+
+
+def _values(record: Any) -> str:
+    """Return which price or size of a market event cannot be true, as a live feed would.
+
+    The market stage would leave it out; here nobody else comes to work with it either.
+    """
+    prices, sizes = _FIELDS.get(type(record), ((), ()))
+    # A side of a quote that does not exist has price 0, a bar without volume may have no vwap.
+    can_be_zero = {"bid_price", "ask_price", "vwap"}
+    for name in prices:
+        value = getattr(record, name)
+        if value < 0 or (not value and name not in can_be_zero):
+            return f"{name} is {value}; give a price above 0"
+    for name in sizes:
+        if getattr(record, name) < 0:
+            return f"{name} is {getattr(record, name)}; give a size of 0 or more"
+    if type(record) is Bar and not (
+        record.low <= min(record.open, record.close)
+        and max(record.open, record.close) <= record.high
+    ):
+        return f"low is {record.low} and high {record.high}; open and close lie between them"
+    return ""
 
 
 def _action(action: CorporateAction) -> str:

@@ -23,8 +23,8 @@ from schemas.instruments import Universe
 
 Table = TypeVar("Table", bound=Columns)
 
-# Price times size has to stay below 2**62 in grid units; both are compared with 2**53 units.
-_PRODUCT_LIMIT = 2.0 ** (62 - 2 * 53)
+PRODUCT_LIMIT = 2.0 ** (62 - 2 * 53)
+"""Price times size stays below 2**62 grid units; both are compared with 2**53 units."""
 
 
 class Findings(NamedTuple):
@@ -90,7 +90,7 @@ class Validity:
             and (size.min() >= 0)
             and (high < top)
             and (most < widest)
-            and (high / top * (most / widest) < _PRODUCT_LIMIT)
+            and (high / top * (most / widest) < PRODUCT_LIMIT)
         ):
             return table
         good = (price > 0) & (size >= 0) & self._fits(table.instrument, price, size)
@@ -127,7 +127,7 @@ class Validity:
         with np.errstate(invalid="ignore", over="ignore"):
             part = price / self._prices.largest[instrument]
             share = size / self._sizes.largest[instrument]
-            return (part < 1) & (share < 1) & (part * share < _PRODUCT_LIMIT)
+            return (part < 1) & (share < 1) & (part * share < PRODUCT_LIMIT)
 
 
 def _split(table: Table, good: Bools, found: list[Findings], names: tuple[str, ...]) -> Table:

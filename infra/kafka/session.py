@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from agents.runners.config import EngineConfig
-from agents.runners.kafka.incoming import dead_letter, take_records
+from agents.runners.kafka.incoming import take_records
 from agents.runners.kafka.stage_rule import KAFKA_MODE
 from agents.runners.kafka.stages import StageSpec, stage_specs
 from agents.runners.parity import engine_config
@@ -29,9 +29,9 @@ from infra.origin import with_origin
 from infra.settings import Settings
 from schemas.codec import decode
 from schemas.control import DeadLetter, RunManifest
-from schemas.errors import ConfigError, ConflictError, MillraceError, NotFoundError
+from schemas.errors import ConfigError, ConflictError, NotFoundError
 from schemas.identifiers import content_hash
-from schemas.instruments import Instrument, Universe
+from schemas.instruments import Instrument
 from schemas.sessions import SessionTable
 from schemas.topics import (
     REFERENCE_INSTRUMENTS,
@@ -87,12 +87,7 @@ async def read_instruments(connection: Connection) -> tuple[list[Instrument], li
         letters += taken.letters
         for _, record in taken.records:
             assert isinstance(record, Instrument)  # the topic's only type
-            try:
-                Universe([record])
-            except MillraceError as error:
-                letters.append(dead_letter(*place, item, str(error)))
-            else:
-                newest[record.instrument_id] = record
+            newest[record.instrument_id] = record
     return [newest[name] for name in sorted(newest)], letters
 
 

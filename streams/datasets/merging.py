@@ -8,6 +8,7 @@ in memory at a time.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -17,6 +18,26 @@ from schemas.rows import TABLE_BY_KIND
 from schemas.topics import REFERENCE_ACTIONS
 from streams.datasets.base import EARLIEST_NS, LATEST_NS
 from streams.journal.batches import Piece, running_clock, table_piece
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Feed(Protocol[T_co]):
+    """Events in order, of which only a little is in memory; ``T_co`` is how they are taken off."""
+
+    is_done: bool
+
+    def read(self) -> None:
+        """Read more, or note that there is none."""
+
+    def is_empty(self) -> bool:
+        """Return whether nothing that was read is left."""
+
+    def safe_ns(self) -> int:
+        """Return the instant before which nothing more can come to stand."""
+
+    def take_before(self, limit_ns: int) -> T_co | None:
+        """Take off what has a clock below ``limit_ns``; nothing or None if there is none."""
 
 
 class _Feed:
@@ -48,6 +69,10 @@ class _Feed:
             self.table = type(chunk).concat([self.table, chunk])
             self.clock = np.concatenate([self.clock, clock])
 
+    def is_empty(self) -> bool:
+        """Return whether nothing that was read is left."""
+        return not len(self.clock)
+
     def safe_ns(self) -> int:
         """Return the instant before which no further row of this series can come to stand."""
         return LATEST_NS if self.is_done else int(self.clock[-1])
@@ -77,23 +102,33 @@ def merged_pieces(
         return
     feeds = [_Feed(chunks) for chunks in series]
     waiting = list(actions)
-    while True:
-        for feed in feeds:
-            if not feed.is_done and not len(feed.clock):
-                feed.read()
-        limit_ns = min((feed.safe_ns() for feed in feeds), default=LATEST_NS)
-        taken = [rows for feed in feeds if (rows := feed.take_before(limit_ns)) is not None]
+    for limit_ns, taken in rounds(feeds):
         ready = [action for action in waiting if action.ts_event_ns < limit_ns]
         del waiting[: len(ready)]
         if taken or ready:
             yield _placed(taken, ready)
-        elif limit_ns == LATEST_NS:
+
+
+def rounds(feeds: Sequence[Feed[T_co]]) -> Iterator[tuple[int, list[T_co]]]:
+    """Yield instants, and what of each feed that has any stands before them, until all is taken.
+
+    At the instant itself more of a feed may follow: it waits for the next round.
+    """
+    while True:
+        for feed in feeds:
+            if not feed.is_done and feed.is_empty():
+                feed.read()
+        limit_ns = min((feed.safe_ns() for feed in feeds), default=LATEST_NS)
+        taken = [found for feed in feeds if (found := feed.take_before(limit_ns))]
+        yield limit_ns, taken
+        if taken:
+            continue
+        if limit_ns == LATEST_NS:
             return
-        else:
-            # All that is read stands at one instant and more of it may follow.
-            for feed in feeds:
-                if feed.safe_ns() == limit_ns:
-                    feed.read()
+        # All that is read stands at one instant and more of it may follow.
+        for feed in feeds:
+            if feed.safe_ns() == limit_ns:
+                feed.read()
 
 
 def _placed(taken: list[tuple[Columns, Ints]], actions: list[CorporateAction]) -> Piece:

@@ -17,6 +17,7 @@ from schemas.envelope import Header
 from schemas.instruments import Universe
 from schemas.market_data import INTERVALS
 from streams.datasets.base import KINDS, LATEST_NS
+from streams.datasets.merging import rounds
 from streams.journal.batches import Piece
 
 _NO_DATA = -1
@@ -63,21 +64,9 @@ def merge(universe: Universe, streams: list[Iterator[MarketBatch]]) -> Iterator[
     """Yield the events of partitions in merged order, however they are cut into batches."""
     partitions = [_Partition(stream) for stream in streams]
     ranks = _instrument_ranks(universe)
-    while True:
-        for partition in partitions:
-            if not partition.is_done and partition.is_empty():
-                partition.read()
-        limit_ns = min((partition.safe_ns() for partition in partitions), default=LATEST_NS)
-        taken = [cuts for p in partitions if (cuts := p.take_before(limit_ns))]
+    for _, taken in rounds(partitions):
         if taken:
             yield _merged(taken, ranks)
-        elif limit_ns == LATEST_NS:
-            return
-        else:
-            # All that is read of these stands at one instant, and more of it may follow.
-            for partition in partitions:
-                if partition.safe_ns() == limit_ns:
-                    partition.read()
 
 
 def _instrument_ranks(universe: Universe) -> Ints:

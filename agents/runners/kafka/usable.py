@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from agents.market.validity import PRODUCT_LIMIT
 from agents.runners.kafka.parts.part import partition_of
 from schemas.enums import CorporateActionKind
 from schemas.envelope import Header, Record
@@ -45,9 +46,6 @@ _FIELDS: dict[type[Any], tuple[tuple[str, ...], tuple[str, ...]]] = {
 """Prices and sizes of what becomes columns."""
 
 _UNITS_MAX = 2**53
-_SHARE_MAX = 2.0 ** (62 - 2 * 53)
-"""Price times size stays below 2**62 units of both grids, as a share of both largest values."""
-
 _INT64 = 2**63
 _INT32_MAX = 2**31 - 1
 _EXPONENT_MAX = 300
@@ -121,7 +119,7 @@ class KnownInstruments:
         if isinstance(record, Trade | Bar):
             price = max(getattr(record, name) for name in prices)
             size = getattr(record, sizes[0])
-            if not (price / largest[0]) * (size / largest[1]) < _SHARE_MAX:
+            if not (price / largest[0]) * (size / largest[1]) < PRODUCT_LIMIT:
                 return sizes[0]
         return ""
 
@@ -202,7 +200,7 @@ class MarketData:
             is_exact = (
                 0 < record.price < price
                 and 0 <= record.size < size
-                and (record.price / price) * (record.size / size) < _SHARE_MAX
+                and (record.price / price) * (record.size / size) < PRODUCT_LIMIT
             )
         else:
             is_exact = (
@@ -238,7 +236,7 @@ class MarketData:
         return bool(
             ((prices > 0) & (prices < price)).all()
             and ((sizes >= 0) & (sizes < size)).all()
-            and (prices.max() / price) * (sizes.max() / size) < _SHARE_MAX
+            and (prices.max() / price) * (sizes.max() / size) < PRODUCT_LIMIT
             and min(times) > 0
             and max(times) < _INT64
             and max(times) <= min(written_ns) + _DAY_NS
